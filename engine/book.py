@@ -1,0 +1,501 @@
+"""The price-time order book: njit primitives on plain structured arrays, without checks, accounts or events.
+
+A book side is an array of price levels, a FIFO list of orders per level, and a bitmap of the occupied levels. The
+exchange kernel (engine/kernel.py) and the bare-book benchmarks build their own match loops on these primitives, so
+there is one book and not two.
+
+Levels are counted from the best possible price of their side::
+
+    SELL  level = tick                   tick 0 is the lowest price of the band
+    BUY   level = n_levels - 1 - tick    (`level_of` and `tick_of` convert, without a branch)
+
+so on *both* sides a smaller level is a better price, the best level is the lowest set bit, and an incoming order
+with limit tick ``t`` reaches the opposite side while ``best <= level_of(opposite, t)``. An empty side has best NIL,
+the largest u4, so the same comparison fails for it. No primitive branches on the side.
+
+ORDER, 32 bytes, slot 0 is never an order (SLOT_NONE): links of list ends point to it, and writes to it are harmless,
+which is what makes linking free of branches::
+
+      0        8    12   16    20      24         28      30   31
+      +--------+----+----+-----+-------+----------+-------+----+-----+
+      | leaves |next|prev|level|account|generation|session|inst|flags|
+      +--------+----+----+-----+-------+----------+-------+----+-----+
+
+``leaves`` is 0 exactly when the slot is free; a free slot's ``next`` is the free list. LEVEL, 24 bytes: quantity,
+head, tail, count. An all-zero LEVEL is an empty level, so a wide band costs memory only where it is used.
+
+The bitmap has TIERS tiers of 64-bit words; bit i of tier k+1 says that word i of tier k is not zero. Setting and
+clearing go up only when a word becomes non-zero or zero; the search for the next level goes up only when the rest of
+its word is empty. Nothing ever scans: at most TIERS words are read in either direction.
+Each tier is followed by one zero word, so that a search that runs off its end reads "nothing here".
+
+Order ids are ``generation << 32 | slot``; a slot's generation goes up by one when it is freed, so an id is never
+given twice (within 2^32 uses of a slot) and a stale or forged id does not reach the list (`find`).
+
+Units: quantities are whole tonnes (or lots of another market), ticks and levels are indices. Nothing here raises:
+wrong arguments are programmer errors, which `check` finds.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+ORDER: Final = np.dtype(
+    [
+        ("leaves", "<i8"),
+        ("next", "<u4"),
+        ("prev", "<u4"),
+        ("level", "<u4"),
+        ("account", "<u4"),
+        ("generation", "<u4"),
+        ("session", "<u2"),
+        ("instrument", "u1"),
+        ("flags", "u1"),
+    ]
+)
+"""The part of an order that matching touches: half a cache line."""
+
+ORDER_COLD: Final = np.dtype([("filled", "<i8"), ("filled_amount", "<i8")])
+"""Parallel to ORDER, exchange only: quantity (t) and amount (fen) filled so far."""
+
+LEVEL: Final = np.dtype([("quantity", "<i8"), ("head", "<u4"), ("tail", "<u4"), ("count", "<u4"), ("spare", "<u4")])
+
+BOOK_SIDE: Final = np.dtype(
+    [
+        ("levels_offset", "<u8"),  # of this side's level 0 in the table of levels
+        ("best", "<u4"),  # best level, NIL when the side is empty
+        ("n_levels", "<u4"),
+        ("flip_mask", "<u4"),  # level = (tick ^ flip_mask) + flip_add, modulo 2^32
+        ("flip_add", "<u4"),
+        ("orders", "<u4"),  # resting orders
+        ("tier0", "<u4"),  # offsets of the tiers' first words in the bitmap
+        ("tier1", "<u4"),
+        ("tier2", "<u4"),
+        ("tier3", "<u4"),
+        ("tier4", "<u4"),
+        ("spare", "<u8", (2,)),
+    ]
+)
+"""One instrument's one side; index 2 * instrument + side. One cache line."""
+
+POOL: Final = np.dtype([("free", "<u4"), ("unused", "<u4"), ("capacity", "<u4"), ("live", "<u4")])
+"""Order slots: head of the LIFO free list, first slot never used, number of slots, slots in use."""
+
+assert [t.itemsize for t in (ORDER, ORDER_COLD, LEVEL, BOOK_SIDE, POOL)] == [32, 16, 24, 64, 16]
+
+SLOT_NONE: Final = 0
+NIL: Final = 0xFFFFFFFF  # no level
+FLAG_SIDE: Final = 1  # ORDER.flags bit 0: 0 buy, 1 sell (as records.BUY, records.SELL)
+TIERS: Final = 5  # 64^5 = 2^30 levels, more than LEVELS_MAX
+LEVELS_MAX: Final = 1 << 25  # D17: the widest band of other markets' data
+ORDERS_MAX: Final = (1 << 32) - 2  # slots are u4, slot 0 is none
+
+_U0: Final = np.uint64(0)
+_U1: Final = np.uint64(1)
+_U6: Final = np.uint64(6)
+_U32: Final = np.uint64(32)
+_U63: Final = np.uint64(63)
+_LOW32: Final = np.uint64(0xFFFFFFFF)
+_NIL: Final = np.uint64(NIL)
+
+
+# --- machine intrinsics -------------------------------------------------------------------------------------------
+
+
+@intrinsic
+def count_trailing_zeros(typingctx: Any, word: Any) -> Any:
+    """Index of the lowest set bit of a u8 word; undefined for 0 (llvm.cttz)."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64), codegen
+
+
+@intrinsic
+def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
+    """Ask the cache for ``array[index]``, for writing; never faults, not even beyond the array (llvm.prefetch)."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array_type = signature.args[0]
+        struct = context.make_array(array_type)(context, builder, args[0])
+        pointer = builder.gep(struct.data, [args[1]])
+        i8p = ir.IntType(8).as_pointer()
+        i32 = ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [i8p, i32, i32, i32]), "llvm.prefetch.p0i8"
+        )
+        builder.call(function, [builder.bitcast(pointer, i8p), i32(1), i32(3), i32(1)])
+        return context.get_dummy_value()
+
+    return types.void(array, types.uint64), codegen
+
+
+@intrinsic
+def pointer_at(typingctx: Any, address: Any) -> Any:
+    """An int64 address as a void pointer, for ``carray(pointer_at(address), (n,), DTYPE)`` inside njit code."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], cgutils.voidptr_t)
+
+    return types.voidptr(types.int64), codegen
+
+
+# --- levels and ticks ---------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, inline="always")
+def level_of(sides, s, tick):
+    """Level (u8) of a tick on side record ``s``."""
+    return ((np.uint64(tick) ^ np.uint64(sides[s].flip_mask)) + np.uint64(sides[s].flip_add)) & _LOW32
+
+
+@njit(cache=True, inline="always")
+def tick_of(sides, s, level):
+    """Tick (u8) of a level on side record ``s``; its own inverse of `level_of`."""
+    return ((np.uint64(level) - np.uint64(sides[s].flip_add)) ^ np.uint64(sides[s].flip_mask)) & _LOW32
+
+
+# --- bitmap -------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True)
+def _occupy_above(sides, bitmap, s, word):
+    side = sides[s]
+    for tier in (side.tier1, side.tier2, side.tier3, side.tier4):
+        at = np.uint64(tier) + (word >> _U6)
+        before = bitmap[at]
+        bitmap[at] = before | (_U1 << (word & _U63))
+        if before != _U0:
+            return
+        word = word >> _U6
+
+
+@njit(cache=True)
+def _vacate_above(sides, bitmap, s, word):
+    side = sides[s]
+    for tier in (side.tier1, side.tier2, side.tier3, side.tier4):
+        at = np.uint64(tier) + (word >> _U6)
+        after = bitmap[at] & ~(_U1 << (word & _U63))
+        bitmap[at] = after
+        if after != _U0:
+            return
+        word = word >> _U6
+
+
+@njit(cache=True)
+def _next_above(sides, bitmap, s, word):
+    """First level of the first non-zero word of tier 0 at or after ``word``, NIL if none."""
+    side = sides[s]
+    t0 = np.uint64(side.tier0)
+    t1 = np.uint64(side.tier1)
+    t2 = np.uint64(side.tier2)
+    t3 = np.uint64(side.tier3)
+    bits = bitmap[t1 + (word >> _U6)] >> (word & _U63)
+    if bits == _U0:
+        word = (word >> _U6) + _U1
+        bits = bitmap[t2 + (word >> _U6)] >> (word & _U63)
+        if bits == _U0:
+            word = (word >> _U6) + _U1
+            bits = bitmap[t3 + (word >> _U6)] >> (word & _U63)
+            if bits == _U0:
+                word = (word >> _U6) + _U1
+                bits = bitmap[np.uint64(side.tier4) + (word >> _U6)] >> (word & _U63)
+                if bits == _U0:
+                    return _NIL
+                word = word + count_trailing_zeros(bits)
+                word = (word << _U6) + count_trailing_zeros(bitmap[t3 + word])
+            else:
+                word = word + count_trailing_zeros(bits)
+            word = (word << _U6) + count_trailing_zeros(bitmap[t2 + word])
+        else:
+            word = word + count_trailing_zeros(bits)
+        word = (word << _U6) + count_trailing_zeros(bitmap[t1 + word])
+    else:
+        word = word + count_trailing_zeros(bits)
+    return (word << _U6) + count_trailing_zeros(bitmap[t0 + word])
+
+
+@njit(cache=True, inline="always")
+def first_level(sides, bitmap, s, level):
+    """The best occupied level at or worse than ``level`` (u8), NIL if none."""
+    at = np.uint64(level)
+    bits = bitmap[np.uint64(sides[s].tier0) + (at >> _U6)] >> (at & _U63)
+    return at + count_trailing_zeros(bits) if bits != _U0 else _next_above(sides, bitmap, s, (at >> _U6) + _U1)
+
+
+@njit(cache=True, inline="always")
+def next_level(sides, bitmap, s, level):
+    """The next worse occupied level after ``level`` (u8), NIL if none. ``level`` may be at the end of the band."""
+    return first_level(sides, bitmap, s, np.uint64(level) + _U1)
+
+
+# --- slots --------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, inline="always")
+def allocate(orders, pool):
+    """A free slot (u8), SLOT_NONE when the pool is full: last freed first, else the lowest never used."""
+    head = pool[_U0]
+    slot = np.uint64(head.free)
+    if slot != _U0:
+        head.free = orders[slot].next
+        head.live += 1
+    elif head.unused <= head.capacity:
+        slot = np.uint64(head.unused)
+        head.unused += 1
+        head.live += 1
+    return slot
+
+
+@njit(cache=True, inline="always")
+def release(orders, pool, slot):
+    """Give a slot back: its id is dead from here on. The order must be out of its list (`remove`, `pop_head`)."""
+    head = pool[_U0]
+    order = orders[slot]
+    order.leaves = 0
+    order.generation += 1
+    order.next = head.free
+    head.free = slot
+    head.live -= 1
+
+
+@njit(cache=True, inline="always")
+def id_of(orders, slot):
+    """Order id (u8) of the order in ``slot``."""
+    return (np.uint64(orders[slot].generation) << _U32) | np.uint64(slot)
+
+
+@njit(cache=True, inline="always")
+def find(orders, pool, order_id):
+    """Slot (u8) of a live order, SLOT_NONE for an id that is dead, never given or forged."""
+    given = np.uint64(order_id)
+    slot = given & _LOW32
+    if slot > np.uint64(pool[_U0].capacity):
+        slot = _U0
+    order = orders[slot]
+    if order.leaves <= 0 or np.uint64(order.generation) != given >> _U32:
+        slot = _U0
+    return slot
+
+
+# --- lists --------------------------------------------------------------------------------------------------------
+
+
+@njit(cache=True, inline="always")
+def append(orders, levels, sides, bitmap, s, slot, level, quantity):
+    """Rest the order in ``slot`` last in its level. The caller fills account, session, instrument and flags."""
+    side = sides[s]
+    at = np.uint64(level)
+    here = levels[np.uint64(side.levels_offset) + at]
+    tail = here.tail
+    order = orders[slot]
+    order.leaves = quantity
+    order.next = SLOT_NONE
+    order.prev = tail
+    order.level = at
+    orders[tail].next = slot  # slot 0 when the level was empty
+    here.head = slot if tail == 0 else here.head
+    here.tail = slot
+    here.quantity += quantity
+    here.count += 1
+    side.orders += 1
+    side.best = min(np.uint64(side.best), at)
+    if tail == 0:
+        word = np.uint64(side.tier0) + (at >> _U6)
+        before = bitmap[word]
+        bitmap[word] = before | (_U1 << (at & _U63))
+        if before == _U0:
+            _occupy_above(sides, bitmap, s, at >> _U6)
+
+
+@njit(cache=True, inline="always")
+def _vacate(sides, bitmap, s, at):
+    """Clear the bit of a level that became empty, and move best on if it was the best."""
+    side = sides[s]
+    word = np.uint64(side.tier0) + (at >> _U6)
+    after = bitmap[word] & ~(_U1 << (at & _U63))
+    bitmap[word] = after
+    if after == _U0:
+        _vacate_above(sides, bitmap, s, at >> _U6)
+    if np.uint64(side.best) == at:
+        side.best = next_level(sides, bitmap, s, at)
+
+
+@njit(cache=True, inline="always")
+def remove(orders, levels, sides, bitmap, s, slot):
+    """Take a resting order out of its level, wherever it stands. Its leaves stay readable until `release`."""
+    side = sides[s]
+    order = orders[slot]
+    at = np.uint64(order.level)
+    here = levels[np.uint64(side.levels_offset) + at]
+    before = order.prev
+    after = order.next
+    orders[before].next = after
+    orders[after].prev = before
+    here.head = after if before == 0 else here.head
+    here.tail = before if after == 0 else here.tail
+    here.quantity -= order.leaves
+    here.count -= 1
+    side.orders -= 1
+    if here.count == 0:
+        _vacate(sides, bitmap, s, at)
+
+
+@njit(cache=True, inline="always")
+def pop_head(orders, levels, sides, bitmap, s, level):
+    """Take the first order out of a level: `remove` for a maker that is filled. Its leaves stay readable."""
+    side = sides[s]
+    at = np.uint64(level)
+    here = levels[np.uint64(side.levels_offset) + at]
+    order = orders[here.head]
+    after = order.next
+    orders[after].prev = SLOT_NONE
+    here.head = after
+    here.quantity -= order.leaves
+    here.count -= 1
+    side.orders -= 1
+    if after == 0:
+        here.tail = SLOT_NONE
+        _vacate(sides, bitmap, s, at)
+
+
+@njit(cache=True, inline="always")
+def reduce(orders, levels, sides, s, slot, by):
+    """Lower a resting order's quantity by ``by`` < leaves, in place: its priority stays."""
+    order = orders[slot]
+    order.leaves -= by
+    levels[np.uint64(sides[s].levels_offset) + np.uint64(order.level)].quantity -= by
+
+
+@njit(cache=True, inline="always")
+def head_of(levels, sides, s, level):
+    """Slot (u4) of the first order in a level, SLOT_NONE when it is empty."""
+    return levels[np.uint64(sides[s].levels_offset) + np.uint64(level)].head
+
+
+# --- construction and inspection ----------------------------------------------------------------------------------
+
+
+class Book(NamedTuple):
+    """The arrays of any number of book sides and their shared pool of orders."""
+
+    orders: np.ndarray  # ORDER, (capacity + 1,)
+    pool: np.ndarray  # POOL, (1,)
+    sides: np.ndarray  # BOOK_SIDE, (2 * instruments,)
+    levels: np.ndarray  # LEVEL
+    bitmap: np.ndarray  # u8
+
+
+def new_pool(capacity: int) -> tuple[np.ndarray, np.ndarray]:
+    """Empty ``orders`` (ORDER, (capacity + 1,)) and ``pool`` (POOL, (1,))."""
+    assert 0 < capacity <= ORDERS_MAX, capacity
+    pool = np.zeros(1, POOL)
+    pool["unused"] = 1
+    pool["capacity"] = capacity
+    return aligned_zeros(capacity + 1, ORDER), pool
+
+
+def new_sides(n_levels: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Empty ``sides``, ``levels`` and ``bitmap`` for instruments with ``n_levels[i]`` ticks each."""
+    sides = aligned_zeros(2 * len(n_levels), BOOK_SIDE)
+    offset = words = 0
+    for i, n in enumerate(n_levels):
+        assert 0 < n <= LEVELS_MAX, n
+        for s in (2 * i, 2 * i + 1):
+            sides[s]["levels_offset"] = offset
+            sides[s]["best"] = NIL
+            sides[s]["n_levels"] = n
+            sides[s]["flip_mask"], sides[s]["flip_add"] = (0, 0) if s & 1 else (NIL, n)
+            offset += n
+            size = n
+            for k in range(TIERS):
+                sides[s][f"tier{k}"] = words
+                size = -(-size // 64)
+                words += size + 1  # the zero word that ends a tier
+    return sides, aligned_zeros(offset, LEVEL), aligned_zeros(words, np.dtype("<u8"))
+
+
+def aligned_zeros(n: int, dtype: np.dtype) -> np.ndarray:
+    """``n`` zeroed records on a cache-line boundary; untouched pages cost no memory."""
+    raw = np.zeros(n * dtype.itemsize + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + n * dtype.itemsize].view(dtype)
+
+
+def new_book(capacity: int, n_levels: list[int]) -> Book:
+    """An empty book: `new_pool` and `new_sides` together."""
+    orders, pool = new_pool(capacity)
+    sides, levels, bitmap = new_sides(n_levels)
+    return Book(orders, pool, sides, levels, bitmap)
+
+
+def check(book: Book) -> None:
+    """Walk every list, tier and slot and assert that all views of the book agree. O(levels + orders)."""
+    orders, pool, sides, levels, bitmap = book
+    head = pool[0]
+    seen: dict[int, str] = {}
+    for s, side in enumerate(sides):
+        n = int(side["n_levels"])
+        offset = int(side["levels_offset"])
+        mine = levels[offset : offset + n]
+        occupied = np.flatnonzero(mine["count"])
+        empty = mine[mine["count"] == 0]
+        assert not empty["quantity"].any(), f"side {s}: an empty level has a quantity"
+        assert not (empty["head"] | empty["tail"]).any(), f"side {s}: an empty level has a list"
+        assert int(side["orders"]) == int(mine["count"].sum()), f"side {s}: orders is not the sum of counts"
+        best = int(occupied[0]) if len(occupied) else NIL
+        assert int(side["best"]) == best, f"side {s}: best is {side['best']}, should be {best}"
+        _check_tiers(bitmap, side, occupied, s)
+        for level in occupied:
+            _check_level(orders, mine[level], int(level), s, seen)
+    free = int(head["free"])
+    while free:
+        assert free not in seen, f"slot {free} is free and {seen[free]}"
+        seen[free] = "free"
+        assert orders[free]["leaves"] == 0, f"free slot {free} has leaves"
+        free = int(orders[free]["next"])
+    used = int(head["unused"]) - 1
+    assert used <= int(head["capacity"]), "more slots used than there are"
+    assert set(seen) == set(range(1, used + 1)), "a slot is neither free nor in a book"
+    resting = sum(1 for where in seen.values() if where != "free")
+    assert int(head["live"]) == resting, f"live is {head['live']}, {resting} orders rest"
+
+
+def _check_tiers(bitmap: np.ndarray, side: np.ndarray, occupied: np.ndarray, s: int) -> None:
+    size = int(side["n_levels"])
+    bits = occupied
+    for k in range(TIERS):
+        size = -(-size // 64)
+        expected = np.zeros(size + 1, np.uint64)
+        np.bitwise_or.at(expected, bits >> 6, np.uint64(1) << (bits & 63).astype(np.uint64))
+        offset = int(side[f"tier{k}"])
+        assert np.array_equal(bitmap[offset : offset + size + 1], expected), f"side {s}: tier {k} is wrong"
+        bits = np.unique(bits >> 6)
+
+
+def _check_level(orders: np.ndarray, level: np.ndarray, index: int, s: int, seen: dict[int, str]) -> None:
+    place = f"in side {s} level {index}"
+    slot, previous, quantity, count = int(level["head"]), SLOT_NONE, 0, 0
+    while slot:
+        assert slot not in seen, f"slot {slot} is {place} and {seen[slot]}"
+        seen[slot] = place
+        order = orders[slot]
+        assert order["leaves"] > 0, f"slot {slot} {place} has no leaves"
+        assert order["prev"] == previous, f"slot {slot} {place}: prev is wrong"
+        assert order["level"] == index, f"slot {slot} {place} says level {order['level']}"
+        assert order["flags"] & FLAG_SIDE == s & 1, f"slot {slot} {place} says the other side"
+        quantity += int(order["leaves"])
+        count += 1
+        previous, slot = slot, int(order["next"])
+    assert int(level["tail"]) == previous, f"{place}: tail is wrong"
+    assert int(level["quantity"]) == quantity, f"{place}: quantity is {level['quantity']}, orders sum to {quantity}"
+    assert int(level["count"]) == count, f"{place}: count is wrong"
