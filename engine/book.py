@@ -36,7 +36,7 @@ Units: quantities are whole tonnes (or lots of another market), ticks and levels
 wrong arguments are programmer errors, which `check` finds.
 """
 
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def, call-arg"
 
 from __future__ import annotations
 
