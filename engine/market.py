@@ -122,7 +122,9 @@ INSTRUMENT: Final = np.dtype(
     ]
 )
 
-SESSION: Final = np.dtype([("last_request", "<u4"), ("account", "<u4"), ("role", "u1"), ("open", "u1"), ("pad", "<u2"), ("key_no", "<u4")])
+SESSION: Final = np.dtype(
+    [("last_request", "<u4"), ("account", "<u4"), ("role", "u1"), ("open", "u1"), ("pad", "<u2"), ("key_no", "<u4")]
+)
 
 DEAL: Final = np.dtype(
     [
@@ -166,10 +168,6 @@ MARKET: Final = np.dtype(
         ("composite_previous", "<i8"),
         ("deals", "<u8"),  # of the day, all methods
         ("deals_capacity", "<u8"),
-        ("orders_used", "<u8"),  # slots ever used: live ones lie below
-        ("free_top", "<u8"),  # entries on the free stack
-        ("orders_open", "<u8"),
-        ("orders_capacity", "<u8"),
         ("n_accounts", "<u8"),
         ("n_instruments", "<u8"),
         ("n_sessions", "<u8"),
@@ -230,12 +228,302 @@ class Market:
         self.instruments = np.zeros(c.instruments, INSTRUMENT)
         self.sessions = np.zeros(c.sessions, SESSION)
         self.deals = np.zeros(c.deals, DEAL)
-        self.book = book.Tables(instruments=c.instruments, orders=c.orders, levels=c.levels)
+        self.book = book.new_book(c.orders, [c.levels] * c.instruments)
+        self.cold = book.aligned_zeros(c.orders + 1, book.ORDER_COLD)
         self.codes: dict[str, int] = {}
         head = self.market[0]
-        head["orders_capacity"], head["deals_capacity"] = c.orders, c.deals
+        head["deals_capacity"] = c.deals
         head["n_accounts"], head["n_sessions"] = c.accounts, c.sessions
         head["accounts_on"], head["t_plus_one"] = rules.accounts, rules.t_plus_one
         head["self_trade_on"], head["around_the_clock"] = rules.self_trade_prevention, rules.around_the_clock
         self.holdings["position_max"] = UNLIMITED
         self.holdings["sell_max"] = UNLIMITED
+
+    # --- time ----------------------------------------------------------------------------------------------
+
+    def phase(self, time_ns: int) -> int:
+        """Phase of the listed market at a time of the open day (D2): one of PRE_OPEN … CLOSED."""
+        m = self.market[0]
+        if m["around_the_clock"]:
+            return MORNING
+        if m["day_closed"] or time_ns >= m["close"]:
+            return CLOSED
+        if time_ns < m["morning_open"]:
+            return PRE_OPEN
+        if time_ns < m["morning_end"]:
+            return MORNING
+        return BREAK if time_ns < m["afternoon_open"] else AFTERNOON
+
+    def bulk_is_open(self, time_ns: int) -> bool:
+        """True inside the day's bulk hours (R3.2), halts aside."""
+        m = self.market[0]
+        return bool(m["around_the_clock"] or (not m["day_closed"] and m["bulk_open"] <= time_ns < m["bulk_end"]))
+
+    # --- look-ups --------------------------------------------------------------------------------------------
+
+    def account_code(self, account: int) -> Code:
+        """OK when the account exists."""
+        known = 0 <= account < len(self.accounts) and self.accounts[account]["status"] != NOT_OPENED
+        return Code.OK if known else Code.UNKNOWN_ACCOUNT
+
+    def may_trade(self, account: int) -> Code:
+        """OK when the account exists and may enter orders, declarations and bids."""
+        code = self.account_code(account)
+        if code != Code.OK:
+            return code
+        status = self.accounts[account]["status"]
+        if status == SUSPENDED:
+            return Code.ACCOUNT_SUSPENDED
+        return Code.ACCOUNT_CANCEL_ONLY if status == ACCOUNT_CANCEL_ONLY else Code.OK
+
+    def instrument_index(self, code: str) -> int | None:
+        """Index of a listed instrument, None when it is unknown or retired."""
+        index = self.codes.get(code)
+        return index if index is not None and self.instruments[index]["listed"] else None
+
+    def code_of(self, instrument: int) -> str:
+        """Code of an instrument's index."""
+        return self.instruments[instrument]["code"].decode()
+
+    # --- locks of the slow lane (desk, auction) --------------------------------------------------------------
+
+    def fees(self, amount_fen: int) -> tuple[int, int]:
+        """Trading and settlement fee of one side on a running total (R5.7, D16)."""
+        m = self.market[0]
+        return fee_fen(amount_fen, int(m["trading_ppm"])), fee_fen(amount_fen, int(m["settlement_ppm"]))
+
+    def lock_buy(self, account: int, instrument: int, quantity: int, price: int) -> tuple[Code, int]:
+        """Locks price × quantity and its fees in full (R5.2, R9.3). Returns the code and the cash locked (fen).
+
+        Codes: AMOUNT_TOO_LARGE, INSUFFICIENT_CASH, POSITION_LIMIT. Nothing changes unless the code is OK.
+        """
+        amount = price * quantity
+        if amount > AMOUNT_MAX_FEN:
+            return Code.AMOUNT_TOO_LARGE, 0
+        cash = amount + sum(self.fees(amount))
+        row, holding = self.accounts[account], self.holdings[account, instrument]
+        if not self.market[0]["accounts_on"]:
+            return Code.OK, 0
+        if cash > row["available"]:
+            return Code.INSUFFICIENT_CASH, 0
+        if self.position(account, instrument) + int(holding["buy_open"]) + quantity > holding["position_max"]:
+            return Code.POSITION_LIMIT, 0
+        row["available"] -= cash
+        row["locked"] += cash
+        holding["buy_open"] += quantity
+        return Code.OK, cash
+
+    def release_buy(self, account: int, instrument: int, quantity: int, cash: int) -> None:
+        """Gives back a lock of :meth:`lock_buy` or a part of it."""
+        if not self.market[0]["accounts_on"]:
+            return
+        row, holding = self.accounts[account], self.holdings[account, instrument]
+        assert 0 <= cash <= row["locked"] and 0 <= quantity <= holding["buy_open"], "release exceeds the lock"
+        row["locked"] -= cash
+        row["available"] += cash
+        holding["buy_open"] -= quantity
+
+    def lock_sell(self, account: int, instrument: int, quantity: int) -> Code:
+        """Locks allowances in full (R5.2). Codes: BOUGHT_TODAY, INSUFFICIENT_ALLOWANCES, SELL_CAP."""
+        if not self.market[0]["accounts_on"]:
+            return Code.OK
+        holding = self.holdings[account, instrument]
+        if quantity > holding["sellable"]:
+            today = quantity <= int(holding["sellable"]) + int(holding["bought_today"])
+            return Code.BOUGHT_TODAY if today else Code.INSUFFICIENT_ALLOWANCES
+        if int(holding["sold_today"]) + int(holding["locked"]) + quantity > holding["sell_max"]:
+            return Code.SELL_CAP
+        holding["sellable"] -= quantity
+        holding["locked"] += quantity
+        return Code.OK
+
+    def release_sell(self, account: int, instrument: int, quantity: int) -> None:
+        """Gives back a lock of :meth:`lock_sell` or a part of it."""
+        if not self.market[0]["accounts_on"]:
+            return
+        holding = self.holdings[account, instrument]
+        assert 0 <= quantity <= holding["locked"], "release exceeds the lock"
+        holding["locked"] -= quantity
+        holding["sellable"] += quantity
+
+    def position(self, account: int, instrument: int) -> int:
+        """All allowances of a vintage in the trading account, whatever their bucket (R5.6)."""
+        h = self.holdings[account, instrument]
+        return int(h["sellable"]) + int(h["bought_today"]) + int(h["locked"]) + int(h["in_transfer"])
+
+    def settle_deal(
+        self,
+        method: int,
+        instrument: int,
+        price: int,
+        quantity: int,
+        buyer: int,
+        seller: int,
+        *,
+        seq: int,
+        time_ns: int,
+    ) -> int:
+        """Books a bulk or auction deal out of locks that cover it: money, allowances (T+1), fees, statistics.
+
+        Takes amount and the buyer's fees out of the buyer's locked cash and the quantity out of the seller's
+        locked allowances; the caller releases what its own locks hold beyond that. Returns the deal's number.
+        """
+        assert method in (BULK, AUCTION), "listed deals are the kernel's"
+        m, amount = self.market[0], price * quantity
+        trading, settlement = self.fees(amount)
+        buyer_fee, seller_fee = trading + settlement, min(trading + settlement, amount)
+        if m["accounts_on"]:
+            b, s = self.accounts[buyer], self.accounts[seller]
+            hb, hs = self.holdings[buyer, instrument], self.holdings[seller, instrument]
+            assert b["locked"] >= amount + buyer_fee and hs["locked"] >= quantity, "the deal is not covered by locks"
+            b["locked"] -= amount + buyer_fee
+            b["fees_today"] += buyer_fee
+            hb["buy_open"] -= quantity
+            hb["bought_today" if m["t_plus_one"] else "sellable"] += quantity
+            hs["locked"] -= quantity
+            hs["sold_today"] += quantity
+            s["available"] += amount - seller_fee
+            s["proceeds_today"] += amount - seller_fee
+            s["fees_today"] += seller_fee
+            seller_trading = min(trading, seller_fee)
+            m["trading_fees"] += trading + seller_trading
+            m["settlement_fees"] += settlement + seller_fee - seller_trading
+        row, word = self.instruments[instrument], "bulk" if method == BULK else "auction"
+        row[f"{word}_volume"] += quantity
+        row[f"{word}_amount"] += amount
+        return self.record_deal(
+            (time_ns, price, quantity, seq, buyer_fee, seller_fee, buyer, seller, 0, instrument, method, 0)
+        )
+
+    def record_deal(self, deal: tuple[int, ...]) -> int:
+        """Appends a deal to the day's table, which grows when it is full. Returns its number (from 1)."""
+        m = self.market[0]
+        if m["deals"] == m["deals_capacity"]:
+            self.grow_deals()
+        at = int(m["deals"])
+        self.deals[at] = deal
+        self.deals[at]["number"] = at + 1
+        m["deals"] += 1
+        return at + 1
+
+    def grow_deals(self) -> None:
+        """Doubles the table of the day's deals; addresses change, so the exchange takes them anew."""
+        self.deals = np.concatenate([self.deals, np.zeros(len(self.deals), DEAL)])
+        self.market[0]["deals_capacity"] = len(self.deals)
+
+    def withdrawable(self, account: int) -> int:
+        """Cash that may leave today (R5.5): available without the proceeds that are not settled yet."""
+        row = self.accounts[account]
+        return max(0, int(row["available"]) - int(row["proceeds_today"]))
+
+    # --- the day ---------------------------------------------------------------------------------------------
+
+    def set_reference(self, instrument: int, reference: int, date: int) -> None:
+        """Sets the reference price, and with it limits and the book's band (R6.1, R6.2). The book must be empty."""
+        row, limits = self.instruments[instrument], in_force(self.rules.limits, date)
+        tick = int(row["tick"])
+        row["reference"] = row["last"] = row["close"] = reference
+        row["bulk_low"], row["bulk_high"] = 1, AMOUNT_MAX_FEN
+        if limits.bulk_bp:
+            row["bulk_low"], row["bulk_high"] = price_limits(reference, limits.bulk_bp, 1)
+        if limits.listed_bp:
+            low, high = price_limits(reference, limits.listed_bp, tick)
+            low = max(low, tick)
+        else:
+            low, high = self.open_band(instrument, reference)
+        row["limit_low"], row["limit_high"], row["band_base"] = low, high, low
+        n_levels = (high - low) // tick + 1
+        if n_levels > self.capacity.levels:
+            raise ValueError(f"band of {self.code_of(instrument)}: {n_levels} levels, capacity {self.capacity.levels}")
+        row["n_levels"] = n_levels
+        for side in self.book.sides[2 * instrument : 2 * instrument + 2]:
+            assert side["orders"] == 0, "the band moves only while the book is empty"
+            side["n_levels"] = n_levels
+        self.book.sides[2 * instrument + BUY]["flip_add"] = n_levels
+
+    def open_band(self, instrument: int, reference: int) -> tuple[int, int]:
+        """Without price limits the band is as wide as the capacity, with the reference in its middle (D17)."""
+        tick, levels = int(self.instruments[instrument]["tick"]), self.capacity.levels
+        low = max(tick, (reference // tick - levels // 2) * tick)
+        return low, low + (levels - 1) * tick
+
+    def add_instrument(self, code: str, reference: int, date: int) -> int:
+        """Lists an instrument; returns its index. ValueError when the table is full or the code is taken."""
+        if code in self.codes:
+            raise ValueError(f"instrument {code}: already listed")
+        index = len(self.codes)
+        if index >= self.capacity.instruments:
+            raise ValueError(f"instrument {code}: capacity of {self.capacity.instruments} instruments is used up")
+        self.codes[code] = index
+        row, r = self.instruments[index], self.rules
+        policy = r.policies.get(code, Policy())
+        row["code"], row["listed"], row["listed_from"] = code.encode(), 1, date
+        row["tick"], row["lot"], row["best_levels"] = r.tick_fen, r.lot_t, r.best_levels
+        row["quantity_min"], row["quantity_max"] = r.listed_quantity_min_t, min(r.listed_quantity_max_t, QUANTITY_MAX_T)
+        row["policy"] = LISTING if policy.matching == "listing" else CONTINUOUS
+        row["reach"] = BEST_LEVEL if policy.reach == "best_level" else BEST_FIVE_LEVELS
+        self.market[0]["n_instruments"] = index + 1
+        self.set_reference(index, reference, date)
+        self.start_composite(date)
+        return index
+
+    def start_composite(self, date: int) -> None:
+        """Takes the weights in force (R7.2) and sums weight × last for today's listed vintages."""
+        weights = in_force(self.rules.weights, date).weights
+        rows, m = self.instruments, self.market[0]
+        rows["weight"] = 0
+        for code, index in self.codes.items():
+            rows[index]["weight"] = weights.get(code, 0) if rows[index]["listed"] else 0
+        m["composite_weight"] = int(rows["weight"].sum())
+        m["composite_sum"] = int((rows["weight"] * rows["last"]).sum())
+
+    def roll(self, date: int) -> None:
+        """Opens a day (D27): T+1 buckets open, references move to the closes, counters and hours are the new day's."""
+        m, r, rows = self.market[0], self.rules, self.instruments
+        assert m["date"] == 0 or trading_date(int(m["close"])) < date, "a day is rolled once"
+        assert self.book.pool[0]["live"] == 0, "orders must have lapsed before the roll"
+        self.holdings["sellable"] += self.holdings["bought_today"]
+        self.holdings["bought_today"] = 0
+        self.holdings["sold_today"] = 0
+        self.accounts["proceeds_today"] = 0
+        self.accounts["fees_today"] = 0
+        m["date"] = date
+        m["morning_open"], m["morning_end"], m["afternoon_open"], m["close"] = r.boundaries_ns(date)
+        m["bulk_open"], m["bulk_end"] = r.bulk_boundaries_ns(date)
+        fees = in_force(r.fees, date)
+        m["trading_ppm"], m["settlement_ppm"] = fees.trading_ppm, fees.settlement_ppm
+        m["deals"] = m["day_closed"] = m["settled"] = 0
+        if m["composite_close"]:
+            m["composite_previous"] = m["composite_close"]
+        for name in ("composite_open", "composite_high", "composite_low", "composite_close"):
+            m[name] = 0
+        m["composite_last"] = m["composite_previous"]
+        for name in ("open", "high", "low", "volume", "amount", "deals"):
+            rows[name] = 0
+        for name in ("bulk_volume", "bulk_amount", "auction_volume", "auction_amount"):
+            rows[name] = 0
+        for index in self.codes.values():
+            if rows[index]["listed"]:
+                self.set_reference(index, int(rows[index]["close"]), date)
+        self.start_composite(date)
+
+    # --- inspection -----------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Asserts what must hold of accounts and book at any moment (guarantee 3): O(accounts + levels + orders)."""
+        book.check(self.book)
+        for name in ("available", "locked", "proceeds_today"):
+            assert (self.accounts[name] >= 0).all(), f"an account's {name} is below zero"
+        for name in ("sellable", "bought_today", "locked", "in_transfer", "buy_open"):
+            assert (self.holdings[name] >= 0).all(), f"a holding's {name} is below zero"
+
+    def total_cash(self) -> int:
+        """All members' cash and the fees collected, fen: only deposits and withdrawals change it."""
+        m = self.market[0]
+        cash = int(self.accounts["available"].sum()) + int(self.accounts["locked"].sum())
+        return cash + int(m["trading_fees"]) + int(m["settlement_fees"])
+
+    def total_allowances(self, instrument: int) -> int:
+        """All members' allowances of a vintage in trading accounts, t: only transfers change it."""
+        h = self.holdings[:, instrument]
+        return sum(int(h[name].sum()) for name in ("sellable", "bought_today", "locked", "in_transfer"))
