@@ -2,10 +2,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from engine.book import (
-    BOOK_SIDE, LEVEL, ORDER, POOL, allocate, append, level_of, new_book, pop_head, prefetch, reduce, release, remove, tick_of,
+    BOOK_SIDE, LEVEL, ORDER, POOL, allocate, append, level_of, new_book, pop_head, prefetch, primitive, kernel, reduce, release, remove, tick_of,
 )
 
 MESSAGE = np.dtype([("type","u1"),("side","u1"),("ioc","u1"),("pad","u1"),("qty","<u4"),("order_id","<u4"),("price","<u4")])
@@ -15,7 +14,7 @@ AHEAD = np.uint64(16)
 U1 = np.uint64(1)
 U0 = np.uint64(0)
 
-@njit(cache=True, inline="always")
+@primitive
 def write(reports, n, kind, seq, side, order_id, taker_id, price, qty):
     r = reports[n]
     r.seq = seq
@@ -27,7 +26,7 @@ def write(reports, n, kind, seq, side, order_id, taker_id, price, qty):
     r.side = side
     r.pad = 0
 
-@njit(cache=True, inline="always")
+@primitive
 def match(orders, pool, sides, levels, bitmap, base, reports, n, seq, opposite, tick, leaves, order_id):
     limit = level_of(sides, opposite, tick)
     while leaves > 0:
@@ -47,7 +46,7 @@ def match(orders, pool, sides, levels, bitmap, base, reports, n, seq, opposite, 
             reduce(orders, levels, sides, opposite, slot, traded)
     return n, leaves
 
-@njit(cache=True)
+@kernel
 def run(messages, orders, pool, sides, levels, bitmap, index, base, reports):
     n = np.uint64(0)
     total = np.uint64(len(messages))
