@@ -1,0 +1,32 @@
+"""Fixtures that every test module may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def shared_data_folder() -> Path | None:
+    """The folder of real market data: env CEA_DATA, else ``shared/data`` beside the repository; None when absent."""
+    named = os.environ.get("CEA_DATA")
+    folder = Path(named) if named else REPOSITORY.parent / "shared" / "data"
+    return folder if folder.is_dir() else None
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real market data; the test is skipped, with the reason, where it is absent."""
+    folder = shared_data_folder()
+    if folder is None:
+        pytest.skip("real market data is not here: set CEA_DATA to its folder, or put it into ../shared/data")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The project's root folder."""
+    return REPOSITORY
