@@ -1,0 +1,392 @@
+"""The journal: append groups, commit them to the disk, recover at start.
+
+    journal = Journal.open(disk, identity)      # recovery; raises RecoveryRefused
+    state = journal.recovery.snapshot           # bytes of the newest snapshot, or None
+    for group in journal.groups(journal.recovery.snapshot_seq):
+        exchange.apply(group.commands, group.payloads)
+    ...
+    journal.append(commands, payloads)          # buffered
+    exchange.apply(commands, payloads)          # may overlap the commit
+    journal.commit()                            # durable: now the reports may leave
+
+Guarantee: what ``commit`` returned for is found again by every later ``open`` that does not refuse.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final
+
+import numpy as np
+
+from ..records import RECORD_BYTES
+from .disk import Buffer, Disk, File, byte_view
+from .errors import JournalError, JournalFailed
+from .group import (
+    COMMANDS,
+    GROUP_BYTES_MAX,
+    SEAL,
+    Group,
+    decode_group,
+    decode_header,
+    encode_group,
+    group_length,
+    seed_of,
+)
+from .recovery import Survey, after, decide, read_segment, segment_groups, survey
+from .seal import DayHash, Seal, decode_seal, encode_seal
+from .segment import (
+    SEGMENT_BYTES,
+    SEGMENT_HEADER_BYTES,
+    SPARE,
+    Identity,
+    SegmentHeader,
+    content_hash,
+    encode_segment_header,
+    segment_name,
+)
+from .snapshot import drop_older_snapshots, write_snapshot
+
+# Ends of recent groups, for snapshots that are written while the market goes on: a snapshot of a large market
+# takes under a second, in which no more than some thousand groups commit.
+BOUNDARIES_KEPT: Final = 65_536
+# Room that must stay free beside the spare segment: one more segment, for the orders' cancels.
+LOW_WATER_SEGMENTS: Final = 2
+
+
+class FreeSpace(Enum):
+    """LOW: the market goes to cancel-only, while the journal still has a segment's room left."""
+
+    OK = "ok"
+    LOW = "low"
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """What start-up found. ``snapshot`` is the newest verified state or None, ``snapshot_seq`` 0 without one.
+
+    ``cut_bytes`` is what a torn last commit left behind; ``alarms`` are texts for the operator.
+    """
+
+    epoch: int
+    last_seq: int
+    snapshot: bytes | None
+    snapshot_seq: int
+    cut_bytes: int
+    alarms: tuple[str, ...]
+
+
+@contextmanager
+def _fatal(what: str) -> Iterator[None]:
+    """Turn a disk error into the end of the process."""
+    try:
+        yield
+    except OSError as error:
+        raise JournalFailed(f"journal: {what} failed: {error}") from error
+
+
+class Journal:
+    """One writer on one folder. Not for two threads at once, but for ``snapshot``, which may run beside."""
+
+    def __init__(self, disk: Disk, identity: Identity, seen: Survey, alarms: list[str], segment_bytes: int) -> None:
+        """Use ``open``."""
+        assert segment_bytes >= SEGMENT_HEADER_BYTES + 1024 and segment_bytes % 8 == 0
+        self._disk = disk
+        self._identity = identity
+        self._recovered = seen.segments
+        self._segment_bytes = segment_bytes
+        self._buffer = bytearray(1 << 16)
+        self._fill = 0
+        self._spare = False
+        self._failed = False
+        last = seen.segments[-1] if seen.segments else None
+        self._journal_id = last.header.journal_id if last else identity.journal_id
+        self._seed = seed_of(self._journal_id)
+        self._crc = last.crc if last else 0
+        self._next_seq = seen.next_seq
+        self._durable_seq = self._next_seq - 1
+        self._boundaries: OrderedDict[int, int] = OrderedDict({self._durable_seq: self._crc})
+        self.recovery = Recovery(
+            epoch=last.header.epoch + 1 if last else 1,
+            last_seq=self._durable_seq,
+            snapshot=seen.state.tobytes() if seen.state is not None else None,
+            snapshot_seq=seen.snapshot.seq if seen.snapshot is not None else 0,
+            cut_bytes=last.torn_bytes if last else 0,
+            alarms=tuple(alarms),
+        )
+        self._file: File
+        self._header: SegmentHeader
+        self._offset = 0
+
+    @classmethod
+    def open(cls, disk: Disk, identity: Identity, *, segment_bytes: int = SEGMENT_BYTES) -> Journal:
+        """Lock the folder, recover, begin a new epoch. Nothing is changed on the disk before the decision.
+
+        Raises ``JournalError`` (in use), ``RecoveryRefused`` (the text names the command to run) and
+        ``JournalFailed`` (the disk reports an error).
+        """
+        disk.lock()
+        try:
+            with _fatal("recovery"):
+                seen = survey(disk, identity)
+                alarms = decide(disk, seen)
+                journal = cls(disk, identity, seen, alarms, segment_bytes)
+                journal._settle(seen)
+        except BaseException:
+            disk.unlock()
+            raise
+        return journal
+
+    def _settle(self, seen: Survey) -> None:
+        """Make durable what recovery accepted, then begin the next segment."""
+        for name in seen.leftovers:
+            self._disk.remove(name)
+        if seen.segments:
+            last = seen.segments[-1]
+            file = self._disk.open(last.name)
+            try:
+                content = file.read(0, last.end)
+                # After a kill the last commit may stand in memory only, and after a failed fsync the kernel
+                # may take it for written: write it again, then sync.
+                if seen.rewrite_from < last.end:
+                    file.write(seen.rewrite_from, content[seen.rewrite_from :])
+                file.sync()
+                self._disk.sync_names()
+                self._begin_segment(last.header.index + 1, last.end, content_hash(content))
+                if last.torn_bytes == 0:
+                    file.truncate(last.end)  # the untouched room goes back; a torn tail stays as evidence
+            finally:
+                file.close()
+        else:
+            self._begin_segment(1, 0, bytes(16))
+        self._prepare_spare()
+
+    # Segments
+
+    def _begin_segment(self, index: int, previous_end: int, previous_hash: bytes, least_bytes: int = 0) -> None:
+        """Write the header into the spare file; only when that is on the disk does it get its name."""
+        capacity = max(self._segment_bytes, -(-(SEGMENT_HEADER_BYTES + least_bytes) // 4096) * 4096)
+        header = SegmentHeader(
+            format=self._identity.format,
+            engine_abi=self._identity.engine_abi,
+            epoch=self.recovery.epoch,
+            index=index,
+            prev_crc=self._crc,
+            first_seq=self._next_seq,
+            capacity=capacity,
+            journal_id=self._journal_id,
+            previous_end=previous_end,
+            previous_hash=previous_hash,
+            rules_hash=self._identity.rules_hash,
+        )
+        if self._spare and capacity == self._segment_bytes:
+            file = self._disk.open(SPARE)
+        else:
+            file = self._disk.create(SPARE, capacity)
+        self._spare = False
+        file.write(0, encode_segment_header(header))
+        file.sync()
+        self._disk.rename(SPARE, segment_name(index))
+        self._disk.sync_names()
+        self._file, self._header, self._offset = file, header, SEGMENT_HEADER_BYTES
+
+    def _prepare_spare(self) -> None:
+        """Reserve the next segment's room now, so that a full disk shows while there is still room to trade out."""
+        try:
+            file = self._disk.create(SPARE, self._segment_bytes)
+            file.sync()
+            file.close()
+            self._spare = True
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self._spare = False
+            if SPARE in self._disk.names():
+                self._disk.remove(SPARE)
+
+    def _rotate(self, least_bytes: int = 0) -> None:
+        self.commit()
+        with self._io("beginning a segment"):
+            content = self._file.read(0, self._offset)
+            self._file.close()
+            self._begin_segment(self._header.index + 1, self._offset, content_hash(content), least_bytes)
+            self._prepare_spare()
+
+    # Writing
+
+    @contextmanager
+    def _io(self, what: str) -> Iterator[None]:
+        assert not self._failed, "the journal has failed: the process should have ended"
+        try:
+            with _fatal(what):
+                yield
+        except JournalFailed:
+            self._failed = True
+            raise
+
+    @property
+    def next_seq(self) -> int:
+        """The sequence that the next command appended must have."""
+        return self._next_seq
+
+    @property
+    def durable_seq(self) -> int:
+        """The last sequence that is on the disk."""
+        return self._durable_seq
+
+    def append(self, commands: np.ndarray, payloads: Buffer = b"") -> None:
+        """Buffer one group: ``commands`` COMMAND[n], n >= 1, sequences without a gap from ``next_seq`` on.
+
+        ``payloads``: what belongs to the MESSAGE commands, in order. Nothing is durable before ``commit``.
+        A group that no longer fits into the segment commits those before it and begins the next segment.
+        Raises ``JournalError("GROUP_TOO_LARGE")`` beyond GROUP_BYTES_MAX; nothing is buffered then.
+        """
+        records = byte_view(commands)
+        blob = byte_view(payloads)
+        count = len(records) // RECORD_BYTES
+        assert count > 0 and count * RECORD_BYTES == len(records), "a group has at least one command"
+        assert int(commands["seq"][0]) == self._next_seq and int(commands["seq"][-1]) == self._next_seq + count - 1
+        self._add(COMMANDS, records, blob, int(commands["time_ns"][-1]))
+
+    def _add(self, kind: int, records: memoryview | bytes, blob: memoryview | bytes, time_ns: int) -> None:
+        count = len(records) // RECORD_BYTES
+        length = group_length(count, len(blob))
+        if length > GROUP_BYTES_MAX:
+            raise JournalError("GROUP_TOO_LARGE", f"a group of {length} bytes; at most {GROUP_BYTES_MAX}")
+        if self._offset + self._fill + length > self._header.capacity:
+            self._rotate(length)
+        if self._fill + length > len(self._buffer):
+            self._buffer.extend(bytes(max(len(self._buffer), length)))
+        _, self._crc = encode_group(
+            self._buffer,
+            self._fill,
+            records,
+            blob,
+            kind=kind,
+            seed=self._seed,
+            prev_crc=self._crc,
+            first_seq=self._next_seq,
+            synced_seq=self._durable_seq,
+            time_ns=time_ns,
+            epoch=self.recovery.epoch,
+        )
+        self._fill += length
+        self._next_seq += count
+        self._boundaries[self._next_seq - 1] = self._crc
+        if len(self._boundaries) > BOUNDARIES_KEPT:
+            self._boundaries.popitem(last=False)
+
+    def commit(self) -> int:
+        """Write what is buffered, wait for the disk, return the last durable sequence.
+
+        Raises ``JournalFailed`` on any error: the process must end; nothing is tried again.
+        """
+        if self._fill:
+            with self._io("commit"):
+                with memoryview(self._buffer) as view:
+                    self._file.write(self._offset, view[: self._fill])
+                self._file.sync()
+            self._offset += self._fill
+            self._fill = 0
+            self._durable_seq = self._next_seq - 1
+        return self._durable_seq
+
+    def snapshot(self, state: Buffer | Iterable[Buffer], seq: int) -> bool:
+        """Write the state after ``seq``, which must be durable and the end of a group; then drop older ones.
+
+        False when the disk has no room for it, or it did not verify: the older ones are then kept, and the
+        market goes on. May run in another thread than ``append`` and ``commit``.
+        """
+        assert seq <= self._durable_seq and seq in self._boundaries, "a snapshot follows the commit of its last group"
+        with self._io("snapshot"):
+            try:
+                verified = write_snapshot(
+                    self._disk,
+                    state,
+                    identity=self._identity,
+                    journal_id=self._journal_id,
+                    epoch=self.recovery.epoch,
+                    chain_crc=self._boundaries[seq],
+                    seq=seq,
+                )
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                return False
+            if verified:
+                drop_older_snapshots(self._disk)
+            return verified
+
+    def seal(self, day: int, state_hash: bytes, counts: dict[str, int | str]) -> Seal:
+        """End ``day`` (yyyymmdd): a seal over everything since the last one, then a new segment. Durable on return."""
+        self.commit()
+        with self._io("seal"):
+            before, open_segments = b"", []
+            for ref_name, end in self._segment_ends():
+                file = self._disk.open(ref_name)
+                data = file.read(0, end)
+                file.close()
+                sealed = last_seal(data)
+                if sealed is None:
+                    open_segments.append(data)
+                else:
+                    before, open_segments = sealed.journal_hash, []
+            day_hash = DayHash(before)
+            for data in open_segments:
+                day_hash.update(data)
+        seal = Seal(day, self._durable_seq, bytes(state_hash), day_hash.digest(), dict(counts))
+        self._add(SEAL, b"", encode_seal(seal), 0)
+        self._rotate()
+        return seal
+
+    def _segment_ends(self) -> list[tuple[str, int]]:
+        """(name, end) of all segments of this journal, oldest first."""
+        seen = survey(self._disk)
+        ends = [(ref.name, ref.end) for ref in seen.segments[:-1]]
+        return [*ends, (segment_name(self._header.index), self._offset)]
+
+    # Reading
+
+    def groups(self, after_seq: int = 0) -> Iterator[Group]:
+        """What ``open`` recovered behind sequence ``after_seq``, in order; seals are left out."""
+        for ref in self._recovered:
+            if ref.next_seq - 1 <= after_seq:
+                continue
+            with _fatal("reading a segment"):
+                data = read_segment(self._disk, ref)
+            for group in segment_groups(data, ref):
+                if group.header.kind == COMMANDS and group.header.last_seq > after_seq:
+                    yield after(group, after_seq)
+
+    # State
+
+    def free_space_state(self) -> FreeSpace:
+        """LOW while the next segment's room can't be reserved or the disk is nearly full; tries again each time."""
+        with self._io("reserving room"):
+            if not self._spare:
+                self._prepare_spare()
+            free = self._disk.free_bytes()
+        return FreeSpace.OK if self._spare and free >= LOW_WATER_SEGMENTS * self._segment_bytes else FreeSpace.LOW
+
+    def close(self) -> None:
+        """Commit and give the folder back. A journal that was not closed is recovered all the same."""
+        if not self._failed:
+            self.commit()
+        self._file.close()
+        self._disk.unlock()
+
+
+def last_seal(data: np.ndarray) -> Seal | None:
+    """The seal that ends a segment's bytes (uint8[end]), or None."""
+    offset, found = SEGMENT_HEADER_BYTES, None
+    while offset < data.size:
+        header = decode_header(data, offset)
+        if header.kind == SEAL:
+            found = decode_seal(decode_group(data, offset).payloads)
+        offset += header.length
+    return found

@@ -1,0 +1,376 @@
+"""Reads a journal folder, finds where it ends and what is wrong with it, and applies the decision table.
+
+``survey`` only reads. ``decide`` turns what it saw into a plan or a ``RecoveryRefused``. Acting on the plan
+(making the tail durable, beginning the next epoch) is ``journal.Journal.open``'s part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+
+from . import scan
+from .decisions import DECISIONS, Action, Finding
+from .disk import Disk
+from .errors import RecoveryRefused
+from .group import Group, decode_group, decode_header, payload_lengths, seed_of
+from .segment import (
+    FORMAT,
+    SEGMENT_HEADER_BYTES,
+    SPARE,
+    Identity,
+    SegmentHeader,
+    content_hash,
+    decode_segment_header,
+    peek_format,
+    segment_index,
+)
+from .snapshot import SNAPSHOT_TEMPORARY, SnapshotHeader, read_snapshot, snapshot_names
+
+TEMPORARY_NAMES = (SPARE, SNAPSHOT_TEMPORARY)
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One finding: where, in words, and the last sequence that is in order before it."""
+
+    finding: Finding
+    place: str
+    detail: str
+    seq: int = 0
+
+
+@dataclass(slots=True)
+class SegmentRef:
+    """A segment that is in order up to ``end``; ``next_seq`` and ``crc`` hold after its last group."""
+
+    name: str
+    header: SegmentHeader
+    end: int
+    next_seq: int
+    crc: int
+    torn_bytes: int = 0
+
+
+@dataclass(slots=True)
+class Survey:
+    """What the folder holds. ``segments`` are in order; ``rewrite_from`` is where the last commit begins."""
+
+    segments: list[SegmentRef] = field(default_factory=list)
+    observations: list[Observation] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
+    snapshot: SnapshotHeader | None = None
+    state: np.ndarray | None = None
+    rewrite_from: int = 0
+    snapshot_chained: bool = False
+
+    @property
+    def next_seq(self) -> int:
+        return self.segments[-1].next_seq if self.segments else 1
+
+    def saw(self, finding: Finding, place: str, detail: str, seq: int = 0) -> None:
+        self.observations.append(Observation(finding, place, detail, seq))
+
+
+def survey(disk: Disk, identity: Identity | None = None, *, whole: bool = False) -> Survey:
+    """Read the folder; stops at the first observation that makes the rest meaningless.
+
+    ``identity``: what the engine expects, or None to take the journal as it is. ``whole``: verify every
+    segment, not only those that recovery would replay.
+    """
+    result = Survey()
+    names = disk.names()
+    result.leftovers = [n for n in names if n in TEMPORARY_NAMES]
+    for name in result.leftovers:
+        result.saw(Finding.LEFTOVER, name, "left by an interrupted write")
+    headers = _read_headers(disk, names, identity, result)
+    if headers is None:
+        return result
+    _choose_snapshot(disk, headers[0][1].journal_id if headers else 0, identity, result)
+    if not headers:
+        if result.snapshot is not None or snapshot_names(disk):
+            result.saw(Finding.SNAPSHOT_WITHOUT_JOURNAL, disk.path, "no segment in the folder")
+        else:
+            result.saw(Finding.EMPTY_FOLDER, disk.path, "no segment in the folder")
+        return result
+    _walk_segments(disk, headers, result, whole)
+    return result
+
+
+def _read_headers(
+    disk: Disk, names: list[str], identity: Identity | None, result: Survey
+) -> list[tuple[str, SegmentHeader, int]] | None:
+    """(name, header, file size) of each segment in order, or None after a fatal observation."""
+    headers: list[tuple[str, SegmentHeader, int]] = []
+    for name in names:
+        index = segment_index(name)
+        if index is None:
+            continue
+        file = disk.open(name)
+        try:
+            size = file.size()
+            data = file.read(0, SEGMENT_HEADER_BYTES).tobytes()
+        finally:
+            file.close()
+        written = peek_format(data)
+        if written is None:
+            result.saw(Finding.SEGMENT_NOT_OURS, name, "no segment magic in its first bytes")
+            return None
+        if written != FORMAT:
+            finding = Finding.NEWER_FORMAT if written > FORMAT else Finding.OLDER_FORMAT
+            result.saw(finding, name, f"format {written}, this program reads {FORMAT}")
+            return None
+        header = decode_segment_header(data)
+        if header is None or header.index != index:
+            result.saw(Finding.SEGMENT_HEADER_DAMAGED, name, "header checksum or index is wrong")
+            return None
+        headers.append((name, header, size))
+    if headers and not _headers_fit(headers, identity, result):
+        return None
+    return headers
+
+
+def _headers_fit(headers: list[tuple[str, SegmentHeader, int]], identity: Identity | None, result: Survey) -> bool:
+    name, last, _ = headers[-1]
+    if identity is not None:
+        if identity.journal_id not in (0, last.journal_id):
+            result.saw(Finding.OTHER_JOURNAL, name, f"journal id {last.journal_id:016x}, not ours")
+            return False
+        if last.engine_abi != identity.engine_abi:
+            result.saw(
+                Finding.OTHER_ENGINE, name, f"engine ABI {last.engine_abi}, this engine has {identity.engine_abi}"
+            )
+            return False
+        if last.rules_hash != identity.rules_hash:
+            result.saw(
+                Finding.OTHER_RULES, name, f"rules hash {last.rules_hash.hex()}, ours {identity.rules_hash.hex()}"
+            )
+            return False
+    for (_, before, _), (name, header, _) in pairwise(headers):
+        if header.index != before.index + 1:
+            result.saw(Finding.SEGMENT_MISSING, name, f"index jumps from {before.index} to {header.index}")
+            return False
+        if header.journal_id != before.journal_id:
+            result.saw(Finding.OTHER_JOURNAL, name, "journal id differs from the segment before")
+            return False
+        if header.epoch < before.epoch or header.first_seq < before.first_seq:
+            result.saw(Finding.SEGMENT_STALE, name, "epoch or first sequence goes back")
+            return False
+    return True
+
+
+def _choose_snapshot(disk: Disk, journal_id: int, identity: Identity | None, result: Survey) -> None:
+    """The newest snapshot that verifies; the damaged ones before it are observations."""
+    for name in snapshot_names(disk):
+        found = read_snapshot(disk, name)
+        if found is None:
+            result.saw(Finding.SNAPSHOT_DAMAGED, name, "header, length or state hash does not verify")
+            continue
+        header, state = found
+        if journal_id and header.journal_id != journal_id:
+            result.saw(Finding.OTHER_JOURNAL, name, f"journal id {header.journal_id:016x}, the segments' differs")
+            return
+        if header.format != FORMAT or (
+            identity is not None
+            and (header.engine_abi != identity.engine_abi or header.rules_hash != identity.rules_hash)
+        ):
+            result.saw(Finding.SNAPSHOT_OF_OTHER_ENGINE, name, "format, engine ABI or rules hash is not ours")
+            continue
+        result.snapshot, result.state = header, state
+        return
+
+
+def _walk_segments(disk: Disk, headers: list[tuple[str, SegmentHeader, int]], result: Survey, whole: bool) -> None:
+    """Verify the segments that recovery replays (or all), and find the journal's end."""
+    first = headers[0][1]
+    covered = result.snapshot.seq if result.snapshot is not None else 0
+    if first.first_seq > covered + 1:
+        result.saw(
+            Finding.SEGMENT_MISSING,
+            headers[0][0],
+            f"the first segment begins at sequence {first.first_seq}, snapshots reach {covered}",
+            covered,
+        )
+        return
+    seed = seed_of(first.journal_id)
+    for position, (name, header, size) in enumerate(headers):
+        following = headers[position + 1][1] if position + 1 < len(headers) else None
+        if following is not None and following.first_seq <= covered and not whole:
+            ref = SegmentRef(name, header, following.previous_end, following.first_seq, following.prev_crc)
+            ref.torn_bytes = size - ref.end
+            if ref.torn_bytes < 0:
+                result.saw(Finding.SEGMENT_SHORT, name, f"{size} bytes of {ref.end}", header.first_seq - 1)
+                return
+        elif (found := _walk_one(disk, name, header, size, following, seed, result)) is None:
+            return
+        else:
+            ref = found
+        if position and (header.first_seq != result.next_seq or header.prev_crc != result.segments[-1].crc):
+            result.saw(Finding.SEGMENT_STALE, name, "does not follow the segment before", result.next_seq - 1)
+            return
+        result.segments.append(ref)
+    if result.snapshot is not None and result.snapshot.seq >= result.next_seq:
+        result.saw(
+            Finding.SNAPSHOT_AHEAD,
+            headers[-1][0],
+            f"snapshot of sequence {result.snapshot.seq}, the journal ends with {result.next_seq - 1}",
+            result.next_seq - 1,
+        )
+    elif result.snapshot is not None and not result.snapshot_chained:
+        result.saw(
+            Finding.SNAPSHOT_UNCHAINED,
+            f"snapshot of sequence {result.snapshot.seq}",
+            "no group there has its chain checksum",
+            result.snapshot.seq,
+        )
+
+
+def _walk_one(
+    disk: Disk,
+    name: str,
+    header: SegmentHeader,
+    size: int,
+    following: SegmentHeader | None,
+    seed: int,
+    result: Survey,
+) -> SegmentRef | None:
+    """Walk one segment; None after a fatal observation. ``following`` is None for the last one."""
+    start_seq = header.first_seq - 1
+    needed = following.previous_end if following is not None else header.capacity
+    if size < needed:
+        result.saw(Finding.SEGMENT_SHORT, name, f"{size} bytes of {needed}", start_seq)
+        return None
+    file = disk.open(name)
+    try:
+        data = file.read(0, needed)
+    finally:
+        file.close()
+    walk = scan.walk_groups(
+        data,
+        SEGMENT_HEADER_BYTES,
+        needed,
+        seed=seed,
+        epoch=header.epoch,
+        next_seq=header.first_seq,
+        prev_crc=header.prev_crc,
+    )
+    last_seq = walk.next_seq - 1
+    place = f"{name} at byte {walk.offset}"
+    if walk.stop == scan.STOP_UNCHAINED:
+        result.saw(Finding.UNCHAINED_GROUP, place, f"after sequence {last_seq}", last_seq)
+        return None
+    if walk.stop == scan.STOP_MISFIT:
+        result.saw(Finding.MISFIT_GROUP, place, f"after sequence {last_seq}", last_seq)
+        return None
+    ref = SegmentRef(name, header, walk.offset, walk.next_seq, walk.prev_crc, size - walk.offset)
+    if following is not None:
+        if walk.offset != needed or content_hash(data) != following.previous_hash:
+            result.saw(Finding.DAMAGE_IN_CLOSED_SEGMENT, place, f"after sequence {last_seq}", last_seq)
+            return None
+    elif not _judge_end(data, walk, place, seed, result, ref):
+        return None
+    if result.snapshot is not None and not result.snapshot_chained:
+        result.snapshot_chained = _holds_snapshot(data, walk, header, result.snapshot)
+    return ref
+
+
+def _judge_end(data: np.ndarray, walk: scan.Walk, place: str, seed: int, result: Survey, ref: SegmentRef) -> bool:
+    """Is the end of the last segment clean, torn, or damage to something durable?"""
+    last_seq = walk.next_seq - 1
+    result.rewrite_from = _last_commit(data, walk)
+    if scan.is_zero(data, walk.offset):
+        result.saw(Finding.CLEAN_END, place, f"last sequence {last_seq}", last_seq)
+        ref.torn_bytes = 0
+        return True
+    later = scan.later_groups(data, walk.offset, seed=seed)
+    proof = [h for h in later if h.synced_seq >= walk.next_seq]
+    if proof:
+        result.saw(
+            Finding.DAMAGE_BEFORE_SOUND_GROUP,
+            place,
+            f"after sequence {last_seq}; sound again from sequence {proof[0].first_seq}",
+            last_seq,
+        )
+        return False
+    if result.snapshot is not None and result.snapshot.seq > last_seq:
+        return True  # _walk_segments reports SNAPSHOT_AHEAD
+    torn = int(np.flatnonzero(data[walk.offset :])[-1]) + 1
+    ref.torn_bytes = torn
+    result.saw(Finding.TORN_TAIL, place, f"{torn} bytes after sequence {last_seq}", last_seq)
+    return True
+
+
+def _last_commit(data: np.ndarray, walk: scan.Walk) -> int:
+    """Offset of the first group that the last group did not yet know to be durable."""
+    place = walk.offset
+    for offset in walk.offsets[::-1]:
+        if decode_header(data, int(offset)).last_seq <= walk.synced_seq:
+            break
+        place = int(offset)
+    return place
+
+
+def _holds_snapshot(data: np.ndarray, walk: scan.Walk, header: SegmentHeader, snapshot: SnapshotHeader) -> bool:
+    """Whether a group (or the segment's beginning) at the snapshot's sequence has its chain checksum."""
+    if snapshot.seq == header.first_seq - 1 and snapshot.chain_crc == header.prev_crc:
+        return True
+    low, high = 0, len(walk.offsets)
+    while low < high:  # the first group whose last sequence reaches the snapshot's
+        middle = (low + high) // 2
+        if decode_header(data, int(walk.offsets[middle])).last_seq < snapshot.seq:
+            low = middle + 1
+        else:
+            high = middle
+    for offset in walk.offsets[low:]:
+        group = decode_header(data, int(offset))
+        if group.last_seq != snapshot.seq:
+            break
+        if group.crc == snapshot.chain_crc:
+            return True  # a seal has the same last sequence as the group before it: either may match
+    return False
+
+
+def decide(disk: Disk, seen: Survey) -> list[str]:
+    """Alarms to raise, in order; ``RecoveryRefused`` where the table says so."""
+    alarms = []
+    for observation in seen.observations:
+        decision = DECISIONS[observation.finding]
+        if decision.action is Action.REFUSE:
+            raise RecoveryRefused(
+                observation.finding.value,
+                f"{observation.place}: {decision.why} ({observation.detail})",
+                decision.command.format(folder=disk.path, seq=observation.seq),
+            )
+        if decision.action is not Action.ACCEPT:
+            alarms.append(f"{observation.finding.value}: {observation.place}: {decision.why} ({observation.detail})")
+    return alarms
+
+
+def read_segment(disk: Disk, ref: SegmentRef) -> np.ndarray:
+    """The segment's bytes up to its end: uint8[end]."""
+    file = disk.open(ref.name)
+    try:
+        return file.read(0, ref.end)
+    finally:
+        file.close()
+
+
+def segment_groups(data: np.ndarray, ref: SegmentRef) -> Iterator[Group]:
+    """All groups of a verified segment, seals included."""
+    offset = SEGMENT_HEADER_BYTES
+    while offset < ref.end:
+        group = decode_group(data, offset)
+        offset += group.header.length
+        yield group
+
+
+def after(group: Group, seq: int) -> Group:
+    """The part of ``group`` behind sequence ``seq``."""
+    skip = seq - group.header.first_seq + 1
+    if skip <= 0:
+        return group
+    lengths = payload_lengths(group.commands[:skip])
+    return Group(group.commands[skip:], group.payloads[int(lengths.sum()) :], group.header)

@@ -1,0 +1,160 @@
+"""The snapshot: one file with the whole state after a sequence, behind one header sector.
+
+::
+
+      0        8     12    16    20    24        32        40        48            64          96
+      +--------+-----+-----+-----+-----+---------+---------+---------+-------------+-----------+
+      |magic   |for- |engi-|epoch|chain|seq u64  |length   |journal_ |state_hash   |rules_hash |
+      |8 bytes |mat  |ne   | u32 |_crc |         |  u64    |id u64   |XXH3-128     |32 bytes   |
+      +--------+-----+-----+-----+-----+---------+---------+---------+-------------+-----------+
+      | zeros ...                                                             crc u32 at 508   |
+      +----------------------------------------------------------------------------------------+
+      | state, ``length`` bytes from byte 512 on                                               |
+      +----------------------------------------------------------------------------------------+
+
+``chain_crc`` is the checksum of the group that ends with ``seq``: it ties the snapshot to this history, so
+that one of an abandoned history (before an operator's cut) is not taken for one of this.
+
+Order of writing: a temporary file, sync, rename, sync of the folder, read back and verify; only then are
+older ones dropped. Three are kept.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import xxhash
+
+from .disk import SECTOR_BYTES, Buffer, Disk, joined
+from .segment import FORMAT, Identity
+
+SNAPSHOT_MAGIC: Final = b"CEASNAP\x00"
+SNAPSHOT_HEADER_BYTES: Final = SECTOR_BYTES
+SNAPSHOT_SUFFIX: Final = ".snapshot"
+SNAPSHOT_TEMPORARY: Final = "snapshot.tmp"
+SNAPSHOTS_KEPT: Final = 3  # two may be damaged before a start has to replay from the first command
+
+_FIELDS: Final = struct.Struct("<8sIIIIQQQ16s32s")
+_CRC_AT: Final = SNAPSHOT_HEADER_BYTES - 4
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotHeader:
+    """The header's fields (see the diagram above)."""
+
+    format: int
+    engine_abi: int
+    epoch: int
+    chain_crc: int
+    seq: int
+    length: int
+    journal_id: int
+    state_hash: bytes
+    rules_hash: bytes
+
+
+def snapshot_name(seq: int) -> str:
+    return f"{seq:020d}{SNAPSHOT_SUFFIX}"
+
+
+def snapshot_seq(name: str) -> int | None:
+    """The sequence in a snapshot's file name, or None where the name is not one."""
+    stem = name.removesuffix(SNAPSHOT_SUFFIX)
+    if stem == name or len(stem) != 20 or not (stem.isascii() and stem.isdigit()):
+        return None
+    return int(stem)
+
+
+def snapshot_names(disk: Disk) -> list[str]:
+    """Names of all snapshots, newest first."""
+    return sorted((n for n in disk.names() if snapshot_seq(n) is not None), reverse=True)
+
+
+def encode_snapshot_header(header: SnapshotHeader) -> bytes:
+    fields = _FIELDS.pack(
+        SNAPSHOT_MAGIC,
+        header.format,
+        header.engine_abi,
+        header.epoch,
+        header.chain_crc,
+        header.seq,
+        header.length,
+        header.journal_id,
+        header.state_hash,
+        header.rules_hash,
+    ).ljust(_CRC_AT, b"\0")
+    return fields + zlib.crc32(fields).to_bytes(4, "little")
+
+
+def decode_snapshot_header(data: bytes) -> SnapshotHeader | None:
+    """The header in ``data`` (512 bytes), or None where it does not verify."""
+    if len(data) < SNAPSHOT_HEADER_BYTES or zlib.crc32(data[:_CRC_AT]) != int.from_bytes(data[_CRC_AT:512], "little"):
+        return None
+    magic, *fields = _FIELDS.unpack_from(data)
+    return SnapshotHeader(*fields) if magic == SNAPSHOT_MAGIC else None
+
+
+def write_snapshot(
+    disk: Disk,
+    state: Buffer | Iterable[Buffer],
+    *,
+    identity: Identity,
+    journal_id: int,
+    epoch: int,
+    chain_crc: int,
+    seq: int,
+) -> bool:
+    """Write, sync, rename, sync the folder, read back. True when the snapshot verifies under its name.
+
+    Raises ``OSError`` as the disk does; ENOSPC can only come from the first step, which reserves the room.
+    """
+    parts = joined(state)
+    hasher = xxhash.xxh3_128()
+    for part in parts:
+        hasher.update(part)
+    length = sum(map(len, parts))
+    header = SnapshotHeader(
+        FORMAT, identity.engine_abi, epoch, chain_crc, seq, length, journal_id, hasher.digest(), identity.rules_hash
+    )
+    file = disk.create(SNAPSHOT_TEMPORARY, SNAPSHOT_HEADER_BYTES + length)
+    try:
+        file.write(0, encode_snapshot_header(header))
+        offset = SNAPSHOT_HEADER_BYTES
+        for part in parts:
+            file.write(offset, part)
+            offset += len(part)
+        file.sync()
+    finally:
+        file.close()
+    disk.rename(SNAPSHOT_TEMPORARY, snapshot_name(seq))
+    disk.sync_names()
+    return read_snapshot(disk, snapshot_name(seq)) is not None
+
+
+def read_snapshot(disk: Disk, name: str) -> tuple[SnapshotHeader, np.ndarray] | None:
+    """Header and state (uint8[n]) of the snapshot, or None where anything about it does not verify."""
+    file = disk.open(name)
+    try:
+        data = file.read(0, file.size())
+    finally:
+        file.close()
+    header = decode_snapshot_header(data[:SNAPSHOT_HEADER_BYTES].tobytes())
+    if header is None or snapshot_seq(name) != header.seq or data.size != SNAPSHOT_HEADER_BYTES + header.length:
+        return None
+    state = data[SNAPSHOT_HEADER_BYTES:]
+    if xxhash.xxh3_128_digest(state.data) != header.state_hash:
+        return None
+    return header, state
+
+
+def drop_older_snapshots(disk: Disk, kept: int = SNAPSHOTS_KEPT) -> list[str]:
+    """Remove all but the newest ``kept``; returns the names removed."""
+    old = snapshot_names(disk)[kept:]
+    for name in old:
+        disk.remove(name)
+    return old
