@@ -55,6 +55,7 @@ class ReferenceMarket:
         self.instruments: list[Instrument] = []
         self.books: list[tuple[Side, Side]] = []
         self.last_request: dict[int, int] = {}
+        self.documents: set[str] = set()
         self.deals: list[tuple[int, ...]] = []
         self.seq = self.time_ns = 0
         self.halted = self.cancel_only = self.day_closed = False
