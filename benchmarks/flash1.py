@@ -1,101 +1,283 @@
-"""flash1 kernel draft"""
+"""The public matching-engine benchmark's streams and edge cases: ``python -m benchmarks.flash1 FILE --json``.
+
+Source: arXiv 2606.01183 and the harness published with it. A stream is an array of MESSAGE records (.npy or .npy.xz);
+its result is the SHA-256 of the reports, one text line each, in the order in which they arise. Timed: external ids
+resolved, matching, all six kinds of reports written as records. Not timed: reading the file, finding the price band,
+compilation (a warm-up run), rendering the text and its hash.
+
+    python -m benchmarks.flash1 FILE [--json] [--runs 9]
+    python -m benchmarks.flash1 --edge-cases FILE [--json]
+"""
+
 from __future__ import annotations
+
+import argparse
+import ctypes
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from engine.book import (
-    BOOK_SIDE, LEVEL, ORDER, POOL, allocate, append, level_of, new_book, pop_head, prefetch, primitive, kernel, reduce, release, remove, tick_of,
-)
+from benchmarks import control
+from benchmarks.conditions import conditions, describe
+from benchmarks.flash1_kernel import CANCEL, MESSAGE, MODIFY, REPORT, reports_max, run
+from benchmarks.ids import IdTable, new_id_table
+from benchmarks.streams import StreamError, read_array
+from benchmarks.timing import RUNS_MIN, Job, time_in_turn
+from engine.book import LEVELS_MAX, NIL, Book, new_book
 
-MESSAGE = np.dtype([("type","u1"),("side","u1"),("ioc","u1"),("pad","u1"),("qty","<u4"),("order_id","<u4"),("price","<u4")])
-REPORT = np.dtype([("seq","<u4"),("price","<u4"),("qty","<u4"),("order_id","<u4"),("taker_id","<u4"),("kind","u1"),("side","u1"),("pad","<u2")])
+PUBLISHED: Final = {
+    "static": "9803843ee404fc29c9a0aa5614f8f0d5a58b5c44fcac9ef89067886fcaaa30d1",
+    "normal": "e9b2e3926854410b01a035aeb25dd05f1e597c233be8263de9eb49b6713d367e",
+    "swing-25": "61a84be9469661bd039e00dbc9a7c011e70b6ace37aadfe60045ea083b05f4df",
+    "swing-40": "3cb0175e7982ff09ea220d1feaee3844cf9116a5ce455757879dea1d880b9b9f",
+    "flash-crash": "cff8d3f94b709fc64a8b2058a6ca4fb6920364904796e46906895e362d2bb16b",
+}
+"""The published results of the five scenarios (seed 23), to compare with what a run computes."""
 
-AHEAD = np.uint64(16)
-U1 = np.uint64(1)
-U0 = np.uint64(0)
+PUBLISHED_MESSAGES: Final = 1_996_097  # of each of the five; another count is another stream of the same name
 
-@primitive
-def write(reports, n, kind, seq, side, order_id, taker_id, price, qty):
-    r = reports[n]
-    r.seq = seq
-    r.price = price
-    r.qty = qty
-    r.order_id = order_id
-    r.taker_id = taker_id
-    r.kind = kind
-    r.side = side
-    r.pad = 0
+LINES_PER_BLOCK: Final = 1 << 16  # of text that is held at a time
 
-@primitive
-def match(orders, pool, sides, levels, bitmap, base, reports, n, seq, opposite, tick, leaves, order_id):
-    limit = level_of(sides, opposite, tick)
-    while leaves > 0:
-        best = np.uint64(sides[opposite].best)
-        if best > limit:
-            break
-        slot = np.uint64(levels[np.uint64(sides[opposite].levels_offset) + best].head)
-        maker = orders[slot]
-        traded = min(leaves, maker.leaves)
-        write(reports, n, 1, seq, 0, maker.account, order_id, base + tick_of(sides, opposite, best), traded)
-        n += U1
-        leaves -= traded
-        if traded == maker.leaves:
-            pop_head(orders, levels, sides, bitmap, opposite, best)
-            release(orders, pool, slot)
+
+class Band(NamedTuple):
+    """The prices that a stream uses: tick 0 is ``base``."""
+
+    base: int
+    n_levels: int
+
+
+class State(NamedTuple):
+    """A book and the table of external ids: what `run` works on."""
+
+    book: Book
+    ids: IdTable
+
+
+def read_messages(path: str | Path) -> np.ndarray:
+    """A stream as MESSAGE records. Raises StreamError for what is not one."""
+    array = read_array(path)
+    if array.ndim != 1 or array.dtype.names is None or set(MESSAGE.names or ()) - {"pad"} - set(array.dtype.names):
+        raise StreamError(f"{path}: must be one column of records with the fields {', '.join(MESSAGE.names or ())}")
+    messages = np.zeros(len(array), MESSAGE)
+    for name in MESSAGE.names or ():
+        if name in array.dtype.names:
+            info = np.iinfo(MESSAGE[name])
+            values = array[name]
+            if len(values) and not info.min <= int(values.min()) <= int(values.max()) <= info.max:
+                raise StreamError(f"{path}: field {name} is outside {info.min} … {info.max}")
+            messages[name] = values
+    _validate(messages, str(path))
+    return messages
+
+
+def _validate(messages: np.ndarray, where: str) -> None:
+    if not len(messages):
+        raise StreamError(f"{where}: the stream is empty")
+    for name, most in (("type", MODIFY), ("side", 1)):
+        bad = np.flatnonzero(messages[name] > most)
+        if len(bad):
+            raise StreamError(f"{where}: message {bad[0]}: {name} {messages[name][bad[0]]} is not one of 0 … {most}")
+
+
+def price_band(messages: np.ndarray) -> Band:
+    """The band of prices at which orders can rest; a cancel's price is not looked at. Raises StreamError beyond D17."""
+    prices = messages["price"][messages["type"] != CANCEL]
+    if not len(prices):
+        return Band(0, 1)
+    base, top = int(prices.min()), int(prices.max())
+    if top - base >= LEVELS_MAX:
+        raise StreamError(f"price: {base} … {top} is a band of more than {LEVELS_MAX} ticks (D17)")
+    return Band(base, top - base + 1)
+
+
+def new_state(messages: np.ndarray, band: Band) -> State:
+    """An empty book for a stream, with room for every order of it."""
+    capacity = max(int((messages["type"] == 0).sum()), 1)
+    return State(new_book(capacity, [band.n_levels]), new_id_table(messages["order_id"]))
+
+
+def apply(state: State, messages: np.ndarray, start: int, stop: int, band: Band, reports: np.ndarray) -> int:
+    """Apply ``messages[start:stop]``; returns how many of ``reports`` are written."""
+    book, ids = state
+    return int(
+        run(
+            *(messages, start, stop, book.orders, book.pool, book.sides, book.levels, book.bitmap),
+            *(ids.slot_of, ids.keys, ids.first_id, ids.shift, ids.dense, np.uint64(band.base), reports),
+        )
+    )
+
+
+def best_prices(state: State, band: Band) -> tuple[int | None, int | None]:
+    """Best bid and best ask, None where a side is empty."""
+    bid, ask = (int(side["best"]) for side in state.book.sides)
+    return (
+        None if bid == NIL else band.base + band.n_levels - 1 - bid,
+        None if ask == NIL else band.base + ask,
+    )
+
+
+def fields(reports: np.ndarray) -> Iterator[tuple[int, ...]]:
+    """Each report as the numbers of its text line."""
+    for seq, price, qty, order_id, taker_id, kind, side, _ in reports.tolist():
+        if kind in (0, 3):
+            yield kind, seq, side, order_id, price, qty
+        elif kind == 1:
+            yield kind, seq, price, qty, order_id, taker_id
+        elif kind == 2:
+            yield kind, seq, side, order_id, price
         else:
-            reduce(orders, levels, sides, opposite, slot, traded)
-    return n, leaves
+            yield kind, seq, order_id
 
-@kernel
-def run(messages, orders, pool, sides, levels, bitmap, index, base, reports):
-    n = np.uint64(0)
-    total = np.uint64(len(messages))
-    last = total - U1
-    for i in range(total):
-        ahead = np.uint64(messages[min(i + AHEAD, last)].order_id)
-        prefetch(index, ahead)
-        m = messages[i]
-        order_id = np.uint64(m.order_id)
-        kind = m.type
-        if kind == 0:
-            side = np.uint64(m.side)
-            tick = np.uint64(m.price) - base
-            write(reports, n, 0, i, m.side, m.order_id, 0, m.price, m.qty)
-            n += U1
-            n, leaves = match(orders, pool, sides, levels, bitmap, base, reports, n, i, side ^ U1, tick, np.int64(m.qty), order_id)
-            if leaves > 0:
-                if m.ioc != 0:
-                    write(reports, n, 2, i, m.side, m.order_id, 0, m.price, 0)
-                    n += U1
-                else:
-                    slot = allocate(orders, pool)
-                    index[order_id] = slot
-                    orders[slot].account = m.order_id
-                    orders[slot].flags = m.side
-                    append(orders, levels, sides, bitmap, side, slot, level_of(sides, side, tick), leaves)
-        else:
-            slot = np.uint64(index[order_id])
-            order = orders[slot]
-            if order.leaves <= 0 or np.uint64(order.account) != order_id:
-                write(reports, n, kind + 3, i, 0, m.order_id, 0, 0, 0)
-                n += U1
-                continue
-            side = np.uint64(order.flags)
-            if kind == 1:
-                write(reports, n, 2, i, order.flags, m.order_id, 0, base + tick_of(sides, side, order.level), 0)
-                n += U1
-                remove(orders, levels, sides, bitmap, side, slot)
-                release(orders, pool, slot)
-            else:
-                remove(orders, levels, sides, bitmap, side, slot)
-                side = np.uint64(m.side)
-                tick = np.uint64(m.price) - base
-                n, leaves = match(orders, pool, sides, levels, bitmap, base, reports, n, i, side ^ U1, tick, np.int64(m.qty), order_id)
-                write(reports, n, 3, i, m.side, m.order_id, 0, m.price, m.qty)
-                n += U1
-                if leaves > 0:
-                    order.flags = m.side
-                    append(orders, levels, sides, bitmap, side, slot, level_of(sides, side, tick), leaves)
-                else:
-                    release(orders, pool, slot)
-    return n
+
+def report_hash(reports: np.ndarray) -> str:
+    """SHA-256 of the reports' text: lines joined by a newline, none at the end."""
+    digest = hashlib.sha256()
+    for start in range(0, len(reports), LINES_PER_BLOCK):
+        lines = [",".join(map(str, line)) for line in fields(reports[start : start + LINES_PER_BLOCK])]
+        digest.update((("\n" if start else "") + "\n".join(lines)).encode())
+    return digest.hexdigest()
+
+
+def benchmark(path: str | Path, runs: int) -> dict[str, Any]:
+    """Time a stream against the C control, in turn, and hash what both wrote."""
+    messages = read_messages(path)
+    band = price_band(messages)
+    reports = np.zeros(reports_max(messages), REPORT)
+    counts: dict[str, int] = {}
+
+    def ours(state: State) -> None:
+        counts["ours"] = apply(state, messages, 0, len(messages), band, reports)
+
+    jobs: dict[str, Job] = {"ours": (lambda: new_state(messages, band), ours)}
+    control_reports = np.zeros(0, REPORT)
+    why_not = None
+    try:
+        prepare, job, control_reports = _control_job(messages, band, counts)
+        jobs["control"] = (prepare, job)
+    except control.NoControl as error:
+        why_not = str(error)
+    timed = time_in_turn(jobs, runs)
+    n = len(messages)
+    written = reports[: counts["ours"]]
+    sha256 = report_hash(written)
+    scenario = Path(path).name.split(".")[0].removeprefix("flash1_")
+    published = PUBLISHED.get(scenario) if n == PUBLISHED_MESSAGES else None
+    result: dict[str, Any] = {
+        "scenario": scenario,
+        "messages": n,
+        "reports": len(written),
+        "sha256": sha256,
+        "published": None if published is None else published == sha256,
+        "mmsgs_per_s": round(timed["ours"].rate(n), 2),
+        "mmsgs_per_s_median": round(timed["ours"].rate(n), 2),
+        "mmsgs_per_s_best": round(timed["ours"].best_rate(n), 2),
+        "control_mmsgs_per_s": None,
+        "runs": runs,
+    }
+    if "control" in timed:
+        result |= {
+            "control_mmsgs_per_s": round(timed["control"].rate(n), 2),
+            "control_mmsgs_per_s_best": round(timed["control"].best_rate(n), 2),
+            "control_identical": bool(np.array_equal(written, control_reports[: counts["control"]])),
+            "ratio_to_control": round(timed["ours"].rate(n) / timed["control"].rate(n), 3),
+        }
+    else:
+        result["control_skipped"] = why_not
+    return result
+
+
+def _control_job(messages: np.ndarray, band: Band, counts: dict[str, int]) -> tuple[Any, Any, np.ndarray]:
+    table = new_id_table(messages["order_id"])
+    if not table.dense:
+        raise control.NoControl("the control resolves ids by direct indexing only, these are too sparse for it")
+    library = control.load("flash1")
+    library.control_flash1_new.restype = ctypes.c_void_p
+    library.control_flash1.restype = ctypes.c_int64
+    reports = np.zeros(reports_max(messages), REPORT)
+    i64, pointer = ctypes.c_int64, ctypes.c_void_p
+    orders = max(int((messages["type"] == 0).sum()), 1)
+
+    books: list[Any] = []
+
+    def prepare() -> Any:
+        while books:
+            library.control_flash1_free(books.pop())
+        books.append(
+            pointer(
+                library.control_flash1_new(i64(band.n_levels), i64(int(messages["order_id"].max()) + 1), i64(orders))
+            )
+        )
+        return books[0]
+
+    def job(book: Any) -> None:
+        arguments = (pointer(messages.ctypes.data), i64(len(messages)), ctypes.c_uint32(band.base))
+        counts["control"] = library.control_flash1(book, *arguments, pointer(reports.ctypes.data))
+
+    return prepare, job, reports
+
+
+def edge_cases(path: str | Path) -> dict[str, Any]:
+    """Run the named small cases of a JSON file message by message; compare reports, best bid and best ask after each."""
+    try:
+        cases = json.loads(Path(path).read_text())["cases"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StreamError(f"{path}: cannot be read as a file of edge cases: {error!r}") from error
+    failures = [failure for name, steps in cases.items() if (failure := _failure(name, steps)) is not None]
+    return {"cases": len(cases), "passed": len(cases) - len(failures), "failed": len(failures), "failures": failures}
+
+
+def _failure(name: str, steps: list[dict[str, Any]]) -> dict[str, Any] | None:
+    try:
+        messages = np.zeros(len(steps), MESSAGE)
+        for i, step in enumerate(steps):
+            kind, side, ioc, qty, order_id, price = step["msg"]
+            messages[i] = (kind, side, ioc, 0, qty, order_id, price)
+        _validate(messages, name)
+        band = price_band(messages)
+    except (StreamError, OverflowError, ValueError, KeyError) as error:
+        return {"case": name, "error": str(error)}
+    state = new_state(messages, band)
+    reports = np.zeros(reports_max(messages), REPORT)
+    for i, step in enumerate(steps):
+        written = apply(state, messages, i, i + 1, band, reports)
+        got = {"reports": [list(line) for line in fields(reports[:written])]}
+        bid, ask = best_prices(state, band)
+        got |= {"best_bid": bid, "best_ask": ask}  # type: ignore[dict-item]
+        expected = {key: step[key] for key in got if key in step}
+        if expected != {key: got[key] for key in expected}:
+            return {"case": name, "message": i, "expected": expected, "got": got}
+    return None
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line. Exit code 1 when an edge case fails or a published hash is missed, 2 for a bad file."""
+    parser = argparse.ArgumentParser(prog="benchmarks.flash1", description="The public matching-engine benchmark")
+    parser.add_argument("file", nargs="?", help="a stream, .npy or .npy.xz")
+    parser.add_argument("--edge-cases", metavar="FILE", help="named small cases, JSON")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--runs", type=int, default=9, help=f"timed runs, at least {RUNS_MIN} for a quotable figure")
+    arguments = parser.parse_args(argv)
+    if (arguments.file is None) == (arguments.edge_cases is None):
+        parser.error("give a stream or --edge-cases FILE")
+    found = conditions()
+    try:
+        result = edge_cases(arguments.edge_cases) if arguments.edge_cases else benchmark(arguments.file, arguments.runs)
+    except StreamError as error:
+        print(f"benchmarks.flash1: {error}", file=sys.stderr)
+        return 2
+    print(describe(found), file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(result | {"conditions": found}))
+    else:
+        for name, value in result.items():
+            print(f"{name:24} {value}")
+    return 1 if result.get("failed") or result.get("published") is False else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,207 @@
+"""The match loop of the public matching-engine benchmark (arXiv 2606.01183) on the bare book of engine/book.py.
+
+Its rules, corner by corner (the published adapters' behaviour; where those differ from each other the case is outside
+the benchmark's contract and the choice below is ours):
+
+- A new order is acknowledged first, then trades at the makers' prices, then its rest rests; the rest of an
+  immediate-or-cancel order is cancelled instead, with its own price in the report.
+- A modify is a cancel and a new order under the same id with the *message's* side, price and quantity: priority is
+  always lost, it may trade, its acknowledgement comes after its trades. `ioc` means nothing there.
+- A cancel reports the resting order's own side and price; the message's are not looked at.
+- A cancel or modify of an id that does not rest (filled, cancelled, never seen) is rejected. A dead id may come again.
+- Quantity 0 is acknowledged and leaves nothing behind (ours). A new order under a live id rests beside the older one,
+  and the id names the newer from then on; the older can only be filled (ours).
+
+MESSAGE, 16 bytes, is the input; REPORT, 24 bytes, the output: fields of one report that its kind does not have are 0.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from benchmarks.ids import position
+from engine.book import (
+    allocate,
+    append,
+    kernel,
+    level_of,
+    pop_head,
+    prefetch,
+    primitive,
+    reduce,
+    release,
+    remove,
+    tick_of,
+)
+
+MESSAGE: Final = np.dtype(
+    [
+        ("type", "u1"),
+        ("side", "u1"),
+        ("ioc", "u1"),
+        ("pad", "u1"),
+        ("qty", "<u4"),
+        ("order_id", "<u4"),
+        ("price", "<u4"),
+    ]
+)
+NEW: Final = 0
+CANCEL: Final = 1
+MODIFY: Final = 2
+
+REPORT: Final = np.dtype(
+    [
+        ("seq", "<u4"),
+        ("price", "<u4"),
+        ("qty", "<u4"),
+        ("order_id", "<u4"),  # the maker's in a trade
+        ("taker_id", "<u4"),  # trades only
+        ("kind", "u1"),
+        ("side", "u1"),
+        ("pad", "<u2"),
+    ]
+)
+ACKNOWLEDGED: Final = 0
+TRADE: Final = 1
+CANCELLED: Final = 2
+MODIFIED: Final = 3
+CANCEL_REJECTED: Final = 4
+MODIFY_REJECTED: Final = 5
+
+assert MESSAGE.itemsize == 16
+assert REPORT.itemsize == 24
+
+AHEAD: Final = np.uint64(16)  # messages of look-ahead of the id's prefetch: about one trip to the third-level cache
+_U0: Final = np.uint64(0)
+_U1: Final = np.uint64(1)
+
+
+def reports_max(messages: np.ndarray) -> int:
+    """Most reports that a stream can cause: one a message and, for each order entered, its own end, its last trade as
+    taker and the rest of an immediate order; every trade ends its maker or its taker."""
+    return len(messages) + 3 * int((messages["type"] != CANCEL).sum())
+
+
+@primitive
+def _write(reports, n, kind, seq, side, order_id, taker_id, price, qty):
+    report = reports[n]
+    report.seq = seq
+    report.price = price
+    report.qty = qty
+    report.order_id = order_id
+    report.taker_id = taker_id
+    report.kind = kind
+    report.side = side
+    report.pad = 0
+    return n + _U1
+
+
+@primitive
+def _match(orders, pool, sides, levels, bitmap, base, reports, n, seq, opposite, tick, leaves, order_id):
+    """Trade ``leaves`` of an incoming order against the other side. Returns (reports so far, what is left)."""
+    limit = level_of(sides, opposite, tick)
+    while leaves > 0:
+        best = np.uint64(sides[opposite].best)
+        if best > limit:
+            break
+        slot = np.uint64(levels[np.uint64(sides[opposite].levels_offset) + best].head)
+        maker = orders[slot]
+        traded = min(leaves, maker.leaves)
+        price = base + tick_of(sides, opposite, best)
+        n = _write(reports, n, TRADE, seq, 0, maker.account, order_id, price, traded)
+        leaves -= traded
+        if traded == maker.leaves:
+            pop_head(orders, levels, sides, bitmap, opposite, best)
+            release(orders, pool, slot)
+        else:
+            reduce(orders, levels, sides, opposite, slot, traded)
+    return n, leaves
+
+
+@kernel
+def run(
+    messages, start, stop, orders, pool, sides, levels, bitmap, slot_of, keys, first_id, shift, dense, base, reports
+):
+    """Apply messages ``start`` … ``stop - 1``. Returns the number of reports written, from reports[0] on.
+
+    ``orders`` … ``bitmap`` are a Book of one instrument, ``slot_of`` … ``dense`` an IdTable, ``base`` (u8) the price of
+    tick 0, ``reports`` has room for `reports_max`. ORDER.account holds the external id, so a slot that an id once
+    pointed to is known to be no longer its own without ever clearing the table.
+    """
+    n = _U0
+    last = np.uint64(stop) - _U1
+    for i in range(np.uint64(start), np.uint64(stop)):
+        if dense:
+            prefetch(slot_of, np.uint64(np.int64(messages[min(i + AHEAD, last)].order_id) - first_id))
+        message = messages[i]
+        order_id = message.order_id
+        at = position(keys, first_id, shift, dense, np.int64(order_id))
+        tick = np.uint64(message.price) - base
+        if message.type == NEW:
+            side = np.uint64(message.side)
+            n = _write(reports, n, ACKNOWLEDGED, i, message.side, order_id, 0, message.price, message.qty)
+            n, leaves = _match(
+                orders,
+                pool,
+                sides,
+                levels,
+                bitmap,
+                base,
+                reports,
+                n,
+                i,
+                side ^ _U1,
+                tick,
+                np.int64(message.qty),
+                order_id,
+            )
+            if leaves > 0:
+                if message.ioc != 0:
+                    n = _write(reports, n, CANCELLED, i, message.side, order_id, 0, message.price, 0)
+                else:
+                    slot = allocate(orders, pool)
+                    slot_of[at] = slot
+                    orders[slot].account = order_id
+                    orders[slot].flags = message.side
+                    append(orders, levels, sides, bitmap, side, slot, level_of(sides, side, tick), leaves)
+            continue
+        slot = np.uint64(slot_of[at])
+        order = orders[slot]
+        if order.leaves <= 0 or order.account != order_id:
+            n = _write(reports, n, message.type + 3, i, 0, order_id, 0, 0, 0)
+            continue
+        side = np.uint64(order.flags)
+        if message.type == CANCEL:
+            price = base + tick_of(sides, side, order.level)
+            n = _write(reports, n, CANCELLED, i, order.flags, order_id, 0, price, 0)
+            remove(orders, levels, sides, bitmap, side, slot)
+            release(orders, pool, slot)
+        else:
+            remove(orders, levels, sides, bitmap, side, slot)
+            side = np.uint64(message.side)
+            n, leaves = _match(
+                orders,
+                pool,
+                sides,
+                levels,
+                bitmap,
+                base,
+                reports,
+                n,
+                i,
+                side ^ _U1,
+                tick,
+                np.int64(message.qty),
+                order_id,
+            )
+            n = _write(reports, n, MODIFIED, i, message.side, order_id, 0, message.price, message.qty)
+            if leaves > 0:
+                order.flags = message.side
+                append(orders, levels, sides, bitmap, side, slot, level_of(sides, side, tick), leaves)
+            else:
+                release(orders, pool, slot)
+    return n
