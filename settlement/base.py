@@ -1,0 +1,111 @@
+"""What every act of the registry has in common: look up, check, post, record, answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.engine import Row
+
+from settlement import schema
+from settlement.errors import (
+    ACCOUNT_CLOSED,
+    BAD_FIELD,
+    DOCUMENT_USED,
+    UNKNOWN_ACCOUNT,
+    UNKNOWN_ASSET,
+    Refused,
+)
+from settlement.ledger import Act, Ledger, Leg, Posting
+
+# One act's quantity or amount: above it a decimal point is misplaced. 10^15 fen = 10 trillion yuan.
+AMOUNT_MAX: Final = 10**15
+DOCUMENT_MAX: Final = 80
+
+
+@dataclass(frozen=True, slots=True)
+class Posted:
+    """An act is in the ledger. ``repeated``: it already was, with the same content, and nothing was done."""
+
+    act: int
+    document: str
+    batch: int
+    repeated: bool = False
+
+
+Build = Callable[[Posting], "list[Leg] | Refused"]
+
+
+class RegistryBase:
+    """Database, ledger, and the one way to post an act."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.ledger = Ledger(engine)
+
+    def post(self, act: Act, build: Build) -> Posted | Refused:
+        """Post one act in a batch of its own. Repeating an act does nothing; the same document with other
+        content is refused."""
+        with self.ledger.posting(act.time_ns) as posting:
+            return self.post_in(posting, act, build)
+
+    def post_in(self, posting: Posting, act: Act, build: Build) -> Posted | Refused:
+        """Post one act in an open batch. ``build`` gives the legs (maybe none) or refuses."""
+        refused = document_fault(act.document)
+        if refused is not None:
+            return refused
+        known = posting.find_act(act)
+        if known is not None:
+            if known[1] != act.content_json():
+                return Refused(DOCUMENT_USED, "document", f"{act.document} was used for something else")
+            return Posted(act.id, act.document, known[0], repeated=True)
+        legs = build(posting)
+        if isinstance(legs, Refused):
+            return legs
+        refused = posting.chain(act.id, legs) if legs else None
+        if refused is not None:
+            return refused
+        posting.record(act)
+        return Posted(act.id, act.document, posting.batch)
+
+
+def document_fault(document: str) -> Refused | None:
+    """Every act has a document number: 1 to 80 printable characters."""
+    if not document or len(document) > DOCUMENT_MAX or not document.isprintable():
+        return Refused(BAD_FIELD, "document", f"a document number has 1 to {DOCUMENT_MAX} printable characters")
+    return None
+
+
+def amount_fault(field: str, amount: int) -> Refused | None:
+    """Amounts and quantities are whole, positive and below AMOUNT_MAX."""
+    if isinstance(amount, bool) or not isinstance(amount, int) or not 0 < amount <= AMOUNT_MAX:
+        return Refused(BAD_FIELD, field, f"{amount!r} is not a whole number from 1 to {AMOUNT_MAX}")
+    return None
+
+
+def find_account(connection: Connection, account: int) -> Row | None:
+    """The real-name account's row."""
+    table = schema.registry_account
+    return connection.execute(select(table).where(table.c.account == account)).one_or_none()
+
+
+def account_fault(connection: Connection, account: int, field: str = "account") -> Refused | None:
+    """The account must exist and be open."""
+    row = find_account(connection, account)
+    if row is None:
+        return Refused(UNKNOWN_ACCOUNT, field, f"account {account} is not registered")
+    if row.state != "open":
+        return Refused(ACCOUNT_CLOSED, field, f"account {account} is closed")
+    return None
+
+
+def asset_fault(connection: Connection, asset: str, kind: str | None = None) -> Refused | None:
+    """The asset must exist (and be of the kind)."""
+    found = connection.execute(select(schema.asset.c.kind).where(schema.asset.c.code == asset)).scalar_one_or_none()
+    if found is None:
+        return Refused(UNKNOWN_ASSET, "asset", f"{asset} is not registered")
+    if kind is not None and found != kind:
+        return Refused(UNKNOWN_ASSET, "asset", f"{asset} is not an {kind}")
+    return None

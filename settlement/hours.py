@@ -1,0 +1,39 @@
+"""When transfers between registry and trading account are possible (R13.2, R3.3: hours are configuration)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+# Asia/Shanghai has been UTC+8 without summer time since 1991.
+_SHANGHAI_NS: Final = 8 * 3600 * 10**9
+_DAY_NS: Final = 24 * 3600 * 10**9
+_MINUTE_NS: Final = 60 * 10**9
+_EPOCH_WEEKDAY: Final = 3  # 1970-01-01 was a Thursday
+
+
+def minute_of_day(time_ns: int) -> int:
+    """Minutes since midnight in Asia/Shanghai."""
+    return (time_ns + _SHANGHAI_NS) % _DAY_NS // _MINUTE_NS
+
+
+def is_weekday(time_ns: int) -> bool:
+    """Monday to Friday in Asia/Shanghai; statutory holidays are the calendar's business."""
+    return ((time_ns + _SHANGHAI_NS) // _DAY_NS + _EPOCH_WEEKDAY) % 7 < 5
+
+
+@dataclass(frozen=True, slots=True)
+class TransferHours:
+    """From minute ``start`` (included) to minute ``end`` (excluded) of a trading day."""
+
+    start: int = 9 * 60
+    end: int = 15 * 60 + 30
+    is_trading_day: Callable[[int], bool] = is_weekday
+
+    def open_at(self, time_ns: int) -> bool:
+        return self.is_trading_day(time_ns) and self.start <= minute_of_day(time_ns) < self.end
+
+    def text(self) -> str:
+        hours = [f"{minute // 60:02d}:{minute % 60:02d}" for minute in (self.start, self.end)]
+        return f"on trading days from {hours[0]} to {hours[1]} (Asia/Shanghai)"

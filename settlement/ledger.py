@@ -1,0 +1,434 @@
+"""The double-entry ledger: chains of transfers that post or fail together, sealed batch by batch.
+
+Theory. An account has four sides (credits and debits, posted and pending). A trader's account holds
+credits minus debits; what is pending on the debit side is reserved. A **transfer** moves an amount of one
+asset from its debit account to its credit account and is never changed. A **pending** transfer reserves; a
+later transfer posts or voids it, once. A **chain** is the list of legs of one act: all post, or none. The
+key of a transfer is (act, leg), and an act's id follows from what it is (a deal's id, or kind and document),
+so the same act can't be posted twice, whoever repeats it.
+
+A ``Posting`` is one database transaction: it locks the head row, reads the accounts it needs, applies chains
+in memory and writes everything at its end, with a seal: a BLAKE2b-256 over the batch's rows, chained with
+the seal before. ``settlement.verify`` recomputes all of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from sqlalchemy import Connection, Engine, insert, select, update
+
+from settlement import schema, store
+from settlement.errors import INSUFFICIENT, Refused
+from settlement.kinds import (
+    CASH,
+    CNY,
+    FINAL_BUCKETS,
+    ISSUER,
+    SYSTEM,
+    TRADING,
+    UNBOUNDED_BUCKETS,
+    ActKind,
+    TransferState,
+)
+from settlement.serials import SERIAL_MAX, Range, RangeWindow, span_class
+
+# A side of an account stays well inside int64: 4.6e18 fen is 46,000 times the turnover of the market's life.
+SIDE_MAX: Final = 2**62
+# Ids of acts other than deals start here; a deal's id stays below (YYYYMMDD x 10^9 < 2^55).
+_ACT_BASE: Final = 2**62
+_ACT_MASK: Final = 2**61 - 1
+_PRELOAD_RANGES: Final = 32
+# From so many owners on, reading all accounts of the two busy buckets is cheaper than naming them.
+_OWNERS_BY_NAME_MAX: Final = 300
+
+GENESIS: Final = hashlib.blake2b(b"cea-exchange registry", digest_size=32).digest()
+
+TRANSFER_ROW: Final = np.dtype(
+    [(name, "<i8") for name in ("act", "leg", "debit", "credit", "amount", "kind", "state", "ref_act", "ref_leg")]
+)
+MOVE_ROW: Final = np.dtype([(name, "<i8") for name in ("act", "leg", "piece", "first", "last")] + [("asset", "S12")])
+
+_TRANSFER_COLUMNS: Final = (*(TRANSFER_ROW.names or ()), "batch")
+_MOVE_COLUMNS: Final = ("act", "leg", "piece", "first", "last", "asset", "span", "batch")
+
+
+def act_id(kind: ActKind, document: str) -> int:
+    """The id of an act other than a deal: the same act has the same id on every machine, in every run."""
+    name = f"{int(kind)}:{document}".encode()
+    return _ACT_BASE | (int.from_bytes(hashlib.blake2b(name, digest_size=8).digest(), "big") & _ACT_MASK)
+
+
+class Balance:
+    """One ledger account in memory: ``credits_posted - debits_posted`` is what it holds."""
+
+    __slots__ = (
+        "asset",
+        "bucket",
+        "credits_pending",
+        "credits_posted",
+        "debits_pending",
+        "debits_posted",
+        "dirty",
+        "final",
+        "id",
+        "owner",
+        "unbounded",
+        "window",
+    )
+
+    def __init__(self, row: Sequence[Any]) -> None:
+        self.id: int = row[0]
+        self.owner: int = row[1]
+        self.asset: str = row[2]
+        self.bucket: str = row[3]
+        self.unbounded = bool(row[4])
+        self.final = bool(row[5])
+        self.credits_posted: int = row[6]
+        self.debits_posted: int = row[7]
+        self.credits_pending: int = row[8]
+        self.debits_pending: int = row[9]
+        self.dirty = False
+        self.window: RangeWindow | None = None
+
+    @property
+    def posted(self) -> int:
+        return self.credits_posted - self.debits_posted
+
+    @property
+    def available(self) -> int:
+        return self.credits_posted - self.debits_posted - self.debits_pending
+
+    def name(self) -> str:
+        return f"account {self.owner}, {self.asset}, {self.bucket}"
+
+
+class Leg(NamedTuple):
+    """One transfer of a chain. ``ref`` names the pending transfer that a POST_ or VOID_PENDING ends."""
+
+    debit: Balance
+    credit: Balance
+    amount: int
+    kind: int
+    state: int = TransferState.POSTED
+    ref: tuple[int, int] | None = None
+    reserved: int = 0  # amount of the pending transfer, where this ends one
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """What is asked for: kind, document number, the trader it concerns, and the request's content."""
+
+    kind: ActKind
+    document: str
+    account: int
+    time_ns: int
+    content: Mapping[str, Any]
+
+    @property
+    def id(self) -> int:
+        return act_id(self.kind, self.document)
+
+    def content_json(self) -> str:
+        return json.dumps(self.content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def seal_digest(previous: bytes, transfers: np.ndarray, moves: np.ndarray, acts: Iterable[tuple[int, str]]) -> bytes:
+    """BLAKE2b-256 over the previous seal, the batch's rows in order of (act, leg, piece), and its acts."""
+    digest = hashlib.blake2b(previous, digest_size=32)
+    digest.update(np.sort(transfers, order=("act", "leg")).tobytes())
+    digest.update(np.sort(moves, order=("act", "leg", "piece")).tobytes())
+    for number, content in sorted(acts):
+        digest.update(number.to_bytes(8, "big") + content.encode())
+    return digest.digest()
+
+
+class Posting:
+    """One transaction on the ledger; see the module's text. Use ``Ledger.posting``."""
+
+    def __init__(self, connection: Connection, time_ns: int) -> None:
+        self.connection = connection
+        self.time_ns = time_ns
+        row = connection.execute(select(schema.head).with_for_update()).one()
+        self.batch = row.batch + 1
+        self._previous = bytes(row.digest)
+        self._next_account = row.next_ledger_account
+        self._first_new_account = row.next_ledger_account
+        self._accounts: dict[tuple[int, str, str], Balance] = {}
+        self._loaded_owners: set[int] = set()
+        self._busy_buckets_loaded = False
+        self._assets: dict[str, list[int]] = {}  # code -> [next serial now, as stored]
+        self._transfers: list[tuple[Any, ...]] = []
+        self._moves: list[tuple[Any, ...]] = []
+        self._acts: list[tuple[Any, ...]] = []
+        self._final: list[Callable[[Connection], None]] = []
+
+    # -- accounts
+
+    def load(self, owners: Iterable[int]) -> None:
+        """Read the ledger accounts of the owners in one go (else each is read when first used)."""
+        wanted = set(owners) - self._loaded_owners
+        if not wanted or (self._busy_buckets_loaded and len(wanted) > _OWNERS_BY_NAME_MAX):
+            return
+        table = schema.ledger_account
+        query = select(table)
+        if len(wanted) <= _OWNERS_BY_NAME_MAX:
+            query = query.where(table.c.owner.in_(wanted))
+        else:
+            query = query.where(table.c.bucket.in_((TRADING, CASH)) | (table.c.owner.in_((SYSTEM,))))
+        for row in self.connection.execute(query):
+            self._accounts.setdefault((row[1], row[2], row[3]), Balance(row))
+        if len(wanted) <= _OWNERS_BY_NAME_MAX:
+            self._loaded_owners |= wanted
+        else:
+            self._busy_buckets_loaded = True
+
+    def account(self, owner: int, asset: str, bucket: str) -> Balance:
+        """The ledger account, read or created."""
+        key = (owner, asset, bucket)
+        found = self._accounts.get(key)
+        if found is None:
+            found = self._read(key)
+        return found
+
+    def _read(self, key: tuple[int, str, str]) -> Balance:
+        table = schema.ledger_account
+        row = None
+        known = key[0] in self._loaded_owners or (self._busy_buckets_loaded and key[2] in (TRADING, CASH))
+        if not known:
+            query = select(table).where(table.c.owner == key[0], table.c.asset == key[1], table.c.bucket == key[2])
+            row = self.connection.execute(query).one_or_none()
+        if row is None:
+            unbounded, final = int(key[2] in UNBOUNDED_BUCKETS), int(key[2] in FINAL_BUCKETS)
+            row = (self._next_account, *key, unbounded, final, 0, 0, 0, 0)
+            self._next_account += 1
+        self._accounts[key] = balance = Balance(row)
+        return balance
+
+    def by_id(self, number: int) -> Balance:
+        """The ledger account with this id; it must exist."""
+        table = schema.ledger_account
+        row = self.connection.execute(select(table).where(table.c.id == number)).one()
+        return self._accounts.setdefault((row[1], row[2], row[3]), Balance(row))
+
+    def preload_ranges(self, balances: Iterable[Balance]) -> None:
+        """Read the lowest serial ranges of accounts that are about to give."""
+        fresh = [b for b in balances if b.window is None and b.id < self._first_new_account]
+        rows = store.first_ranges(self.connection, [b.id for b in fresh], _PRELOAD_RANGES)
+        for balance in fresh:
+            self._window(balance).preload(rows[balance.id], _PRELOAD_RANGES)
+
+    def _window(self, balance: Balance) -> RangeWindow:
+        if balance.window is None:
+            number = balance.id
+
+            def load(after: int, limit: int) -> list[Range]:
+                return store.load_ranges(self.connection, number, after, limit)
+
+            balance.window = RangeWindow(load)
+        return balance.window
+
+    # -- posting
+
+    def find_act(self, act: Act) -> tuple[int, str] | None:
+        """(batch, content) of an act that is already in the ledger."""
+        row = self.connection.execute(
+            select(schema.act.c.batch, schema.act.c.content).where(schema.act.c.id == act.id)
+        ).one_or_none()
+        return None if row is None else (row[0], row[1])
+
+    def record(self, act: Act) -> None:
+        """Keep the act itself, as the voucher of its transfers."""
+        self._acts.append(
+            (act.id, int(act.kind), act.document, act.content_json(), act.account, act.time_ns, self.batch)
+        )
+
+    def chain(self, act: int, legs: Sequence[Leg], numbers: Sequence[int] | None = None) -> Refused | None:
+        """Apply the legs in order, all or none. The refusal names the account that could not give.
+        ``numbers``: the legs' numbers within the act, where they are not 0, 1, 2, …"""
+        for position, leg in enumerate(legs):
+            refused = self._apply(leg)
+            if refused is not None:
+                for done in reversed(legs[:position]):
+                    self._undo(done)
+                return refused
+        for position, leg in enumerate(legs):
+            number = position if numbers is None else numbers[position]
+            ref_act, ref_leg = leg.ref if leg.ref is not None else (None, None)
+            self._transfers.append(
+                (
+                    act,
+                    number,
+                    leg.debit.id,
+                    leg.credit.id,
+                    leg.amount,
+                    leg.kind,
+                    leg.state,
+                    ref_act,
+                    ref_leg,
+                    self.batch,
+                )
+            )
+            if leg.debit.asset != CNY and leg.state in (TransferState.POSTED, TransferState.POST_PENDING):
+                self._move_serials(act, number, leg)
+        return None
+
+    def _apply(self, leg: Leg) -> Refused | None:
+        debit, credit, amount = leg.debit, leg.credit, leg.amount
+        assert amount > 0 and debit is not credit and debit.asset == credit.asset
+        if leg.state <= TransferState.PENDING:
+            if not debit.unbounded and debit.credits_posted - debit.debits_posted - debit.debits_pending < amount:
+                unit = "fen" if debit.asset == CNY else "t"
+                return Refused(
+                    INSUFFICIENT, debit.name(), f"{debit.available} {unit} available, {amount} {unit} needed"
+                )
+            assert not debit.final, "a final account gives nothing"
+            assert credit.credits_posted + credit.credits_pending + amount < SIDE_MAX, "a side would overflow"
+        debit.dirty = credit.dirty = True
+        if leg.state == TransferState.POSTED:
+            debit.debits_posted += amount
+            credit.credits_posted += amount
+        elif leg.state == TransferState.PENDING:
+            debit.debits_pending += amount
+            credit.credits_pending += amount
+        else:
+            debit.debits_pending -= leg.reserved
+            credit.credits_pending -= leg.reserved
+            if leg.state == TransferState.POST_PENDING:
+                assert amount <= leg.reserved
+                debit.debits_posted += amount
+                credit.credits_posted += amount
+        return None
+
+    def _undo(self, leg: Leg) -> None:
+        debit, credit, amount = leg.debit, leg.credit, leg.amount
+        if leg.state in (TransferState.POSTED, TransferState.POST_PENDING):
+            debit.debits_posted -= amount
+            credit.credits_posted -= amount
+        if leg.state == TransferState.PENDING:
+            debit.debits_pending -= amount
+            credit.credits_pending -= amount
+        elif leg.state >= TransferState.POST_PENDING:
+            debit.debits_pending += leg.reserved
+            credit.credits_pending += leg.reserved
+
+    def _move_serials(self, act: int, number: int, leg: Leg) -> None:
+        asset = leg.debit.asset
+        if leg.debit.bucket == ISSUER:
+            pieces = [self._new_serials(asset, leg.amount)]
+        else:
+            pieces = self._window(leg.debit).take(leg.amount)
+        if leg.credit.bucket != ISSUER:
+            self._window(leg.credit).put(pieces)
+        for piece, (first, last) in enumerate(pieces):
+            self._moves.append((act, number, piece, first, last, asset, span_class(first, last), self.batch))
+
+    def _new_serials(self, asset: str, quantity: int) -> Range:
+        counter = self._assets.get(asset)
+        if counter is None:
+            code = schema.asset.c.code
+            stored = self.connection.execute(select(schema.asset.c.next_serial).where(code == asset)).scalar_one()
+            counter = self._assets[asset] = [stored, stored]
+        first = counter[0]
+        counter[0] += quantity
+        assert counter[0] <= SERIAL_MAX, "serial numbers of the asset are used up"
+        return first, counter[0] - 1
+
+    def at_end(self, write: Callable[[Connection], None]) -> None:
+        """Run ``write`` after the batch's rows are in, in the same transaction."""
+        self._final.append(write)
+
+    # -- writing
+
+    @property
+    def empty(self) -> bool:
+        return not (self._transfers or self._acts or self._final)
+
+    def flush(self) -> None:
+        """Write everything that was applied, and the seal. Called once, by ``Ledger.posting``."""
+        if self.empty:
+            return
+        self._write_accounts()
+        self._write_ranges()
+        connection = self.connection
+        columns = [column.name for column in schema.act.c]
+        store.insert_rows(connection, schema.act, columns, self._acts)
+        store.insert_rows(connection, schema.transfer, _TRANSFER_COLUMNS, self._transfers)
+        store.insert_rows(connection, schema.serial_move, _MOVE_COLUMNS, self._moves)
+        for code, (now, stored) in self._assets.items():
+            if now != stored:
+                connection.execute(update(schema.asset).where(schema.asset.c.code == code).values(next_serial=now))
+        for write in self._final:
+            write(connection)
+        digest = self._previous
+        if self._transfers or self._acts:
+            digest = self._seal()
+        else:
+            self.batch -= 1
+        connection.execute(
+            update(schema.head).values(batch=self.batch, digest=digest, next_ledger_account=self._next_account)
+        )
+
+    def _seal(self) -> bytes:
+        digest = seal_digest(
+            self._previous,
+            np.array([(*row[:7], row[7] or 0, row[8] or 0) for row in self._transfers], dtype=TRANSFER_ROW),
+            np.array([(*row[:5], row[5].encode()) for row in self._moves], dtype=MOVE_ROW),
+            [(row[0], f"{row[2]}|{row[3]}|{row[4]}|{row[5]}") for row in self._acts],
+        )
+        self.connection.execute(
+            insert(schema.seal).values(
+                batch=self.batch,
+                time_ns=self.time_ns,
+                transfers=len(self._transfers),
+                moves=len(self._moves),
+                digest=digest,
+            )
+        )
+        return digest
+
+    def _write_accounts(self) -> None:
+        new: list[tuple[Any, ...]] = []
+        changed: list[tuple[int, int, int, int, int]] = []
+        for b in self._accounts.values():
+            sides = (b.credits_posted, b.debits_posted, b.credits_pending, b.debits_pending)
+            if b.id >= self._first_new_account:
+                new.append((b.id, b.owner, b.asset, b.bucket, int(b.unbounded), int(b.final), *sides))
+            elif b.dirty:
+                changed.append((*sides, b.id))
+        columns = [column.name for column in schema.ledger_account.c]
+        store.insert_rows(self.connection, schema.ledger_account, columns, new)
+        store.update_balances(self.connection, changed)
+
+    def _write_ranges(self) -> None:
+        gone: list[tuple[int, int]] = []
+        new: list[tuple[int, int, int, str]] = []
+        for b in self._accounts.values():
+            if b.window is not None:
+                deleted, inserted = b.window.changes()
+                gone.extend((b.id, first) for first in deleted)
+                new.extend((b.id, first, last, b.asset) for first, last in inserted)
+        store.delete_ranges(self.connection, gone)
+        store.insert_rows(self.connection, schema.holding_range, ("account", "first", "last", "asset"), new)
+
+
+class Ledger:
+    """The ledger of one database."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @contextmanager
+    def posting(self, time_ns: int) -> Iterator[Posting]:
+        """One batch: what is chained inside the block is written and committed at its end; an exception
+        writes nothing."""
+        with store.writing(self.engine) as connection:
+            posting = Posting(connection, time_ns)
+            yield posting
+            posting.flush()

@@ -1,0 +1,113 @@
+"""Money in the special settlement accounts: a separate ledger per trader (R12.4, D23), and the risk reserve."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+
+from settlement import schema, store
+from settlement.base import Posted, RegistryBase, account_fault, amount_fault
+from settlement.errors import ALREADY_RESOLVED, UNKNOWN_REQUEST, Refused
+from settlement.kinds import BANK, CASH, CNY, FEES, RESERVE, SYSTEM, ActKind, TransferState
+from settlement.ledger import Act, Leg, Posting, act_id
+
+
+class MoneyActs(RegistryBase):
+    """Deposits, withdrawals (in two steps: reserve, then paid or returned), reserve, fees paid out."""
+
+    def deposit(self, account: int, amount_fen: int, document: str, time_ns: int) -> Posted | Refused:
+        """Money arrived at the settlement bank for the trader; ``document`` is the bank's."""
+
+        def build(posting: Posting) -> list[Leg] | Refused:
+            refused = account_fault(posting.connection, account) or amount_fault("amount_fen", amount_fen)
+            if refused is not None:
+                return refused
+            bank, cash = posting.account(SYSTEM, CNY, BANK), posting.account(account, CNY, CASH)
+            return [Leg(bank, cash, amount_fen, ActKind.DEPOSIT)]
+
+        content = {"account": account, "amount_fen": amount_fen}
+        return self.post(Act(ActKind.DEPOSIT, document, account, time_ns, content), build)
+
+    def reserve_withdrawal(self, account: int, amount_fen: int, document: str, time_ns: int) -> Posted | Refused:
+        """Reserve money for a withdrawal; ``pay_withdrawal`` or ``return_withdrawal`` ends it."""
+
+        def build(posting: Posting) -> list[Leg] | Refused:
+            refused = account_fault(posting.connection, account) or amount_fault("amount_fen", amount_fen)
+            if refused is not None:
+                return refused
+            bank, cash = posting.account(SYSTEM, CNY, BANK), posting.account(account, CNY, CASH)
+            return [Leg(cash, bank, amount_fen, ActKind.WITHDRAW, TransferState.PENDING)]
+
+        content = {"account": account, "amount_fen": amount_fen}
+        return self.post(Act(ActKind.WITHDRAW, document, account, time_ns, content), build)
+
+    def pay_withdrawal(self, document: str, bank_document: str, time_ns: int) -> Posted | Refused:
+        """The bank has paid the withdrawal."""
+        return self.decide(ActKind.WITHDRAW, document, True, bank_document, time_ns)
+
+    def return_withdrawal(self, document: str, bank_document: str, time_ns: int) -> Posted | Refused:
+        """The bank has refused; the money is free again."""
+        return self.decide(ActKind.WITHDRAW, document, False, bank_document, time_ns)
+
+    def fund_reserve(self, amount_fen: int, document: str, time_ns: int) -> Posted | Refused:
+        """The institution pays into the settlement risk reserve (R12.5)."""
+
+        def build(posting: Posting) -> list[Leg] | Refused:
+            refused = amount_fault("amount_fen", amount_fen)
+            if refused is not None:
+                return refused
+            bank, reserve = posting.account(SYSTEM, CNY, BANK), posting.account(SYSTEM, CNY, RESERVE)
+            return [Leg(bank, reserve, amount_fen, ActKind.FUND_RESERVE)]
+
+        content = {"amount_fen": amount_fen}
+        return self.post(Act(ActKind.FUND_RESERVE, document, SYSTEM, time_ns, content), build)
+
+    def pay_out_fees(self, amount_fen: int, document: str, time_ns: int) -> Posted | Refused:
+        """Collected fees leave the settlement accounts."""
+
+        def build(posting: Posting) -> list[Leg] | Refused:
+            refused = amount_fault("amount_fen", amount_fen)
+            if refused is not None:
+                return refused
+            fees, bank = posting.account(SYSTEM, CNY, FEES), posting.account(SYSTEM, CNY, BANK)
+            return [Leg(fees, bank, amount_fen, ActKind.PAY_FEES)]
+
+        return self.post(Act(ActKind.PAY_FEES, document, SYSTEM, time_ns, {"amount_fen": amount_fen}), build)
+
+    def decide(self, kind: ActKind, request: str, approve: bool, document: str, time_ns: int) -> Posted | Refused:
+        """End the pending transfers of the act (``kind``, ``request``): post them all or void them all."""
+        number = act_id(kind, request)
+
+        def build(posting: Posting) -> list[Leg] | Refused:
+            table = schema.transfer
+            rows = posting.connection.execute(
+                select(table).where(table.c.act == number, table.c.state == TransferState.PENDING).order_by(table.c.leg)
+            ).all()
+            if not rows:
+                return Refused(UNKNOWN_REQUEST, "request", f"no {kind.name.lower()} {request} is waiting")
+            query = select(table.c.act).where(table.c.ref_act == number).limit(1)
+            if posting.connection.execute(query).one_or_none() is not None:
+                return Refused(ALREADY_RESOLVED, "request", f"{request} was decided before")
+            state = TransferState.POST_PENDING if approve else TransferState.VOID_PENDING
+            return [
+                Leg(
+                    posting.by_id(row.debit),
+                    posting.by_id(row.credit),
+                    row.amount,
+                    row.kind,
+                    state,
+                    (number, row.leg),
+                    row.amount,
+                )
+                for row in rows
+            ]
+
+        content = {"kind": int(kind), "request": request, "approve": approve}
+        return self.post(Act(ActKind.DECIDE, document, self._act_account(number), time_ns, content), build)
+
+    def _act_account(self, number: int) -> int:
+        """The trader that an act concerns (SYSTEM if the act is not known; it is then refused)."""
+        with store.reading(self.engine) as connection:
+            found = connection.execute(
+                select(schema.act.c.account).where(schema.act.c.id == number)
+            ).scalar_one_or_none()
+        return SYSTEM if found is None else found

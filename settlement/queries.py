@@ -1,0 +1,303 @@
+"""What the registry can be asked: balances, statements, a serial number's history, circulation.
+
+All answers of one call come from one view of the database.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Connection, Row, and_, func, or_, select
+
+from settlement import schema, store
+from settlement.base import RegistryBase, find_account
+from settlement.errors import BAD_FIELD, UNKNOWN_ACCOUNT, Refused
+from settlement.kinds import CASH, CNY, FINAL_BUCKETS, ISSUER, SYSTEM, ActKind, TransferState
+from settlement.serials import Range, join, parse_serial, serial_text
+
+_SPAN_CLASSES: Final = 41  # bit lengths of 1 … SERIAL_MAX
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """One bucket of one account: ``quantity`` is posted, ``reserved`` of it is tied up in requests."""
+
+    account: int
+    asset: str
+    bucket: str
+    quantity: int
+    reserved: int
+
+    @property
+    def available(self) -> int:
+        return self.quantity - self.reserved
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One movement of a statement. ``change`` is signed, in tonnes or fen."""
+
+    time_ns: int
+    kind: str
+    document: str
+    asset: str
+    bucket: str
+    change: int
+    counterparty: int | None = None
+    price_fen: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """Movements of one account in [start_ns, end_ns), with the balances before and after."""
+
+    account: int
+    start_ns: int
+    end_ns: int
+    opening: dict[tuple[str, str], int]
+    lines: list[Line]
+    closing: dict[tuple[str, str], int]
+
+
+@dataclass(frozen=True, slots=True)
+class SerialStep:
+    """One step in a serial number's life."""
+
+    batch: int
+    time_ns: int
+    kind: str
+    document: str
+    giver: str
+    taker: str
+    first: int
+    last: int
+
+
+class Queries(RegistryBase):
+    """Read-only answers."""
+
+    def holdings(self, account: int | None = None) -> list[Holding]:
+        """Every bucket that is not empty, of one account or of all traders."""
+        with store.reading(self.engine) as connection:
+            return _holdings(connection, account)
+
+    def balance(self, account: int, asset: str, bucket: str) -> int:
+        """What the bucket holds (posted), in tonnes or fen; 0 where it was never used."""
+        table = schema.ledger_account
+        query = select(table.c.credits_posted - table.c.debits_posted).where(
+            table.c.owner == account, table.c.asset == asset, table.c.bucket == bucket
+        )
+        with store.reading(self.engine) as connection:
+            return connection.execute(query).scalar_one_or_none() or 0
+
+    def cash(self, account: int) -> int:
+        """The trader's money in fen."""
+        return self.balance(account, CNY, CASH)
+
+    def ranges(self, account: int, asset: str, bucket: str) -> list[Range]:
+        """The serial ranges in a bucket, joined."""
+        ledger_account, held = schema.ledger_account, schema.holding_range
+        query = (
+            select(held.c.first, held.c.last)
+            .join(ledger_account, ledger_account.c.id == held.c.account)
+            .where(
+                ledger_account.c.owner == account, ledger_account.c.asset == asset, ledger_account.c.bucket == bucket
+            )
+        )
+        with store.reading(self.engine) as connection:
+            return join((row[0], row[1]) for row in connection.execute(query))
+
+    def circulation(self) -> dict[str, dict[str, int]]:
+        """Per allowance asset: tonnes issued and tonnes per bucket. ``issued`` equals the sum of the rest."""
+        table = schema.ledger_account
+        query = (
+            select(table.c.asset, table.c.bucket, func.sum(table.c.credits_posted - table.c.debits_posted))
+            .where(table.c.asset != CNY)
+            .group_by(table.c.asset, table.c.bucket)
+        )
+        found: dict[str, dict[str, int]] = {}
+        with store.reading(self.engine) as connection:
+            for code, bucket, quantity in connection.execute(query):
+                name, sign = ("issued", -1) if bucket == ISSUER else (bucket, 1)
+                found.setdefault(code, {})[name] = sign * int(quantity)
+        return found
+
+    def statement(self, account: int, start_ns: int, end_ns: int) -> Statement | Refused:
+        """The account's movements in [start_ns, end_ns), by time of the act (a deal: of the deal)."""
+        if start_ns > end_ns:
+            return Refused(BAD_FIELD, "start_ns", "is after end_ns")
+        with store.reading(self.engine) as connection:
+            if find_account(connection, account) is None:
+                return Refused(UNKNOWN_ACCOUNT, "account", f"account {account} is not registered")
+            now = {(h.asset, h.bucket): h.quantity for h in _holdings(connection, account)}
+            lines = _lines(connection, account, start_ns)
+        closing, later = dict(now), [line for line in lines if line.time_ns >= end_ns]
+        lines = [line for line in lines if line.time_ns < end_ns]
+        for line in later:
+            _add(closing, line, -1)
+        opening = dict(closing)
+        for line in lines:
+            _add(opening, line, -1)
+        return Statement(account, start_ns, end_ns, _without_zeros(opening), lines, _without_zeros(closing))
+
+    def history(self, serial: str) -> list[SerialStep] | Refused:
+        """Everything that ever happened to one serial number, oldest first."""
+        parsed = parse_serial(serial)
+        if parsed is None:
+            return Refused(BAD_FIELD, "serial", f"{serial!r} is not of the form {serial_text('CEA24', 1)}")
+        code, number = parsed
+        move, transfer, seal = schema.serial_move, schema.transfer, schema.seal
+        per_class = [
+            and_(move.c.span == span, move.c.first > number - (1 << span), move.c.first <= number)
+            for span in range(1, _SPAN_CLASSES)
+        ]
+        with store.reading(self.engine) as connection:
+            found: list[Row] = []
+            for condition in per_class:
+                query = (
+                    select(
+                        move,
+                        transfer.c.debit,
+                        transfer.c.credit,
+                        transfer.c.kind,
+                        seal.c.time_ns,
+                        schema.act.c.document,
+                    )
+                    .join(transfer, (transfer.c.act == move.c.act) & (transfer.c.leg == move.c.leg))
+                    .join(seal, seal.c.batch == move.c.batch)
+                    .outerjoin(schema.act, schema.act.c.id == move.c.act)
+                    .where(move.c.asset == code, condition, move.c.last >= number)
+                )
+                found.extend(connection.execute(query))
+            names = _account_names(connection, {row.debit for row in found} | {row.credit for row in found})
+        # Within a batch a serial moves from holder to holder: deals in order of their id, then other acts.
+        found.sort(key=lambda row: (row.batch, row.act, row.leg))
+        return [
+            SerialStep(
+                row.batch,
+                row.time_ns,
+                ActKind(row.kind).name.lower(),
+                row.document or f"deal {row.act}",
+                names[row.debit],
+                names[row.credit],
+                row.first,
+                row.last,
+            )
+            for row in found
+        ]
+
+
+def _holdings(connection: Connection, account: int | None) -> list[Holding]:
+    table = schema.ledger_account
+    query = select(
+        table.c.owner,
+        table.c.asset,
+        table.c.bucket,
+        table.c.credits_posted - table.c.debits_posted,
+        table.c.debits_pending,
+    ).where(table.c.credits_posted != table.c.debits_posted)
+    query = query.where(table.c.owner != SYSTEM if account is None else table.c.owner == account)
+    rows = connection.execute(query.order_by(table.c.owner, table.c.asset, table.c.bucket))
+    return [Holding(*row) for row in rows]
+
+
+def _add(balances: dict[tuple[str, str], int], line: Line, sign: int) -> None:
+    key = (line.asset, line.bucket)
+    balances[key] = balances.get(key, 0) + sign * line.change
+
+
+def _without_zeros(balances: dict[tuple[str, str], int]) -> dict[tuple[str, str], int]:
+    return {key: value for key, value in sorted(balances.items()) if value}
+
+
+def _lines(connection: Connection, account: int, start_ns: int) -> list[Line]:
+    """The account's movements from start_ns to now, in order."""
+    table = schema.ledger_account
+    mine = {
+        row.id: (row.asset, row.bucket)
+        for row in connection.execute(select(table.c.id, table.c.asset, table.c.bucket).where(table.c.owner == account))
+    }
+    lines = [line for row in _deal_rows(connection, account, start_ns) for line in _deal_lines(row, account)]
+    lines.extend(_act_lines(connection, mine, start_ns))
+    return sorted(lines, key=lambda line: line.time_ns)
+
+
+def _act_lines(connection: Connection, mine: dict[int, tuple[str, str]], start_ns: int) -> list[Line]:
+    transfer, act, seal = schema.transfer, schema.act, schema.seal
+    query = (
+        select(transfer, func.coalesce(act.c.time_ns, seal.c.time_ns).label("at"), act.c.document)
+        .outerjoin(act, act.c.id == transfer.c.act)
+        .join(seal, seal.c.batch == transfer.c.batch)
+        .where(
+            transfer.c.kind != ActKind.DEAL,
+            or_(transfer.c.debit.in_(list(mine)), transfer.c.credit.in_(list(mine))),
+            transfer.c.state.in_((TransferState.POSTED, TransferState.POST_PENDING)),
+        )
+        .order_by(transfer.c.batch, transfer.c.act, transfer.c.leg)
+    )
+    lines: list[Line] = []
+    for row in connection.execute(query):
+        if row.at < start_ns:
+            continue
+        document = row.document or f"deal {row.act}"
+        for number, sign in ((row.debit, -1), (row.credit, 1)):
+            if number in mine:
+                lines.append(Line(row.at, ActKind(row.kind).name.lower(), document, *mine[number], sign * row.amount))
+    return lines
+
+
+def _deal_rows(connection: Connection, account: int, start_ns: int) -> Sequence[Row]:
+    """The account's settled deals (their cash leg is posted) from start_ns on."""
+    deal, transfer = schema.deal, schema.transfer
+    rows: list[Row] = []
+    for side in (deal.c.buyer, deal.c.seller):
+        query = (
+            select(deal)
+            .join(transfer, (transfer.c.act == deal.c.deal_id) & (transfer.c.leg == 0))
+            .where(side == account, deal.c.time_ns >= start_ns)
+            .order_by(deal.c.deal_id)
+        )
+        rows.extend(connection.execute(query))
+    return rows
+
+
+def _deal_lines(row: Row, account: int) -> list[Line]:
+    bought = row.buyer == account
+    sign = 1 if bought else -1
+    other, document = (row.seller if bought else row.buyer), f"deal {row.deal_id}"
+    fee = row.buyer_fee_fen if bought else row.seller_fee_fen
+    name = "bought" if bought else "sold"
+    lines = [
+        Line(row.time_ns, name, document, row.instrument, "trading", sign * row.quantity_t, other, row.price_fen),
+        Line(row.time_ns, name, document, CNY, CASH, -sign * row.amount_fen, other, row.price_fen),
+    ]
+    if fee:
+        lines.append(Line(row.time_ns, "fee", document, CNY, CASH, -fee))
+    return lines
+
+
+def _account_names(connection: Connection, numbers: set[int]) -> dict[int, str]:
+    table = schema.ledger_account
+    rows = connection.execute(select(table.c.id, table.c.owner, table.c.bucket).where(table.c.id.in_(numbers)))
+    return {row.id: row.bucket if row.owner == SYSTEM else f"{row.owner} {row.bucket}" for row in rows}
+
+
+def statement_json(statement: Statement) -> str:
+    """A statement as JSON, for files and messages."""
+
+    def balances(of: dict[tuple[str, str], int]) -> list[dict[str, Any]]:
+        return [{"asset": asset, "bucket": bucket, "balance": value} for (asset, bucket), value in of.items()]
+
+    lines = [{name: getattr(line, name) for name in Line.__dataclass_fields__} for line in statement.lines]
+    document = {
+        "account": statement.account,
+        "start_ns": statement.start_ns,
+        "end_ns": statement.end_ns,
+        "opening": balances(statement.opening),
+        "lines": lines,
+        "closing": balances(statement.closing),
+    }
+    return json.dumps(document, ensure_ascii=False)
