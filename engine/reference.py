@@ -410,7 +410,7 @@ class ReferenceMarket:
 
     def deal(self, maker: Order, taker: Order, quantity: int) -> None:
         """One deal at the maker's price: both sides' books, the statistics, the two events."""
-        price = maker.price
+        price = self.deal_price(maker, taker)
         buyer, seller = (taker, maker) if taker.side == r.BUY else (maker, taker)
         buyer_fee = self.book_purchase(buyer, price, quantity)
         seller_fee = self.book_sale(seller, price, quantity)
@@ -428,6 +428,10 @@ class ReferenceMarket:
         self.emit(r.FILL_TAKER, taker, price=price, quantity=quantity, leaves=taker.leaves, ref=number)
         if maker.leaves == 0 and maker is not taker:
             self.leave_book_filled(maker)
+
+    def deal_price(self, maker: Order, taker: Order) -> int:
+        """Always the resting order's price (R8.1)."""
+        return maker.price
 
     def leave_book_filled(self, maker: Order) -> None:
         """A filled maker is the first in its queue; it leaves the book and its slot is free."""

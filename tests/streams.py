@@ -117,6 +117,9 @@ class Stream:
     ends: np.ndarray  # (n,) int64: events of commands 0 … i are events[:ends[i]]
     reference: ReferenceExchange
     checkpoints: dict[int, Any] = field(default_factory=dict)  # number of commands applied → state
+    limits: list[tuple[int, dict[int, tuple[int, int]]]] = field(default_factory=list)  # (from seq, limits)
+    cash_in: int = 0  # deposits less withdrawals that took effect, fen
+    allowances_in: dict[str, int] = field(default_factory=dict)  # transfers that took effect, t
 
 
 class Generator:
@@ -144,7 +147,9 @@ class Generator:
         self.day = 0
         self.documents = 0
         self.time_ns = day_start_ns(DAYS[0]) + 9 * 60 * MINUTE_NS
-        self.checkpoints: dict[int, Any] = {}
+        self.limits: list[tuple[int, dict[int, tuple[int, int]]]] = []
+        self.cash_in = 0
+        self.allowances_in = dict.fromkeys(profile.references, 0)
 
     # --- writing -------------------------------------------------------------------------------------------------
 
@@ -184,7 +189,21 @@ class Generator:
         self.payloads.append(payload)
         code = self.market.execute(command, message)
         self.ends.append(len(self.market.events))
+        if code == Code.OK:
+            self.keep_account(message)
         return code
+
+    def keep_account(self, message: msg.Message) -> None:
+        """Notes what came in and out, and the limits of a new day: what the audit of the stream needs."""
+        if isinstance(message, msg.Deposit):
+            self.cash_in += message.amount
+        elif isinstance(message, msg.Withdraw):
+            self.cash_in -= message.amount
+        elif isinstance(message, msg.TransferIn):
+            self.allowances_in[message.instrument] += message.quantity
+        elif isinstance(message, msg.RollDay | msg.ListInstrument):
+            now = {i: (v.limit_low, v.limit_high) for i, v in enumerate(self.market.instruments)}
+            self.limits.append((self.seq, now))
 
     def document(self) -> str:
         self.documents += 1
@@ -421,4 +440,7 @@ def make_stream(
         ends=np.array(generator.ends, np.int64),
         reference=generator.market,
         checkpoints=checkpoints,
+        limits=generator.limits,
+        cash_in=generator.cash_in,
+        allowances_in=generator.allowances_in,
     )
