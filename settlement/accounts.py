@@ -34,7 +34,7 @@ class AccountForm:
 class AccountActs(RegistryBase):
     """Opening and closing accounts, listing vintages."""
 
-    def add_asset(self, code: str, kind: str = "allowance", vintage: int = 0) -> None | Refused:
+    def add_asset(self, code: str, kind: str = "allowance", vintage: int = 0) -> Refused | None:
         """Register a vintage (``vintage`` = the last compliance year it was issued for) or an offset credit.
         Again with the same terms: nothing happens."""
         if not (1 <= len(code) <= 12 and code.isascii() and code.isalnum()):

@@ -153,7 +153,7 @@ class Delivery:
             )
         return summary
 
-    def confirm(self, theirs: Summary, time_ns: int) -> None | Refused:
+    def confirm(self, theirs: Summary, time_ns: int) -> Refused | None:
         """Compare with the exchange's own summary; only equal summaries confirm the day (R12.3)."""
         day = self.day(theirs.date)
         if isinstance(day, Refused):
@@ -196,7 +196,7 @@ class Delivery:
 
     def _settle_block(self, date: int, time_ns: int, block_deals: int) -> int | None:
         """Deliver the next deals in one transaction; the last deal's id, or None if none was left."""
-        with self.ledger.posting(time_ns) as posting:
+        with self.ledger.posting(time_ns, day=date) as posting:
             connection = posting.connection
             day = _day_row(connection, date)
             assert day is not None
@@ -269,7 +269,7 @@ class Delivery:
         return self._finish(date_of(deal), time_ns)
 
     def _try_again(self, deal: int, time_ns: int, cover: bool, act: Act | None) -> Refused | None:
-        with self.ledger.posting(time_ns) as posting:
+        with self.ledger.posting(time_ns, day=date_of(deal)) as posting:
             row = _held_row(posting.connection, deal)
             if row is None:
                 return Refused(UNKNOWN_DEAL, "deal", f"{deal} is not held")
@@ -302,13 +302,13 @@ class Delivery:
         summary = Summary(date, row.deals, row.quantity_t, row.amount_fen, row.fees_fen, bytes(row.digest).hex())
         return Day(date, DayState(row.state), summary, [Held(h.deal_id, h.state, h.reason) for h in held])
 
-    def step(self, date: int, event: DayEvent, time_ns: int) -> None | Refused:
+    def step(self, date: int, event: DayEvent, time_ns: int) -> Refused | None:
         """Move the day by an event of the state table."""
         with store.writing(self.engine) as connection:
             return self._step(connection, date, event, time_ns)
 
     @staticmethod
-    def _step(connection: Connection, date: int, event: DayEvent, time_ns: int) -> None | Refused:
+    def _step(connection: Connection, date: int, event: DayEvent, time_ns: int) -> Refused | None:
         row = _day_row(connection, date)
         if row is None:
             return Refused(BAD_FIELD, "date", f"{date} has no settlement")

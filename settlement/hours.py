@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -10,12 +11,20 @@ from typing import Final
 _SHANGHAI_NS: Final = 8 * 3600 * 10**9
 _DAY_NS: Final = 24 * 3600 * 10**9
 _MINUTE_NS: Final = 60 * 10**9
+_EPOCH_ORDINAL: Final = datetime.date(1970, 1, 1).toordinal()
 _EPOCH_WEEKDAY: Final = 3  # 1970-01-01 was a Thursday
 
 
 def minute_of_day(time_ns: int) -> int:
     """Minutes since midnight in Asia/Shanghai."""
     return (time_ns + _SHANGHAI_NS) % _DAY_NS // _MINUTE_NS
+
+
+def date_at(time_ns: int) -> int:
+    """The date in Asia/Shanghai as YYYYMMDD."""
+    days = (time_ns + _SHANGHAI_NS) // _DAY_NS
+    date = datetime.date.fromordinal(_EPOCH_ORDINAL + days)
+    return date.year * 10_000 + date.month * 100 + date.day
 
 
 def is_weekday(time_ns: int) -> bool:

@@ -26,6 +26,7 @@ from sqlalchemy import Connection, Engine, insert, select, update
 
 from settlement import schema, store
 from settlement.errors import INSUFFICIENT, Refused
+from settlement.hours import date_at
 from settlement.kinds import (
     CASH,
     CNY,
@@ -37,14 +38,13 @@ from settlement.kinds import (
     ActKind,
     TransferState,
 )
-from settlement.serials import SERIAL_MAX, Range, RangeWindow, span_class
+from settlement.serials import FIRST_LOAD, SERIAL_MAX, DatedRange, Range, RangeWindow, span_class
 
 # A side of an account stays well inside int64: 4.6e18 fen is 46,000 times the turnover of the market's life.
 SIDE_MAX: Final = 2**62
 # Ids of acts other than deals start here; a deal's id stays below (YYYYMMDD x 10^9 < 2^55).
 _ACT_BASE: Final = 2**62
 _ACT_MASK: Final = 2**61 - 1
-_PRELOAD_RANGES: Final = 32
 # From so many owners on, reading all accounts of the two busy buckets is cheaper than naming them.
 _OWNERS_BY_NAME_MAX: Final = 300
 
@@ -152,9 +152,10 @@ def seal_digest(previous: bytes, transfers: np.ndarray, moves: np.ndarray, acts:
 class Posting:
     """One transaction on the ledger; see the module's text. Use ``Ledger.posting``."""
 
-    def __init__(self, connection: Connection, time_ns: int) -> None:
+    def __init__(self, connection: Connection, time_ns: int, day: int) -> None:
         self.connection = connection
         self.time_ns = time_ns
+        self.day = day
         row = connection.execute(select(schema.head).with_for_update()).one()
         self.batch = row.batch + 1
         self._previous = bytes(row.digest)
@@ -220,15 +221,15 @@ class Posting:
     def preload_ranges(self, balances: Iterable[Balance]) -> None:
         """Read the lowest serial ranges of accounts that are about to give."""
         fresh = [b for b in balances if b.window is None and b.id < self._first_new_account]
-        rows = store.first_ranges(self.connection, [b.id for b in fresh], _PRELOAD_RANGES)
+        rows = store.first_ranges(self.connection, [b.id for b in fresh], FIRST_LOAD)
         for balance in fresh:
-            self._window(balance).preload(rows[balance.id], _PRELOAD_RANGES)
+            self._window(balance).preload(rows[balance.id], FIRST_LOAD)
 
     def _window(self, balance: Balance) -> RangeWindow:
         if balance.window is None:
             number = balance.id
 
-            def load(after: int, limit: int) -> list[Range]:
+            def load(after: tuple[int, int], limit: int) -> list[DatedRange]:
                 return store.load_ranges(self.connection, number, after, limit)
 
             balance.window = RangeWindow(load)
@@ -325,7 +326,7 @@ class Posting:
         else:
             pieces = self._window(leg.debit).take(leg.amount)
         if leg.credit.bucket != ISSUER:
-            self._window(leg.credit).put(pieces)
+            self._window(leg.credit).put(self.day, pieces)
         for piece, (first, last) in enumerate(pieces):
             self._moves.append((act, number, piece, first, last, asset, span_class(first, last), self.batch))
 
@@ -407,15 +408,15 @@ class Posting:
         store.update_balances(self.connection, changed)
 
     def _write_ranges(self) -> None:
-        gone: list[tuple[int, int]] = []
-        new: list[tuple[int, int, int, str]] = []
+        gone: list[tuple[int, int, int]] = []
+        new: list[tuple[int, int, int, int, str]] = []
         for b in self._accounts.values():
             if b.window is not None:
                 deleted, inserted = b.window.changes()
-                gone.extend((b.id, first) for first in deleted)
-                new.extend((b.id, first, last, b.asset) for first, last in inserted)
+                gone.extend((b.id, day, first) for day, first, _ in deleted)
+                new.extend((b.id, *row, b.asset) for row in inserted)
         store.delete_ranges(self.connection, gone)
-        store.insert_rows(self.connection, schema.holding_range, ("account", "first", "last", "asset"), new)
+        store.insert_rows(self.connection, schema.holding_range, ("account", "day", "first", "last", "asset"), new)
 
 
 class Ledger:
@@ -425,10 +426,11 @@ class Ledger:
         self.engine = engine
 
     @contextmanager
-    def posting(self, time_ns: int) -> Iterator[Posting]:
+    def posting(self, time_ns: int, day: int | None = None) -> Iterator[Posting]:
         """One batch: what is chained inside the block is written and committed at its end; an exception
-        writes nothing."""
+        writes nothing. ``day`` (YYYYMMDD) is when the allowances count as received; default: the date of
+        ``time_ns`` in Asia/Shanghai."""
         with store.writing(self.engine) as connection:
-            posting = Posting(connection, time_ns)
+            posting = Posting(connection, time_ns, date_at(time_ns) if day is None else day)
             yield posting
             posting.flush()

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, and_, func, or_, select
 from settlement import schema, store
 from settlement.base import RegistryBase, find_account
 from settlement.errors import BAD_FIELD, UNKNOWN_ACCOUNT, Refused
-from settlement.kinds import CASH, CNY, FINAL_BUCKETS, ISSUER, SYSTEM, ActKind, TransferState
+from settlement.kinds import CASH, CNY, ISSUER, SYSTEM, ActKind, TransferState
 from settlement.serials import Range, join, parse_serial, serial_text
 
 _SPAN_CLASSES: Final = 41  # bit lengths of 1 … SERIAL_MAX

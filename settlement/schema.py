@@ -164,6 +164,7 @@ holding_range = Table(
     "holding_range",
     metadata,
     Column("account", BigInteger, ForeignKey("ledger_account.id"), primary_key=True, autoincrement=False),
+    Column("day", BigInteger, primary_key=True, autoincrement=False),  # of receipt: the oldest is given first
     Column("first", BigInteger, primary_key=True, autoincrement=False),
     _number("last"),
     Column("asset", String(12), nullable=False),

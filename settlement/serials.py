@@ -1,8 +1,7 @@
 """Serial numbers as ranges that split and join. No I/O: rows come through a loader.
 
-A range is a pair ``(first, last)``, both included. Serials count from 1 per asset; a serial is printed as
-``CEA24-000000000001``. An account always gives its lowest serials first: one rule, the same on every
-machine, and ranges that were split meet again more often than under any other.
+A range is a pair ``(first, last)``, both included; a dated range has the day of receipt in front. Serials
+count from 1 per asset; a serial is printed as ``CEA24-000000000001``.
 """
 
 from __future__ import annotations
@@ -12,13 +11,14 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 Range = tuple[int, int]
-# load(after, limit) -> the account's stored ranges with first > after, ascending, at most `limit`
-Loader = Callable[[int, int], list[Range]]
+DatedRange = tuple[int, int, int]  # (day YYYYMMDD, first, last)
+# load(after, limit) -> the account's stored ranges with (day, first) > after, ascending, at most `limit`
+Loader = Callable[[tuple[int, int], int], list[DatedRange]]
 
 SERIAL_MAX: Final = 10**12 - 1  # 12 digits: a hundred times the national total of a decade (8 billion t a year)
-_NOTHING_LOADED: Final = 0
-_ALL_LOADED: Final = SERIAL_MAX + 1
-_FIRST_LOAD: Final = 32  # most accounts hold fewer ranges than this
+_NOTHING_LOADED: Final = (0, 0)
+_ALL_LOADED: Final = (99_991_231, SERIAL_MAX + 1)
+FIRST_LOAD: Final = 32  # most accounts hold fewer ranges than this
 
 
 def serial_text(asset: str, serial: int) -> str:
@@ -61,38 +61,55 @@ def join(ranges: Iterable[Range]) -> list[Range]:
     return joined
 
 
-class RangeWindow:
-    """The serial ranges of one account, loaded from the lowest on as far as needed.
+def join_dated(ranges: Iterable[DatedRange]) -> list[DatedRange]:
+    """Sorted by (day, first), with neighbours of one day joined. Asserts that none of a day overlap."""
+    joined: list[DatedRange] = []
+    for day, first, last in sorted(ranges):
+        if joined and joined[-1][0] == day and joined[-1][2] + 1 >= first:
+            assert joined[-1][2] + 1 == first, "serial ranges overlap"
+            joined[-1] = (day, joined[-1][1], last)
+        else:
+            joined.append((day, first, last))
+    return joined
 
-    ``_head`` holds every range below ``_edge``, joined; ``_tail`` what came in at or above it and is not yet
-    merged with what is stored there. So a settlement keeps in memory what it touches, not what there is.
+
+class RangeWindow:
+    """The serial ranges of one account, loaded in the order in which they are given.
+
+    An account gives what it received on the earliest day first, and of one day the lowest serials first. So
+    what was bought today goes last (T+1 in the serials, too), a day's deals don't chop each other's pieces,
+    and which serials a deal moves does not depend on how the day was cut into blocks.
+
+    ``_head`` holds every range whose key (day, first) is below ``_edge``; ``_tail`` what came in at or above it
+    and is not yet merged with what is stored there. So a settlement keeps in memory what it touches, not
+    what there is. Neighbours of one day are joined.
     """
 
     __slots__ = ("_edge", "_head", "_load", "_next_load", "_stored", "_tail")
 
     def __init__(self, load: Loader) -> None:
         self._load = load
-        self._head: list[Range] = []
-        self._tail: list[Range] = []
-        self._stored: dict[int, int] = {}
+        self._head: list[DatedRange] = []
+        self._tail: list[DatedRange] = []
+        self._stored: dict[int, DatedRange] = {}
         self._edge = _NOTHING_LOADED
-        self._next_load = _FIRST_LOAD
+        self._next_load = FIRST_LOAD
 
-    def preload(self, rows: list[Range], limit: int) -> None:
+    def preload(self, rows: list[DatedRange], limit: int) -> None:
         """Rows that the caller has already read: the first ``limit`` of the account."""
-        if self._edge == _NOTHING_LOADED and not self._head:
+        if self._edge == _NOTHING_LOADED:
             self._merge(rows, limit)
 
     def take(self, quantity: int) -> list[Range]:
-        """Remove the ``quantity`` lowest serials; the pieces in ascending order. Asserts that there are enough."""
+        """Remove the next ``quantity`` serials; the pieces in the order given. Asserts that there are enough."""
         assert quantity > 0
         pieces: list[Range] = []
         while quantity:
             while not self._head:
                 assert self._edge != _ALL_LOADED, "an account's ranges hold less than its balance"
-                self._merge(self._load(self._edge - 1 if self._edge else 0, self._next_load), self._next_load)
+                self._merge(self._load(self._edge, self._next_load), self._next_load)
                 self._next_load *= 2
-            first, last = self._head[0]
+            day, first, last = self._head[0]
             length = last - first + 1
             if length <= quantity:
                 pieces.append((first, last))
@@ -100,43 +117,40 @@ class RangeWindow:
                 quantity -= length
             else:
                 pieces.append((first, first + quantity - 1))
-                self._head[0] = (first + quantity, last)
+                self._head[0] = (day, first + quantity, last)
                 quantity = 0
         return pieces
 
-    def put(self, pieces: Iterable[Range]) -> None:
-        """Add ranges that this account did not hold."""
-        for piece in pieces:
-            if piece[0] < self._edge:
-                self._insert(piece)
-            elif self._tail and self._tail[-1][1] + 1 == piece[0]:
-                self._tail[-1] = (self._tail[-1][0], piece[1])
+    def put(self, day: int, pieces: Iterable[Range]) -> None:
+        """Add ranges that this account did not hold, received on ``day`` (YYYYMMDD)."""
+        for first, last in pieces:
+            if (day, first) <= self._edge:
+                self._insert(day, first, last)
+            elif self._tail and self._tail[-1][0] == day and self._tail[-1][2] + 1 == first:
+                self._tail[-1] = (day, self._tail[-1][1], last)
             else:
-                self._tail.append(piece)
+                self._tail.append((day, first, last))
 
-    def changes(self) -> tuple[list[int], list[Range]]:
-        """(firsts of stored rows to delete, rows to insert) that bring the table to this state."""
-        now = dict(self._head)
-        now.update(join(self._tail))
-        gone = [first for first, last in self._stored.items() if now.get(first) != last]
-        new = [(first, last) for first, last in now.items() if self._stored.get(first) != last]
+    def changes(self) -> tuple[list[DatedRange], list[DatedRange]]:
+        """(stored rows to delete, rows to insert) that bring the table to this state."""
+        now = {row[1]: row for row in (*self._head, *join_dated(self._tail))}
+        gone = [row for first, row in self._stored.items() if now.get(first) != row]
+        new = [row for first, row in now.items() if self._stored.get(first) != row]
         return gone, new
 
-    def _insert(self, piece: Range) -> None:
-        first, last = piece
-        at = bisect_left(self._head, piece)
-        if at < len(self._head) and self._head[at][0] == last + 1:
-            last = self._head.pop(at)[1]
-        if at and self._head[at - 1][1] + 1 == first:
-            self._head[at - 1] = (self._head[at - 1][0], last)
+    def _insert(self, day: int, first: int, last: int) -> None:
+        at = bisect_left(self._head, (day, first, last))
+        if at < len(self._head) and self._head[at][0] == day and self._head[at][1] == last + 1:
+            last = self._head.pop(at)[2]
+        if at and self._head[at - 1][0] == day and self._head[at - 1][2] + 1 == first:
+            self._head[at - 1] = (day, self._head[at - 1][1], last)
         else:
-            assert not at or self._head[at - 1][1] < first, "serial ranges overlap"
-            self._head.insert(at, (first, last))
+            self._head.insert(at, (day, first, last))
 
-    def _merge(self, rows: list[Range], limit: int) -> None:
+    def _merge(self, rows: list[DatedRange], limit: int) -> None:
         assert len(rows) <= limit
-        self._stored.update(rows)
-        self._edge = rows[-1][1] + 1 if len(rows) == limit else _ALL_LOADED
-        near = [piece for piece in self._tail if piece[0] < self._edge]
-        self._tail = [piece for piece in self._tail if piece[0] >= self._edge]
-        self._head = join([*self._head, *rows, *near])
+        self._stored.update((row[1], row) for row in rows)
+        self._edge = rows[-1][:2] if len(rows) == limit else _ALL_LOADED
+        near = [row for row in self._tail if row[:2] <= self._edge]
+        self._tail = [row for row in self._tail if row[:2] > self._edge]
+        self._head = join_dated([*self._head, *rows, *near])

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Engine, Table, create_engine, event, insert
 from sqlalchemy.engine import make_url
 
-from settlement.serials import Range
+from settlement.serials import DatedRange
 
 # A writer that finds the database locked waits this long before it gives up: longer than any one posting.
 _BUSY_MS: Final = 60_000
@@ -100,44 +100,43 @@ def update_balances(connection: Connection, rows: Sequence[tuple[int, int, int, 
     )
 
 
-def delete_ranges(connection: Connection, rows: Sequence[tuple[int, int]]) -> None:
-    """Delete stored ranges, each an (account, first)."""
+def delete_ranges(connection: Connection, rows: Sequence[tuple[int, int, int]]) -> None:
+    """Delete stored ranges, each an (account, day, first)."""
     if not rows:
         return
     if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql('DELETE FROM holding_range WHERE account=? AND "first"=?', list(rows))
+        connection.exec_driver_sql('DELETE FROM holding_range WHERE account=? AND day=? AND "first"=?', list(rows))
         return
-    accounts, firsts = zip(*rows, strict=True)
     connection.exec_driver_sql(
-        "DELETE FROM holding_range h USING unnest(%s::bigint[], %s::bigint[]) AS n(account, f) "
-        'WHERE h.account = n.account AND h."first" = n.f',
-        (list(accounts), list(firsts)),
+        "DELETE FROM holding_range h USING unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS n(account, day, f) "
+        'WHERE h.account = n.account AND h.day = n.day AND h."first" = n.f',
+        tuple(list(column) for column in zip(*rows, strict=True)),
     )
 
 
-def load_ranges(connection: Connection, account: int, after: int, limit: int) -> list[Range]:
-    """The stored ranges of one account with first > ``after``, ascending."""
+def load_ranges(connection: Connection, account: int, after: tuple[int, int], limit: int) -> list[DatedRange]:
+    """The stored ranges of one account with (day, first) > ``after``, ascending."""
     mark = "?" if connection.dialect.name == "sqlite" else "%s"
     rows = connection.exec_driver_sql(
-        f'SELECT "first", "last" FROM holding_range WHERE account={mark} AND "first">{mark} '
-        f'ORDER BY "first" LIMIT {mark}',
-        (account, after, limit),
+        f'SELECT day, "first", "last" FROM holding_range WHERE account={mark} AND (day, "first") > ({mark},{mark}) '
+        f'ORDER BY day, "first" LIMIT {mark}',
+        (account, *after, limit),
     )
-    return [(first, last) for first, last in rows]
+    return [(day, first, last) for day, first, last in rows]
 
 
-def first_ranges(connection: Connection, accounts: Iterable[int], limit: int) -> dict[int, list[Range]]:
-    """The lowest ``limit`` ranges of each account: one round trip on PostgreSQL, cheap calls on SQLite."""
+def first_ranges(connection: Connection, accounts: Iterable[int], limit: int) -> dict[int, list[DatedRange]]:
+    """The next ``limit`` ranges that each account gives: one round trip on PostgreSQL, cheap calls on SQLite."""
     wanted = list(accounts)
     if connection.dialect.name == "sqlite":
-        return {account: load_ranges(connection, account, 0, limit) for account in wanted}
-    found: dict[int, list[Range]] = {account: [] for account in wanted}
+        return {account: load_ranges(connection, account, (0, 0), limit) for account in wanted}
+    found: dict[int, list[DatedRange]] = {account: [] for account in wanted}
     rows = connection.exec_driver_sql(
-        'SELECT n.account, r."first", r."last" FROM unnest(%s::bigint[]) AS n(account), '
-        'LATERAL (SELECT h."first", h."last" FROM holding_range h WHERE h.account = n.account '
-        'ORDER BY h."first" LIMIT %s) r ORDER BY n.account, r."first"',
+        'SELECT n.account, r.day, r."first", r."last" FROM unnest(%s::bigint[]) AS n(account), '
+        'LATERAL (SELECT h.day, h."first", h."last" FROM holding_range h WHERE h.account = n.account '
+        'ORDER BY h.day, h."first" LIMIT %s) r ORDER BY n.account, r.day, r."first"',
         (wanted, limit),
     )
-    for account, first, last in rows:
-        found[account].append((first, last))
+    for account, day, first, last in rows:
+        found[account].append((day, first, last))
     return found
