@@ -7,10 +7,9 @@ import random
 import pytest
 from journal_crash import IDENTITY, SEGMENT_BYTES, Fold, Writer, recovered, some_commands
 
-from engine.journal import Journal, JournalError, JournalFailed, RecoveryRefused
+from engine.journal import Journal, JournalError, JournalFailed, RecoveryRefused, scan
 from engine.journal import journal as journal_module
 from engine.journal import recovery as recovery_module
-from engine.journal import scan
 from engine.journal.crash_disk import CrashDisk, CrashFile
 from engine.journal.snapshot import SNAPSHOT_TEMPORARY, drop_older_snapshots, write_snapshot
 
@@ -128,7 +127,7 @@ def failed_sync_then_power_cut(seed: int) -> None:
     journal = recovered(disk, Fold())
     disk.fail = ("sync", rng.randrange(1, 6))
     acknowledged = 0
-    with pytest.raises(JournalFailed) as ended:
+    with pytest.raises(JournalFailed) as ended:  # noqa: PT012
         for _ in range(40):
             journal.append(*some_commands(rng, journal.next_seq, rng.randrange(1, 20)))
             acknowledged = journal.commit()
@@ -147,7 +146,7 @@ def test_a_failed_fsync_ends_the_process_and_loses_nothing_that_recovery_accepts
 
 def test_a_recovery_that_only_syncs_again_after_a_failed_fsync_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery_module, "_last_commit", lambda data, walk: walk.offset)
-    with pytest.raises((AssertionError, RecoveryRefused)):
+    with pytest.raises((AssertionError, RecoveryRefused)):  # noqa: PT012
         for seed in range(200):
             failed_sync_then_power_cut(seed)
 

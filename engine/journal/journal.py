@@ -93,7 +93,15 @@ def _fatal(what: str) -> Iterator[None]:
 class Journal:
     """One writer on one folder. Not for two threads at once, but for ``snapshot``, which may run beside."""
 
-    def __init__(self, disk: Disk, identity: Identity, seen: Survey, alarms: list[str], segment_bytes: int) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        identity: Identity,
+        seen: Survey,
+        alarms: list[str],
+        segment_bytes: int,
+        first_epoch: int,
+    ) -> None:
         """Use ``open``."""
         assert segment_bytes >= SEGMENT_HEADER_BYTES + 1024 and segment_bytes % 8 == 0
         self._disk = disk
@@ -112,7 +120,7 @@ class Journal:
         self._durable_seq = self._next_seq - 1
         self._boundaries: OrderedDict[int, int] = OrderedDict({self._durable_seq: self._crc})
         self.recovery = Recovery(
-            epoch=last.header.epoch + 1 if last else 1,
+            epoch=last.header.epoch + 1 if last else first_epoch,
             last_seq=self._durable_seq,
             snapshot=seen.state.tobytes() if seen.state is not None else None,
             snapshot_seq=seen.snapshot.seq if seen.snapshot is not None else 0,
@@ -124,8 +132,12 @@ class Journal:
         self._offset = 0
 
     @classmethod
-    def open(cls, disk: Disk, identity: Identity, *, segment_bytes: int = SEGMENT_BYTES) -> Journal:
+    def open(
+        cls, disk: Disk, identity: Identity, *, segment_bytes: int = SEGMENT_BYTES, first_epoch: int = 1
+    ) -> Journal:
         """Lock the folder, recover, begin a new epoch. Nothing is changed on the disk before the decision.
+
+        ``first_epoch`` is the epoch of a journal that begins here; an existing one goes on with its next.
 
         Raises ``JournalError`` (in use), ``RecoveryRefused`` (the text names the command to run) and
         ``JournalFailed`` (the disk reports an error).
@@ -135,7 +147,7 @@ class Journal:
             with _fatal("recovery"):
                 seen = survey(disk, identity)
                 alarms = decide(disk, seen)
-                journal = cls(disk, identity, seen, alarms, segment_bytes)
+                journal = cls(disk, identity, seen, alarms, segment_bytes, first_epoch)
                 journal._settle(seen)
         except BaseException:
             disk.unlock()

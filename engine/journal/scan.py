@@ -219,8 +219,8 @@ def is_zero(data: np.ndarray, start: int) -> bool:
     return not data[start:].any()
 
 
-def later_groups(data: np.ndarray, after: int, *, seed: int) -> list[GroupHeader]:
-    """Headers of all groups that verify alone, beyond ``after``: what stands behind a damaged place.
+def later_places(data: np.ndarray, after: int, *, seed: int) -> list[int]:
+    """Offsets of all groups that verify alone, beyond ``after``: what stands behind a damaged place.
 
     Every multiple of 8 with a group's magic is tried, since the damaged group's length can't be trusted.
     """
@@ -228,4 +228,9 @@ def later_groups(data: np.ndarray, after: int, *, seed: int) -> list[GroupHeader
     words = data[:whole].view(np.uint32)
     first = (after // ALIGNMENT + 1) * ALIGNMENT
     places = np.flatnonzero(words[first // 4 :: 2] == GROUP_MAGIC) * ALIGNMENT + first
-    return [decode_header(data, int(o)) for o in places if _sound(words, int(o), whole, seed, ALL_CHECKS) == STOP_FULL]
+    return [int(o) for o in places if _sound(words, int(o), whole, seed, ALL_CHECKS) == STOP_FULL]
+
+
+def later_groups(data: np.ndarray, after: int, *, seed: int) -> list[GroupHeader]:
+    """Headers of the groups at ``later_places``."""
+    return [decode_header(data, place) for place in later_places(data, after, seed=seed)]

@@ -28,6 +28,7 @@ class Seal(msgspec.Struct, frozen=True, tag="seal"):
 
 
 def encode_seal(seal: Seal) -> bytes:
+    """The seal as a group's payload (MessagePack)."""
     return msgspec.msgpack.encode(seal)
 
 

@@ -79,6 +79,7 @@ class SegmentHeader:
 
 
 def segment_name(index: int) -> str:
+    """The file name of segment ``index``: names sort as the segments follow each other."""
     return f"{index:08d}{SEGMENT_SUFFIX}"
 
 
@@ -91,6 +92,7 @@ def segment_index(name: str) -> int | None:
 
 
 def encode_segment_header(header: SegmentHeader) -> bytes:
+    """512 bytes: the fields, zeros, their checksum."""
     fields = _FIELDS.pack(
         SEGMENT_MAGIC,
         header.format,

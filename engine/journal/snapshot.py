@@ -59,6 +59,7 @@ class SnapshotHeader:
 
 
 def snapshot_name(seq: int) -> str:
+    """The file name of the snapshot after ``seq``: names sort by sequence."""
     return f"{seq:020d}{SNAPSHOT_SUFFIX}"
 
 
@@ -76,6 +77,7 @@ def snapshot_names(disk: Disk) -> list[str]:
 
 
 def encode_snapshot_header(header: SnapshotHeader) -> bytes:
+    """512 bytes: the fields, zeros, their checksum."""
     fields = _FIELDS.pack(
         SNAPSHOT_MAGIC,
         header.format,
