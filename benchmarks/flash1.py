@@ -103,13 +103,7 @@ def new_state(messages: np.ndarray, band: Band) -> State:
 
 def apply(state: State, messages: np.ndarray, start: int, stop: int, band: Band, reports: np.ndarray) -> int:
     """Apply ``messages[start:stop]``; returns how many of ``reports`` are written."""
-    book, ids = state
-    return int(
-        run(
-            *(messages, start, stop, book.orders, book.pool, book.sides, book.levels, book.bitmap),
-            *(ids.slot_of, ids.keys, ids.first_id, ids.shift, ids.dense, np.uint64(band.base), reports),
-        )
-    )
+    return int(run(messages, start, stop, state.book, state.ids, np.uint64(band.base), reports))
 
 
 def best_prices(state: State, band: Band) -> tuple[int | None, int | None]:
@@ -202,16 +196,14 @@ def _control_job(messages: np.ndarray, band: Band, counts: dict[str, int]) -> tu
     i64, pointer = ctypes.c_int64, ctypes.c_void_p
     orders = max(int((messages["type"] == 0).sum()), 1)
 
+    first_id = int(messages["order_id"].min())
+    size = (i64(band.n_levels), i64(len(table.slot_of)), i64(orders), i64(first_id))
     books: list[Any] = []
 
     def prepare() -> Any:
         while books:
             library.control_flash1_free(books.pop())
-        books.append(
-            pointer(
-                library.control_flash1_new(i64(band.n_levels), i64(int(messages["order_id"].max()) + 1), i64(orders))
-            )
-        )
+        books.append(pointer(library.control_flash1_new(*size)))
         return books[0]
 
     def job(book: Any) -> None:
@@ -222,7 +214,7 @@ def _control_job(messages: np.ndarray, band: Band, counts: dict[str, int]) -> tu
 
 
 def edge_cases(path: str | Path) -> dict[str, Any]:
-    """Run the named small cases of a JSON file message by message; compare reports, best bid and best ask after each."""
+    """Run a JSON file's named small cases; compare reports, best bid and best ask after every message."""
     try:
         cases = json.loads(Path(path).read_text())["cases"]
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -15,7 +15,7 @@ the benchmark's contract and the choice below is ours):
 MESSAGE, 16 bytes, is the input; REPORT, 24 bytes, the output: fields of one report that its kind does not have are 0.
 """
 
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def, call-arg"
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from benchmarks.ids import position
 from engine.book import (
     allocate,
     append,
+    head_of,
     kernel,
     level_of,
     pop_head,
@@ -101,14 +102,16 @@ def _write(reports, n, kind, seq, side, order_id, taker_id, price, qty):
 
 
 @primitive
-def _match(orders, pool, sides, levels, bitmap, base, reports, n, seq, opposite, tick, leaves, order_id):
+def _match(book, base, reports, n, seq, side, tick, leaves, order_id):
     """Trade ``leaves`` of an incoming order against the other side. Returns (reports so far, what is left)."""
+    orders, pool, sides, levels, bitmap = book
+    opposite = side ^ _U1
     limit = level_of(sides, opposite, tick)
     while leaves > 0:
         best = np.uint64(sides[opposite].best)
         if best > limit:
             break
-        slot = np.uint64(levels[np.uint64(sides[opposite].levels_offset) + best].head)
+        slot = np.uint64(head_of(levels, sides, opposite, best))
         maker = orders[slot]
         traded = min(leaves, maker.leaves)
         price = base + tick_of(sides, opposite, best)
@@ -123,42 +126,29 @@ def _match(orders, pool, sides, levels, bitmap, base, reports, n, seq, opposite,
 
 
 @kernel
-def run(
-    messages, start, stop, orders, pool, sides, levels, bitmap, slot_of, keys, first_id, shift, dense, base, reports
-):
+def run(messages, start, stop, book, ids, base, reports):
     """Apply messages ``start`` … ``stop - 1``. Returns the number of reports written, from reports[0] on.
 
-    ``orders`` … ``bitmap`` are a Book of one instrument, ``slot_of`` … ``dense`` an IdTable, ``base`` (u8) the price of
-    tick 0, ``reports`` has room for `reports_max`. ORDER.account holds the external id, so a slot that an id once
-    pointed to is known to be no longer its own without ever clearing the table.
+    ``book`` is a Book of one instrument, ``ids`` an IdTable, ``base`` (u8) the price of tick 0; ``reports`` has room
+    for `reports_max`. ORDER.account holds the external id, so that a slot to which an id once pointed is known to be no
+    longer its own, and the table need never be cleared.
     """
+    orders, pool, sides, levels, bitmap = book
+    slot_of = ids.slot_of
     n = _U0
     last = np.uint64(stop) - _U1
     for i in range(np.uint64(start), np.uint64(stop)):
-        if dense:
-            prefetch(slot_of, np.uint64(np.int64(messages[min(i + AHEAD, last)].order_id) - first_id))
+        if ids.dense:
+            prefetch(slot_of, np.uint64(np.int64(messages[min(i + AHEAD, last)].order_id) - ids.first_id))
         message = messages[i]
         order_id = message.order_id
-        at = position(keys, first_id, shift, dense, np.int64(order_id))
+        at = position(ids, np.int64(order_id))
         tick = np.uint64(message.price) - base
+        quantity = np.int64(message.qty)
         if message.type == NEW:
             side = np.uint64(message.side)
             n = _write(reports, n, ACKNOWLEDGED, i, message.side, order_id, 0, message.price, message.qty)
-            n, leaves = _match(
-                orders,
-                pool,
-                sides,
-                levels,
-                bitmap,
-                base,
-                reports,
-                n,
-                i,
-                side ^ _U1,
-                tick,
-                np.int64(message.qty),
-                order_id,
-            )
+            n, leaves = _match(book, base, reports, n, i, side, tick, quantity, order_id)
             if leaves > 0:
                 if message.ioc != 0:
                     n = _write(reports, n, CANCELLED, i, message.side, order_id, 0, message.price, 0)
@@ -183,21 +173,7 @@ def run(
         else:
             remove(orders, levels, sides, bitmap, side, slot)
             side = np.uint64(message.side)
-            n, leaves = _match(
-                orders,
-                pool,
-                sides,
-                levels,
-                bitmap,
-                base,
-                reports,
-                n,
-                i,
-                side ^ _U1,
-                tick,
-                np.int64(message.qty),
-                order_id,
-            )
+            n, leaves = _match(book, base, reports, n, i, side, tick, quantity, order_id)
             n = _write(reports, n, MODIFIED, i, message.side, order_id, 0, message.price, message.qty)
             if leaves > 0:
                 order.flags = message.side

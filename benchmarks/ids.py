@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -38,21 +38,21 @@ def new_id_table(ids: np.ndarray) -> IdTable:
     )
 
 
-def _touched(n: int, dtype: type) -> np.ndarray:
+def _touched(n: int, dtype: Any) -> np.ndarray:
     array = np.empty(n, dtype)
     array.fill(0)
     return array
 
 
 @primitive
-def position(keys, first_id, shift, dense, order_id):
+def position(ids, order_id):
     """Position (u8) of an external id (i8); a new id of a sparse table gets one here."""
-    at = np.uint64(order_id - first_id)
-    if not dense:
+    at = np.uint64(order_id - ids.first_id)
+    if not ids.dense:
         key = at + _U1
-        at = (key * _SPREAD) >> shift
-        last = np.uint64(len(keys)) - _U1
-        while keys[at] != key and keys[at] != np.uint64(0):
+        at = (key * _SPREAD) >> ids.shift
+        last = np.uint64(len(ids.keys)) - _U1
+        while ids.keys[at] != key and ids.keys[at] != np.uint64(0):
             at = (at + _U1) & last
-        keys[at] = key
+        ids.keys[at] = key
     return at

@@ -14,6 +14,12 @@ typedef struct {
 
 static inline uint64_t mix(uint64_t hash, int64_t x) { return (hash ^ (uint64_t)x) * 1099511628211ull; }
 
+static inline void release(Book *book, uint32_t slot, uint32_t at) {
+    book->slot_of[at] = 0;
+    book->orders[slot].next = book->free;
+    book->free = slot;
+}
+
 static inline int64_t match(Book *book, uint32_t which, uint32_t tick, int64_t leaves, int32_t order_id, int64_t base,
                             Result *result) {
     Side *other = &book->side[which ^ 1];
@@ -29,17 +35,9 @@ static inline int64_t match(Book *book, uint32_t which, uint32_t tick, int64_t l
         maker->leaves -= traded;
         if (maker->leaves) break;
         pop_head(book, other, which ^ 1, best);
-        book->slot_of[(uint32_t)maker->order_id - book->first_id] = 0;
-        maker->next = book->free;
-        book->free = slot;
+        release(book, slot, maker->order_id - book->first_id);
     }
     return leaves;
-}
-
-static inline void release(Book *book, uint32_t slot, uint32_t at) {
-    book->slot_of[at] = 0;
-    book->orders[slot].next = book->free;
-    book->free = slot;
 }
 
 static void run(Book *book, const Row *rows, int64_t n, int64_t base, Result *out) {
@@ -75,9 +73,7 @@ static void run(Book *book, const Row *rows, int64_t n, int64_t base, Result *ou
 }
 
 Book *control_book_new(int64_t ticks, int64_t ids, int64_t orders, int64_t first_id) {
-    Book *book = book_new(ticks, ids, orders);
-    book->first_id = (uint32_t)first_id;
-    return book;
+    return book_new(ticks, ids, orders, first_id);
 }
 
 void control_book_free(Book *book) { book_free(book); }

@@ -18,7 +18,7 @@ typedef struct {
 } Report;
 
 static inline void release(Book *book, uint32_t slot) {
-    book->slot_of[book->orders[slot].order_id] = 0;
+    book->slot_of[book->orders[slot].order_id - book->first_id] = 0;
     book->orders[slot].next = book->free;
     book->free = slot;
 }
@@ -49,8 +49,9 @@ static inline uint32_t match(Book *book, uint32_t which, uint32_t tick, uint32_t
 
 static int64_t run(Book *book, const Message *messages, int64_t n, uint32_t base, Report *reports) {
     Report *out = reports;
+    const uint32_t first_id = book->first_id;
     for (int64_t i = 0; i < n; i++) {
-        if (i + AHEAD < n) __builtin_prefetch(&book->slot_of[messages[i + AHEAD].order_id], 1);
+        if (i + AHEAD < n) __builtin_prefetch(&book->slot_of[messages[i + AHEAD].order_id - first_id], 1);
         const Message *m = &messages[i];
         if (m->type == 0) {
             out = report(out, 0, i, m->side, m->order_id, m->price, m->qty, 0);
@@ -62,11 +63,11 @@ static int64_t run(Book *book, const Message *messages, int64_t n, uint32_t base
             }
             uint32_t slot = allocate(book);
             book->orders[slot].order_id = m->order_id;
-            book->slot_of[m->order_id] = slot;
+            book->slot_of[m->order_id - first_id] = slot;
             rest(book, m->side, slot, m->price - base, left);
             continue;
         }
-        uint32_t slot = book->slot_of[m->order_id];
+        uint32_t slot = book->slot_of[m->order_id - first_id];
         if (!slot) {
             out = report(out, m->type + 3, i, 0, m->order_id, 0, 0, 0);
         } else if (m->type == 1) {
@@ -85,7 +86,9 @@ static int64_t run(Book *book, const Message *messages, int64_t n, uint32_t base
     return out - reports;
 }
 
-Book *control_flash1_new(int64_t ticks, int64_t ids, int64_t orders) { return book_new(ticks, ids, orders); }
+Book *control_flash1_new(int64_t ticks, int64_t ids, int64_t orders, int64_t first_id) {
+    return book_new(ticks, ids, orders, first_id);
+}
 
 void control_flash1_free(Book *book) { book_free(book); }
 

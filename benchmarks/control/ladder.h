@@ -47,7 +47,7 @@ static void side_free(Side *side) {
 }
 
 /* Made and freed outside the timed part; the ids' table is touched here, as on the Python side. */
-static Book *book_new(int64_t ticks, int64_t ids, int64_t orders) {
+static Book *book_new(int64_t ticks, int64_t ids, int64_t orders, int64_t first_id) {
     Book *book = calloc(1, sizeof(Book));
     side_init(&book->side[0], ticks);
     side_init(&book->side[1], ticks);
@@ -55,6 +55,7 @@ static Book *book_new(int64_t ticks, int64_t ids, int64_t orders) {
     book->slot_of = malloc(ids * sizeof(uint32_t));
     memset(book->slot_of, 0, ids * sizeof(uint32_t));
     book->unused = 1;
+    book->first_id = (uint32_t)first_id;
     return book;
 }
 

@@ -1,0 +1,172 @@
+"""The bare book against a C ladder on a stream of 5-column rows: ``python -m benchmarks.book FILE --json``.
+
+FILE is ``.npy`` or ``.npy.xz``, int32, shape (N, 5): op (0 new, 1 cancel, 2 reduce by qty, 3 replace), order_id, side
+(0 buy, 1 sell), price_ticks, qty; benchmarks/book_kernel.py says what each row does. Timed: everything from the first
+row to the last, external ids resolved. Not timed: reading the file, finding the price band, and compilation (there is a
+warm-up run).
+
+    python -m benchmarks.book FILE [--json] [--runs 9]
+    python -m benchmarks.book --generate FILE [--orders 1000000] [--seed 1]
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from benchmarks import control
+from benchmarks.book_kernel import NEW, PRICE, REPLACE, RESULT, run
+from benchmarks.book_stream import generate
+from benchmarks.conditions import conditions, describe
+from benchmarks.flash1 import Band
+from benchmarks.ids import IdTable, new_id_table
+from benchmarks.streams import StreamError, read_array, write_array
+from benchmarks.timing import RUNS_MIN, Job, time_in_turn
+from engine.book import LEVELS_MAX, Book, new_book
+
+COLUMNS: Final = 5
+SMALLEST, LARGEST = np.iinfo(np.int32).min, np.iinfo(np.int32).max
+
+
+def read_rows(path: str | Path) -> np.ndarray:
+    """A stream as int32 (N, 5), C-contiguous. Raises StreamError for what is not one."""
+    array = read_array(path)
+    if array.ndim != 2 or array.shape[1] != COLUMNS or array.dtype.kind not in "iu":
+        raise StreamError(f"{path}: must be integers of shape (N, 5), is {array.dtype} of shape {array.shape}")
+    if not len(array):
+        raise StreamError(f"{path}: the stream is empty")
+    if not SMALLEST <= int(array.min()) <= int(array.max()) <= LARGEST:
+        raise StreamError(f"{path}: values must fit int32")
+    rows = np.ascontiguousarray(array, np.int32)
+    for column, name, most in ((0, "op", REPLACE), (2, "side", 1)):
+        used = rows[:, 0] == NEW if name == "side" else slice(None)  # only a new order's side is looked at
+        values = rows[used, column]
+        bad = np.flatnonzero((values < 0) | (values > most))
+        if len(bad):
+            raise StreamError(f"{path}: {name} {values[bad[0]]} is not one of 0 … {most}")
+    return rows
+
+
+def price_band(rows: np.ndarray) -> Band:
+    """The band of prices at which orders can rest. Raises StreamError beyond D17."""
+    prices = rows[(rows[:, 0] == NEW) | (rows[:, 0] == REPLACE), PRICE]
+    if not len(prices):
+        return Band(0, 1)
+    base, top = int(prices.min()), int(prices.max())
+    if top - base >= LEVELS_MAX:
+        raise StreamError(f"price_ticks: {base} … {top} is a band of more than {LEVELS_MAX} ticks (D17)")
+    return Band(base, top - base + 1)
+
+
+def new_state(rows: np.ndarray, band: Band) -> tuple[Book, IdTable]:
+    """An empty book for a stream, with room for every order of it."""
+    capacity = max(int((rows[:, 0] == NEW).sum()), 1)
+    return new_book(capacity, [band.n_levels]), new_id_table(rows[:, 1])
+
+
+def apply(state: tuple[Book, IdTable], rows: np.ndarray, band: Band, result: np.ndarray) -> None:
+    """Apply all rows; ``result`` (RESULT, (1,)) gets trades, volume and hash."""
+    run(rows, *state, np.int64(band.base), result)
+
+
+def benchmark(path: str | Path, runs: int) -> dict[str, Any]:
+    """Time a stream against the C control, in turn, and compare their trades."""
+    rows = read_rows(path)
+    band = price_band(rows)
+    result = np.zeros(1, RESULT)
+    control_result = np.zeros(1, RESULT)
+    jobs: dict[str, Job] = {"ours": (lambda: new_state(rows, band), lambda state: apply(state, rows, band, result))}
+    why_not = None
+    try:
+        jobs["control"] = _control_job(rows, band, control_result)
+    except control.NoControl as error:
+        why_not = str(error)
+    timed = time_in_turn(jobs, runs)
+    n = len(rows)
+    found: dict[str, Any] = {
+        "file": Path(path).name,
+        "ops": n,
+        "trades": int(result["trades"][0]),
+        "volume": int(result["volume"][0]),
+        "trade_hash": f"{int(result['hash'][0]):016x}",
+        "mops": round(timed["ours"].rate(n), 2),
+        "mops_median": round(timed["ours"].rate(n), 2),
+        "mops_best": round(timed["ours"].best_rate(n), 2),
+        "control_mops": None,
+        "runs": runs,
+    }
+    if "control" in timed:
+        found |= {
+            "control_mops": round(timed["control"].rate(n), 2),
+            "control_mops_best": round(timed["control"].best_rate(n), 2),
+            "control_identical": bool(result[0] == control_result[0]),
+            "ratio_to_control": round(timed["ours"].rate(n) / timed["control"].rate(n), 3),
+        }
+    else:
+        found["control_skipped"] = why_not
+    return found
+
+
+def _control_job(rows: np.ndarray, band: Band, result: np.ndarray) -> Job:
+    table = new_id_table(rows[:, 1])
+    if not table.dense:
+        raise control.NoControl("the control resolves ids by direct indexing only, these are too sparse for it")
+    library = control.load("book")
+    library.control_book_new.restype = ctypes.c_void_p
+    i64, pointer = ctypes.c_int64, ctypes.c_void_p
+    orders = max(int((rows[:, 0] == NEW).sum()), 1)
+    size = (i64(band.n_levels), i64(len(table.slot_of)), i64(orders), i64(int(table.first_id)))
+    books: list[Any] = []
+
+    def prepare() -> Any:
+        while books:
+            library.control_book_free(books.pop())
+        books.append(pointer(library.control_book_new(*size)))
+        return books[0]
+
+    def job(book: Any) -> None:
+        library.control_book(
+            book, pointer(rows.ctypes.data), i64(len(rows)), i64(band.base), pointer(result.ctypes.data)
+        )
+
+    return prepare, job
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line. Exit code 1 when the control's trades differ, 2 for a bad file."""
+    parser = argparse.ArgumentParser(prog="benchmarks.book", description="The bare book against a C ladder")
+    parser.add_argument("file", nargs="?", help="rows, .npy or .npy.xz")
+    parser.add_argument("--generate", metavar="FILE", help="write a made-up stream instead")
+    parser.add_argument("--orders", type=int, default=1_000_000, help="rows to generate")
+    parser.add_argument("--seed", type=int, default=1, help="of the generator")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--runs", type=int, default=9, help=f"timed runs, at least {RUNS_MIN} for a quotable figure")
+    arguments = parser.parse_args(argv)
+    if (arguments.file is None) == (arguments.generate is None):
+        parser.error("give a file of rows or --generate FILE")
+    if arguments.generate:
+        write_array(arguments.generate, generate(arguments.orders, arguments.seed))
+        return 0
+    conditions_found = conditions()
+    try:
+        result = benchmark(arguments.file, arguments.runs)
+    except StreamError as error:
+        print(f"benchmarks.book: {error}", file=sys.stderr)
+        return 2
+    print(describe(conditions_found), file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(result | {"conditions": conditions_found}))
+    else:
+        for name, value in result.items():
+            print(f"{name:24} {value}")
+    return 1 if result.get("control_identical") is False else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
