@@ -168,7 +168,7 @@ def sentences_en(b: Bulletin) -> list[str]:
 
 
 def table_rows(b: Bulletin) -> list[tuple[str, ...]]:
-    """One row of text per vintage and the composite's, in the order of :data:`COLUMNS`; ``-`` where no deal made a high."""
+    """One row of text per vintage and the composite's, in the order of :data:`COLUMNS`; no deal, no high: ``-``."""
     rows: list[tuple[str, ...]] = [
         (
             v.code,
