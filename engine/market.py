@@ -323,6 +323,15 @@ class Market:
         row["available"] += cash
         holding["buy_open"] -= quantity
 
+    def lock_cash(self, account: int, cash: int) -> Code:
+        """Locks cash on top of a lock of :meth:`lock_buy` (rounding of several fees); release_buy gives it back."""
+        row = self.accounts[account]
+        if cash > row["available"]:
+            return Code.INSUFFICIENT_CASH
+        row["available"] -= cash
+        row["locked"] += cash
+        return Code.OK
+
     def lock_sell(self, account: int, instrument: int, quantity: int) -> Code:
         """Locks allowances in full (R5.2). Codes: BOUGHT_TODAY, INSUFFICIENT_ALLOWANCES, SELL_CAP."""
         if not self.market[0]["accounts_on"]:
