@@ -1,0 +1,306 @@
+"""The exchange as one deterministic object: commands in, events out, no clock and no I/O (guarantee 1).
+
+``apply`` is the one path of live trading, recovery and replay. The hot lane (kinds 1 … 6) runs in
+``engine.kernel``; a command of kind MESSAGE is decoded and handed to the state machine that knows it:
+administration, desk, auctions. Both lanes work on the same tables, in one sequence.
+
+For embedding (docs/embedding.md): ``submit`` numbers and times a batch by itself, ``execute`` does the same for
+one slow-lane message, ``advance`` steps the clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import xxhash
+
+from engine import kernel, messages, state
+from engine.administration import Administration
+from engine.auction import Auctions
+from engine.auction_messages import AUCTION_COMMANDS
+from engine.book import next_level, tick_of
+from engine.bulk import Desk
+from engine.bulk_messages import BULK_COMMANDS
+from engine.calendar import TradingCalendar
+from engine.codes import TEXT_EN, Code
+from engine.lane import Envelope, Notice, Refusal, StateMachine
+from engine.market import Capacity, Market
+from engine.records import ANY_INSTRUMENT, BUY, COMMAND, EVENT, MESSAGE, NO_ACCOUNT, NOTICE, REJECTED, SELL
+from engine.rules import Rules
+
+EVENT_CAPACITY = 1 << 15  # 2 MB: the events of 8,192 ordinary commands; when it is full the kernel goes on after a copy
+ENGINE_ABI = 1  # changes whenever the same journal would give other events: stands in every journal segment
+
+
+class Output(NamedTuple):
+    """What a batch led to. ``payloads``: the NOTICE events' MessagePack bytes, in order, without separators."""
+
+    events: np.ndarray
+    payloads: bytes
+
+
+class Level(NamedTuple):
+    """One price level of the published depth (R8.6)."""
+
+    price: int
+    quantity: int
+    orders: int
+
+
+class Depth(NamedTuple):
+    """Best levels of both sides, best first."""
+
+    bids: list[Level]
+    asks: list[Level]
+
+
+class Exchange:
+    """A market with its rules. All methods raise only for programmer errors; refusals are events."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        capacity: Capacity | None = None,
+        calendar: TradingCalendar | None = None,
+        event_capacity: int = EVENT_CAPACITY,
+    ) -> None:
+        self.rules = rules
+        self.calendar = calendar
+        self.market = Market(rules, capacity)
+        self.desk = Desk(self.market)
+        self.auctions = Auctions(self.market, calendar)
+        self.administration = Administration(self)
+        self._machines: dict[type, StateMachine] = {
+            **dict.fromkeys(messages.MARKET_COMMANDS, self.administration),
+            **dict.fromkeys(BULK_COMMANDS, self.desk),
+            **dict.fromkeys(AUCTION_COMMANDS, self.auctions),
+        }
+        self._events = np.zeros(max(event_capacity, kernel.ROOM), EVENT)
+        self._control = np.zeros(1, kernel.CONTROL)
+        self._control_at = self._control.ctypes.data
+        self._chunks: list[np.ndarray] = []
+        self._payloads: list[bytes] = []
+        self._one = np.zeros(1, COMMAND)
+        self._bind()
+
+    def _bind(self) -> None:
+        """Writes the tables' addresses and sizes into the control record; after any table has moved."""
+        m, k = self.market, self._control[0]
+        tables = {
+            "market": m.market,
+            "accounts": m.accounts,
+            "holdings": m.holdings,
+            "instruments": m.instruments,
+            "sessions": m.sessions,
+            "deals": m.deals,
+            "orders": m.book.orders,
+            "cold": m.cold,
+            "pool": m.book.pool,
+            "sides": m.book.sides,
+            "levels": m.book.levels,
+            "bitmap": m.book.bitmap,
+            "events": self._events,
+        }
+        for name, table in tables.items():
+            assert table.flags["C_CONTIGUOUS"], name
+            k[f"{name}_at"] = table.ctypes.data
+        k["n_accounts"], k["n_instruments"], k["n_sessions"] = len(m.accounts), len(m.instruments), len(m.sessions)
+        k["n_orders"], k["n_levels"], k["n_words"] = len(m.book.orders), len(m.book.levels), len(m.book.bitmap)
+        k["n_deals"], k["event_capacity"] = len(m.deals), len(self._events)
+
+    # --- the one path -----------------------------------------------------------------------------------------
+
+    def apply(self, commands: np.ndarray, payloads: bytes | memoryview = b"") -> Output:
+        """Carries out sequenced commands.
+
+        commands: COMMAND, shape (n,), C-contiguous; seq, time_ns, account, session filled by the sequencer.
+        payloads: what the MESSAGE records of the batch carry, in order.
+        The events are a view that the next call overwrites: copy what you keep.
+        """
+        assert commands.dtype == COMMAND and commands.flags["C_CONTIGUOUS"], "commands must be COMMAND records"
+        k, base, done, n = self._control[0], commands.ctypes.data, 0, len(commands)
+        self._chunks, self._payloads, taken = [], [], 0
+        while True:
+            status = kernel.run(self._control_at, base + done * COMMAND.itemsize, n - done)
+            done += int(k["consumed"])
+            written = int(k["written"])
+            if status == kernel.DONE and not self._chunks:
+                return Output(self._events[:written], b"")
+            if written:
+                self._chunks.append(self._events[:written].copy())
+            if status == kernel.DONE:
+                break
+            if status == kernel.DEALS_FULL:
+                self.market.grow_deals()
+                self._bind()
+            elif status == kernel.AT_MESSAGE:
+                length = int(commands[done]["quantity"])
+                self._message(commands[done], bytes(payloads[taken : taken + length]))
+                taken += length
+                done += 1
+        assert taken == len(payloads), "payloads do not fit the MESSAGE records"
+        return Output(np.concatenate(self._chunks), b"".join(self._payloads))
+
+    def _message(self, record: np.void, payload: bytes) -> None:
+        """One slow-lane command: duplicate check, decoding, its state machine, its notices."""
+        m = self.market.market[0]
+        m["seq"], m["time_ns"] = record["seq"], record["time_ns"]
+        envelope = Envelope(
+            int(record["seq"]),
+            int(record["time_ns"]),
+            int(record["session"]),
+            int(record["account"]),
+            int(record["request_no"]),
+        )
+        if 0 < envelope.session < len(self.market.sessions) and envelope.request_no:
+            session = self.market.sessions[envelope.session]
+            if envelope.request_no <= session["last_request"]:
+                self._reject(record, Code.DUPLICATE_REQUEST)
+                return
+            session["last_request"] = envelope.request_no
+        tag = ""
+        try:
+            message = messages.decode(payload)
+        except msgspec.DecodeError as error:  # ValidationError is one of them
+            answer: list[Notice] | Refusal = Refusal(Code.MALFORMED, "", str(error)[:200])
+        except UnicodeDecodeError:
+            answer = Refusal(Code.MALFORMED, "", "a text is not UTF-8")
+        else:
+            tag = message.__struct_config__.tag
+            answer = self._machines[type(message)].handle(envelope, message)
+        if isinstance(answer, Refusal):
+            text = answer.text or TEXT_EN[answer.code]
+            refused = messages.Refused(command=tag, code=int(answer.code), field=answer.field, text=text)
+            answer = [Notice(refused, envelope.account, envelope.session, int(answer.code))]
+        self.publish(envelope, answer)
+
+    def publish(self, envelope: Envelope, notices: list[Notice]) -> None:
+        """Writes notices as events of the command in ``envelope``."""
+        events = np.zeros(len(notices), EVENT)
+        for event, notice in zip(events, notices, strict=True):
+            payload = messages.encode(notice.message)
+            event["seq"], event["time_ns"] = envelope.seq, envelope.time_ns
+            event["kind"], event["quantity"], event["account"] = NOTICE, len(payload), notice.account
+            event["session"], event["reason"], event["side"] = notice.session, notice.reason, notice.public
+            event["instrument"] = notice.instrument
+            if notice.session == envelope.session and envelope.session:
+                event["ref"] = envelope.request_no
+            self._payloads.append(payload)
+        self._chunks.append(events)
+
+    def _reject(self, record: np.void, code: Code) -> None:
+        event = np.zeros(1, EVENT)
+        for name in ("seq", "time_ns", "account", "session"):
+            event[name] = record[name]
+        event["kind"], event["reason"], event["ref"] = REJECTED, code, record["request_no"]
+        self._chunks.append(event)
+
+    def cancel_orders(
+        self, envelope: Envelope, reason: int, account: int = -1, session: int = -1, instrument: int = ANY_INSTRUMENT
+    ) -> int:
+        """Cancels open listed orders for a slow-lane command, in rising slot order. Returns how many."""
+        self._one[0]["seq"], self._one[0]["time_ns"] = envelope.seq, envelope.time_ns
+        k = self._control[0]
+        k["cursor"], k["count"] = 1, 0
+        while True:
+            status = kernel.sweep(self._control_at, self._one.ctypes.data, account, session, instrument, reason)
+            if k["written"]:
+                self._chunks.append(self._events[: int(k["written"])].copy())
+            if status == kernel.DONE:
+                return int(k["count"])
+
+    # --- embedding -----------------------------------------------------------------------------------------------
+
+    @property
+    def seq(self) -> int:
+        """Sequence number of the last command."""
+        return int(self.market.market[0]["seq"])
+
+    @property
+    def time_ns(self) -> int:
+        """Exchange time: that of the last command, or where :meth:`advance` put it."""
+        return int(self.market.market[0]["time_ns"])
+
+    def advance(self, time_ns: int) -> None:
+        """Steps the clock for the commands to come. It never runs backwards (D2)."""
+        assert time_ns >= self.time_ns, "time runs forward"
+        self.market.market[0]["time_ns"] = time_ns
+
+    def submit(self, commands: np.ndarray) -> np.ndarray:
+        """Numbers and times a batch of COMMAND records at the present time, in place, and applies it. EVENT view."""
+        first = self.seq + 1
+        commands["seq"] = np.arange(first, first + len(commands), dtype=np.uint64)
+        commands["time_ns"] = self.time_ns
+        return self.apply(commands).events
+
+    def execute(self, message: Any, account: int = NO_ACCOUNT, session: int = 0, request_no: int = 0) -> Output:
+        """Applies one slow-lane message at the present time, as the exchange itself or for an account."""
+        payload = messages.encode(message)
+        record = np.zeros(1, COMMAND)
+        record["seq"], record["time_ns"], record["kind"] = self.seq + 1, self.time_ns, MESSAGE
+        record["account"], record["session"], record["request_no"] = account, session, request_no
+        record["quantity"] = len(payload)
+        return self.apply(record, payload)
+
+    # --- looking in ------------------------------------------------------------------------------------------------
+
+    def depth(self, code: str, levels: int = 5) -> Depth:
+        """The best levels of an instrument (R8.6). KeyError for an unknown code."""
+        index = self.market.codes[code]
+        return Depth(self._side_depth(index, BUY, levels), self._side_depth(index, SELL, levels))
+
+    def _side_depth(self, instrument: int, side: int, count: int) -> list[Level]:
+        book, row, s = self.market.book, self.market.instruments[instrument], 2 * instrument + side
+        found, level = [], int(book.sides[s]["best"])
+        while level < int(book.sides[s]["n_levels"]) and len(found) < count:
+            here = book.levels[int(book.sides[s]["levels_offset"]) + level]
+            price = int(row["band_base"]) + int(tick_of(book.sides, s, level)) * int(row["tick"])
+            found.append(Level(price, int(here["quantity"]), int(here["count"])))
+            level = int(next_level(book.sides, book.bitmap, s, level))
+        return found
+
+    def open_orders(self, account: int | None = None) -> np.ndarray:
+        """Open listed orders (of an account) in slot order: state.OPEN_ORDER records."""
+        return state.open_orders(self.market, account)
+
+    def state_hash(self) -> int:
+        """64-bit hash of the whole state (xxh3), for comparing often."""
+        digest = xxhash.xxh3_64()
+        for part in state.parts(self):
+            digest.update(part)
+        return digest.intdigest()
+
+    def seal_hash(self) -> bytes:
+        """32-byte cryptographic hash of the same bytes (blake2b), for seals."""
+        digest = hashlib.blake2b(digest_size=32)
+        for part in state.parts(self):
+            digest.update(part)
+        return digest.digest()
+
+    def snapshot(self) -> bytes:
+        """The whole state as bytes; :meth:`restore` puts it back."""
+        return state.dump(self)
+
+    @classmethod
+    def restore(
+        cls,
+        rules: Rules,
+        data: bytes | memoryview,
+        capacity: Capacity | None = None,
+        calendar: TradingCalendar | None = None,
+    ) -> Exchange:
+        """An exchange in the state of a snapshot. ValueError when the snapshot does not fit rules or capacity."""
+        exchange = cls(rules, capacity, calendar)
+        state.load(exchange, data)
+        exchange._bind()
+        return exchange
+
+    def check(self) -> None:
+        """Asserts every invariant: book, accounts, desk, auctions, and that locks have exactly one owner."""
+        self.market.check()
+        self.desk.check()
+        self.auctions.check()
+        state.check_locks(self)
