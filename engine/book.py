@@ -41,7 +41,7 @@ Units: quantities are whole tonnes (or lots of another market), ticks and levels
 wrong arguments are programmer errors, which `check` finds.
 """
 
-# mypy: disable-error-code="no-untyped-def, call-arg"
+# mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
@@ -53,6 +53,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 ORDER: Final = np.dtype(
     [
@@ -123,7 +124,10 @@ primitive: Final = partial(njit, _nrt=False, cache=True, nogil=True, error_model
 # --- machine intrinsics -------------------------------------------------------------------------------------------
 
 
-@intrinsic
+_intrinsic: Any = intrinsic  # untyped: numba's annotation would demand the typing context of every caller
+
+
+@_intrinsic
 def count_trailing_zeros(typingctx: Any, word: Any) -> Any:
     """Index of the lowest set bit of a u8 word; undefined for 0 (llvm.cttz)."""
 
@@ -133,7 +137,7 @@ def count_trailing_zeros(typingctx: Any, word: Any) -> Any:
     return types.uint64(types.uint64), codegen
 
 
-@intrinsic
+@_intrinsic
 def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     """Ask the cache for ``array[index]``, for writing; never faults, not even beyond the array (llvm.prefetch)."""
 
@@ -152,14 +156,29 @@ def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     return types.void(array, types.uint64), codegen
 
 
-@intrinsic
+@_intrinsic
 def pointer_at(typingctx: Any, address: Any) -> Any:
-    """An int64 address as a void pointer, for ``carray(pointer_at(address), (n,), DTYPE)`` inside njit code."""
+    """An int64 address as a void pointer, for ``carray(pointer_at(address), (n,), DTYPE)`` inside plain njit code."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.inttoptr(args[0], cgutils.voidptr_t)
 
     return types.voidptr(types.int64), codegen
+
+
+@_intrinsic
+def array_at(typingctx: Any, address: Any, n: Any, dtype: Any) -> Any:
+    """``n`` records of a global ``dtype`` at an int64 address, as an array; `carray` does not compile in a `kernel`."""
+    array_type = types.Array(dtype.dtype, 1, "C")
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        array = context.make_array(array_type)(context, builder)
+        itemsize = context.get_constant(types.intp, context.get_abi_sizeof(context.get_data_type(array_type.dtype)))
+        data = builder.inttoptr(args[0], context.get_data_type(array_type.dtype).as_pointer())
+        populate_array(array, data, [args[1]], [itemsize], itemsize, None)
+        return array._getvalue()
+
+    return array_type(types.int64, types.intp, dtype), codegen
 
 
 # --- levels and ticks ---------------------------------------------------------------------------------------------
