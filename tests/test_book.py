@@ -319,6 +319,10 @@ def _set(array: np.ndarray, name: str, change: Callable[[int], int]) -> None:
     array[name] = [change(int(x)) for x in array[name]]
 
 
+def _dirty_empty(book: Book) -> None:
+    book.levels[int(np.flatnonzero(book.levels["count"] == 0)[0])]["head"] = 1
+
+
 PLANTED: dict[str, Callable[[Book], None]] = {
     "a level's quantity": lambda k: _set(_first(k), "quantity", lambda x: x + 1),
     "a level's count": lambda k: _set(_first(k), "count", lambda x: x + 1),
@@ -344,10 +348,6 @@ PLANTED: dict[str, Callable[[Book], None]] = {
 def _first(book: Book) -> np.ndarray:
     at = int(np.flatnonzero(book.levels["count"] >= 2)[0])
     return book.levels[at : at + 1]
-
-
-def _dirty_empty(book: Book) -> None:
-    book.levels[int(np.flatnonzero(book.levels["count"] == 0)[0])]["head"] = 1
 
 
 def _flip(book: Book, tier: str) -> None:
