@@ -75,7 +75,7 @@ class Walk:
         return self.low <= total <= self.high
 
     def reach(self, fixed: int | None, price: int, first: int, last: int) -> list[int] | None:
-        """Last prices near the present ones: vintage ``fixed`` at ``price``, the sum in first … last; None: impossible."""
+        """Last prices near the present ones: vintage ``fixed`` at ``price``, the sum in first … last, or None."""
         to = list(self.last)
         if fixed is not None:
             to[fixed] = price
