@@ -56,9 +56,11 @@ class ReferenceMarket:
         self.books: list[tuple[Side, Side]] = []
         self.last_request: dict[int, int] = {}
         self.documents: set[str] = set()
+        self.transfers: dict[str, tuple[int, int, int]] = {}  # out, pending: account, instrument, quantity
         self.deals: list[tuple[int, ...]] = []
+        self.deal_number = 0
         self.seq = self.time_ns = 0
-        self.halted = self.cancel_only = self.day_closed = False
+        self.halted = self.cancel_only = self.day_closed = self.settled = False
         self.date = self.morning_open = self.morning_end = self.afternoon_open = self.close = 0
         self.trading_ppm = self.settlement_ppm = 0
         self.trading_fees = self.settlement_fees = 0
@@ -180,14 +182,14 @@ class ReferenceMarket:
     # --- checks of terms -----------------------------------------------------------------------------------------
 
     def check_price(self, instrument: Instrument, price: int) -> Code:
-        """Tick, then the day's limits (R1.2, R6.1)."""
+        """Tick, then the day's limits (R1.2, R6.1); a price that is none at all is below every limit."""
+        if price <= 0:
+            return Code.PRICE_BELOW_LIMIT
         if price % instrument.tick:
             return Code.BAD_TICK
         if price > instrument.limit_high:
             return Code.PRICE_ABOVE_LIMIT
-        if price <= 0 or price < instrument.limit_low:
-            return Code.PRICE_BELOW_LIMIT
-        return Code.OK
+        return Code.PRICE_BELOW_LIMIT if price < instrument.limit_low else Code.OK
 
     def check_quantity(self, instrument: Instrument, price: int, quantity: int) -> Code:
         """Bounds of one order (R4.1), the lot, and what int64 can represent."""
@@ -208,7 +210,10 @@ class ReferenceMarket:
         return Code.ORDER_POOL_FULL if self.slots.full() else Code.OK
 
     def check_funds(self, order: Order, old: Order | None = None) -> Code:
-        """Cash or allowances for the lock of ``order``, where that of ``old`` is free (R5.1, R5.5, R14.1, R14.4)."""
+        """Cash or allowances for the lock of ``order``, where that of ``old`` is free (R5.1, R5.5, R14.1, R14.4).
+
+        An order that becomes smaller is held against neither position limit nor sell cap.
+        """
         if not self.rules.accounts:
             return Code.OK
         holding = self.holding(order)
@@ -217,7 +222,7 @@ class ReferenceMarket:
             cash = self.accounts[order.account].available + (self.cash_lock(old) if old is not None else 0)
             if self.cash_lock(order) > cash:
                 return Code.INSUFFICIENT_CASH
-            if holding.position() - freed + order.leaves > holding.position_max:
+            if order.leaves > freed and holding.position() - freed + order.leaves > holding.position_max:
                 return Code.POSITION_LIMIT
             return Code.OK
         sellable = holding.sellable + freed
@@ -225,7 +230,7 @@ class ReferenceMarket:
             return Code.INSUFFICIENT_ALLOWANCES
         if order.leaves > sellable:
             return Code.BOUGHT_TODAY
-        if holding.sold_today + holding.locked - freed + order.leaves > holding.sell_max:
+        if order.leaves > freed and holding.sold_today + holding.locked - freed + order.leaves > holding.sell_max:
             return Code.SELL_CAP
         return Code.OK
 
@@ -392,7 +397,7 @@ class ReferenceMarket:
             if mode in (m.CANCEL_RESTING, m.CANCEL_BOTH):
                 self.cancel_resting(resting, Reason.SELF_TRADE, 0)
             if mode in (m.CANCEL_INCOMING, m.CANCEL_BOTH):
-                self.cancel_rest(order, Reason.SELF_TRADE, 0)
+                self.cancel_rest(order, Reason.SELF_TRADE, self.command.request_no)
                 return
 
     def place_rest(self, order: Order, order_type: int) -> None:
@@ -402,9 +407,9 @@ class ReferenceMarket:
         if order.leaves == 0:
             self.end(order)
         elif order_type in (r.IOC, r.FOK, r.BEST_FIVE):
-            self.cancel_rest(order, Reason.IOC_REST, 0)
+            self.cancel_rest(order, Reason.IOC_REST, self.command.request_no)
         elif self.instruments[order.instrument].policy == m.CONTINUOUS and self.would_trade(order):
-            self.cancel_rest(order, Reason.BEYOND_BEST_FIVE, 0)
+            self.cancel_rest(order, Reason.BEYOND_BEST_FIVE, self.command.request_no)
         else:
             self.own_side(order).add(order)
 
@@ -418,12 +423,13 @@ class ReferenceMarket:
         taker.leaves -= quantity
         for order in (maker, taker):
             order.filled += quantity
-            order.filled_amount += price * quantity
+            order.filled_amount += price * quantity if self.rules.accounts else 0
         self.count(self.instruments[maker.instrument], price, quantity)
         flags = m.DEAL_BUYER_TAKES if buyer is taker else 0
-        number = len(self.deals) + 1
-        terms = (self.time_ns, price, quantity, self.seq, buyer_fee, seller_fee, buyer.account, seller.account)
-        self.deals.append((*terms, number, maker.instrument, m.LISTED, flags))
+        self.deal_number = number = self.deal_number + 1
+        if self.rules.accounts:  # else nobody clears them: they are only counted
+            terms = (self.time_ns, price, quantity, self.seq, buyer_fee, seller_fee, buyer.account, seller.account)
+            self.deals.append((*terms, number, maker.instrument, m.LISTED, flags))
         self.emit(r.FILL_MAKER, maker, price=price, quantity=quantity, leaves=maker.leaves, ref=number)
         self.emit(r.FILL_TAKER, taker, price=price, quantity=quantity, leaves=taker.leaves, ref=number)
         if maker.leaves == 0 and maker is not taker:
@@ -571,7 +577,7 @@ class ReferenceMarket:
         if not keeps_place:
             self.own_side(order).remove(order)
         self.unlock(order)
-        order.price, order.leaves, order.session = c.price, leaves, c.session
+        order.price, order.leaves, order.session = c.price, leaves, c.session or order.session
         self.lock(order)
         self.emit(r.REPLACED, order, price=c.price, quantity=c.quantity, leaves=leaves, ref=c.request_no)
         if not keeps_place:
@@ -608,7 +614,7 @@ class ReferenceMarket:
         self.emit(r.ACCEPTED, order, price=order.price, quantity=c.quantity, leaves=c.quantity, ref=c.request_no)
         self.deal(listing, order, min(listing.leaves, order.leaves))
         if order.leaves:
-            self.cancel_rest(order, Reason.TAKEN_OUT, 0)
+            self.cancel_rest(order, Reason.TAKEN_OUT, c.request_no)
         else:
             self.end(order)
         return Code.OK

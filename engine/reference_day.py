@@ -66,6 +66,9 @@ class ReferenceExchange(ReferenceMarket):
         account = self.account(message.account)
         if account is None:
             return Code.UNKNOWN_ACCOUNT
+        two_persons = message.second and message.second != message.by
+        if account.status == m.ACCOUNT_CANCEL_ONLY and message.status == m.ACTIVE and not two_persons:
+            return Code.TWO_PERSONS_REQUIRED
         account.status = message.status
         return Code.OK
 
@@ -118,6 +121,37 @@ class ReferenceExchange(ReferenceMarket):
         self.holding_of(message.account, index).sellable += message.quantity
         return Code.OK
 
+    @handle.register
+    def _(self, message: msg.TransferOut) -> Code:
+        index = self.index(message.instrument)
+        if self.account(message.account) is None:
+            return Code.UNKNOWN_ACCOUNT
+        if index is None:
+            return Code.UNKNOWN_INSTRUMENT
+        holding = self.holding_of(message.account, index)
+        if message.quantity > holding.sellable + holding.bought_today:
+            return Code.INSUFFICIENT_ALLOWANCES
+        if message.quantity > holding.sellable:
+            return Code.BOUGHT_TODAY
+        if message.transfer in self.documents:
+            return Code.DUPLICATE_DOCUMENT
+        self.documents.add(message.transfer)
+        holding.sellable -= message.quantity
+        holding.in_transfer += message.quantity
+        self.transfers[message.transfer] = (message.account, index, message.quantity)
+        return Code.OK
+
+    @handle.register
+    def _(self, message: msg.TransferOutDone) -> Code:
+        if message.transfer not in self.transfers:
+            return Code.UNKNOWN_TRANSFER
+        account, index, quantity = self.transfers.pop(message.transfer)
+        holding = self.holding_of(account, index)
+        holding.in_transfer -= quantity
+        if not message.posted:
+            holding.sellable += quantity
+        return Code.OK
+
     # --- halts, cancels ------------------------------------------------------------------------------------------
 
     @handle.register
@@ -131,11 +165,15 @@ class ReferenceExchange(ReferenceMarket):
     def set_halted(self, code: str | None, halted: bool) -> Code:
         """Halts or resumes the market (None) or one vintage (R14.2)."""
         if code is None:
+            if self.halted == halted:
+                return Code.WRONG_STATE
             self.halted = halted
             return Code.OK
         index = self.index(code)
         if index is None:
             return Code.UNKNOWN_INSTRUMENT
+        if self.instruments[index].halted == int(halted):
+            return Code.WRONG_STATE
         self.instruments[index].halted = int(halted)
         return Code.OK
 
@@ -149,6 +187,8 @@ class ReferenceExchange(ReferenceMarket):
         index = None if message.instrument is None else self.index(message.instrument)
         if message.instrument is not None and index is None:
             return Code.UNKNOWN_INSTRUMENT
+        if message.account is None and not message.session and index is None:
+            return Code.BAD_FIELD
         for order in self.slots.in_slot_order():
             if (
                 message.account in (None, order.account)
@@ -166,7 +206,8 @@ class ReferenceExchange(ReferenceMarket):
             return Code.ALREADY_EXISTS
         if len(self.instruments) == self.capacity.instruments:
             return Code.CAPACITY
-        reference = message.reference or self.composite_previous
+        composite = self.composite_close if self.day_closed else self.composite_previous
+        reference = message.reference or composite  # R6.5
         if not reference:
             return Code.BAD_FIELD
         r, policy = self.rules, self.rules.policies.get(message.code, Policy())
@@ -213,7 +254,9 @@ class ReferenceExchange(ReferenceMarket):
 
     @handle.register
     def _(self, message: msg.CloseDay) -> Code:
-        if self.day_closed or self.time_ns < self.close:
+        if self.day_closed:
+            return Code.WRONG_STATE
+        if not self.rules.around_the_clock and self.phase() != m.CLOSED:
             return Code.WRONG_PHASE
         for order in self.slots.in_slot_order():
             self.cancel_resting(order, Reason.CLOSE, 0)
@@ -232,7 +275,9 @@ class ReferenceExchange(ReferenceMarket):
     def close_composite(self, dealt: bool) -> None:
         """Close of the composite, and what it does to high and low (R7.3, R7.4, D19)."""
         sample = [i for i in self.instruments if i.weight]
-        if not dealt or not sample:
+        if not sample:
+            return  # no composite today; its previous close is carried on
+        if not dealt:
             self.composite_close = self.composite_previous
             self.composite_open = self.composite_high = self.composite_low = self.composite_previous
             return
@@ -242,9 +287,37 @@ class ReferenceExchange(ReferenceMarket):
             self.composite_low = min(self.composite_low, self.composite_close)
 
     @handle.register
-    def _(self, message: msg.RollDay) -> Code:
-        if self.date and (not self.day_closed or message.date <= self.date):
+    def _(self, message: msg.SettleDay) -> Code:
+        if message.date != self.date or not self.day_closed:
             return Code.WRONG_PHASE
+        if self.settled:
+            return Code.WRONG_STATE
+        self.settled = True
+        for account in self.accounts:
+            account.proceeds_today = 0
+        return Code.OK
+
+    @handle.register
+    def _(self, message: msg.RetireInstrument) -> Code:
+        index = self.index(message.code)
+        if index is None:
+            return Code.UNKNOWN_INSTRUMENT
+        if any(side.levels for side in self.books[index]):
+            return Code.WRONG_STATE
+        if self.instruments[index].deals:
+            return Code.WRONG_PHASE
+        self.instruments[index].listed = 0
+        self.set_weights(self.date)
+        return Code.OK
+
+    @handle.register
+    def _(self, message: msg.RollDay) -> Code:
+        if self.date and not self.day_closed:
+            return Code.WRONG_PHASE
+        if self.date and self.deal_number and self.rules.accounts and not self.settled:
+            return Code.WRONG_PHASE
+        if self.date and message.date <= self.date:
+            return Code.BAD_FIELD
         if any(self.index(code) is None for code in message.references):
             return Code.UNKNOWN_INSTRUMENT
         for holding in self.holdings.values():
@@ -256,8 +329,8 @@ class ReferenceExchange(ReferenceMarket):
         self.morning_open, self.morning_end, self.afternoon_open, self.close = self.rules.boundaries_ns(message.date)
         fees = in_force(self.rules.fees, message.date)
         self.trading_ppm, self.settlement_ppm = fees.trading_ppm, fees.settlement_ppm
-        self.deals = []
-        self.day_closed = False
+        self.deals, self.deal_number = [], 0
+        self.day_closed = self.settled = False
         self.composite_previous = message.composite or self.composite_close or self.composite_previous
         self.composite_open = self.composite_high = self.composite_low = self.composite_close = 0
         self.composite_last = self.composite_previous

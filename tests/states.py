@@ -38,6 +38,7 @@ MARKET_FIELDS = (
     "halted",
     "cancel_only",
     "day_closed",
+    "settled",
 )
 
 
@@ -76,7 +77,7 @@ def of_reference(reference: ReferenceMarket) -> State:
     slots = reference.slots
     generations = tuple(slots.generation.get(slot, 0) for slot in range(1, slots.used + 1))
     return State(
-        market={name: int(getattr(reference, name)) for name in MARKET_FIELDS},
+        market={name: int(getattr(reference, name)) for name in MARKET_FIELDS} | {"deals": reference.deal_number},
         accounts=accounts,
         holdings=holdings,
         instruments=instruments,
@@ -140,12 +141,12 @@ def of_market(market: m.Market) -> State:
     used = int(book.pool[0]["unused"]) - 1
     requests = market.sessions["last_request"]
     return State(
-        market={name: int(head[name]) for name in MARKET_FIELDS},
+        market={name: int(head[name]) for name in (*MARKET_FIELDS, "deals")},
         accounts=market.accounts.copy(),
         holdings=market.holdings.copy(),
         instruments=market.instruments.copy(),
         sessions={int(s): int(requests[s]) for s in np.flatnonzero(requests)},
-        deals=market.deals[: int(head["deals"])].copy(),
+        deals=market.deals[: int(head["deals"]) if market.rules.accounts else 0].copy(),
         books=books,
         slots=(tuple(free), used, tuple(int(g) for g in orders["generation"][1 : used + 1])),
     )

@@ -150,6 +150,7 @@ class Generator:
         self.limits: list[tuple[int, dict[int, tuple[int, int]]]] = []
         self.cash_in = 0
         self.allowances_in = dict.fromkeys(profile.references, 0)
+        self.leaving: dict[str, tuple[str, int]] = {}
 
     # --- writing -------------------------------------------------------------------------------------------------
 
@@ -201,6 +202,11 @@ class Generator:
             self.cash_in -= message.amount
         elif isinstance(message, msg.TransferIn):
             self.allowances_in[message.instrument] += message.quantity
+        elif isinstance(message, msg.TransferOutDone) and message.posted:
+            code, quantity = self.leaving[message.transfer]
+            self.allowances_in[code] -= quantity
+        elif isinstance(message, msg.TransferOut):
+            self.leaving[message.transfer] = message.instrument, message.quantity
         elif isinstance(message, msg.RollDay | msg.ListInstrument):
             now = {i: (v.limit_low, v.limit_high) for i, v in enumerate(self.market.instruments)}
             self.limits.append((self.seq, now))
@@ -268,6 +274,12 @@ class Generator:
         if not self.market.day_closed:
             self.tell(msg.CloseDay())
             return
+        if not self.market.settled and self.random.random() < 0.9:
+            self.tell(msg.SettleDay(date=self.market.date))
+            return
+        if self.market.deal_number and not self.market.settled and self.profile.rules.accounts:
+            self.tell(msg.RollDay(date=DAYS[self.day + 1]))  # refused: not settled yet
+            return
         self.day += 1
         self.time_ns = day_start_ns(DAYS[self.day]) + (9 * 60 + 25) * MINUTE_NS
         self.tell(msg.RollDay(date=DAYS[self.day]))
@@ -294,6 +306,12 @@ class Generator:
             lambda: msg.Withdraw(account=account, amount=rng.randint(1, p.cash // 8), document=self.document()),
             lambda: msg.TransferIn(
                 account=account, instrument=code, quantity=rng.randint(1, p.allowances // 4), transfer=self.document()
+            ),
+            lambda: msg.TransferOut(
+                account=account, instrument=code, quantity=rng.randint(1, p.allowances // 8), transfer=self.document()
+            ),
+            lambda: msg.TransferOutDone(
+                transfer=rng.choice([*self.market.transfers, "unknown"]), posted=rng.random() < 0.5
             ),
             lambda: msg.SetLimits(account=account, instrument=code, position_max=most),
             lambda: msg.SetLimits(account=account, instrument=code, sell_max=rng.choice((-1, p.quantity * 3))),
