@@ -1,13 +1,7 @@
 """The write-ahead journal of the exchange: groups, segments, snapshots, seals, recovery (docs/durability.md)."""
 
 from .disk import Disk, File, RealDisk
-from .errors import (
-    EXIT_JOURNAL_FAILED,
-    EXIT_RECOVERY_REFUSED,
-    JournalError,
-    JournalFailed,
-    RecoveryRefused,
-)
+from .errors import EXIT_JOURNAL_FAILED, EXIT_RECOVERY_REFUSED, JournalError, JournalFailed, RecoveryRefused
 from .group import Group
 from .journal import FreeSpace, Journal, Recovery
 from .seal import Seal

@@ -158,11 +158,7 @@ def decode_group(data: np.ndarray, offset: int) -> Group:
     header = decode_header(data, offset)
     body = offset + HEADER_BYTES
     blob = body + header.count * RECORD_BYTES
-    return Group(
-        data[body:blob].view(COMMAND),
-        data[blob : blob + header.payload_bytes].tobytes(),
-        header,
-    )
+    return Group(data[body:blob].view(COMMAND), data[blob : blob + header.payload_bytes].tobytes(), header)
 
 
 def payload_lengths(commands: np.ndarray) -> np.ndarray:

@@ -253,11 +253,7 @@ def _misfits(group: Group) -> list[str]:
 
 
 def _replay(
-    machine: Machine,
-    group: Group,
-    snapshots: dict[int, bytes],
-    make: Callable[[], Machine] | None,
-    problems: list[str],
+    machine: Machine, group: Group, snapshots: dict[int, bytes], make: Callable[[], Machine] | None, problems: list[str]
 ) -> None:
     machine.apply(group.commands, group.payloads)
     state = snapshots.get(group.header.last_seq)

@@ -26,7 +26,7 @@ import numpy as np
 
 from ..records import RECORD_BYTES
 from .disk import Buffer, Disk, File, byte_view
-from .errors import JournalError, JournalFailed
+from .errors import JournalError, JournalFailed, RecoveryRefused
 from .group import (
     COMMANDS,
     GROUP_BYTES_MAX,
@@ -39,6 +39,7 @@ from .group import (
     seed_of,
 )
 from .recovery import Survey, after, decide, read_segment, segment_groups, survey
+from .scan import is_zero
 from .seal import DayHash, Seal, decode_seal, encode_seal
 from .segment import (
     SEGMENT_BYTES,
@@ -55,6 +56,7 @@ from .snapshot import drop_older_snapshots, write_snapshot
 # Ends of recent groups, for snapshots that are written while the market goes on: a snapshot of a large market
 # takes under a second, in which no more than some thousand groups commit.
 BOUNDARIES_KEPT: Final = 65_536
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 # Room that must stay free beside the spare segment: one more segment, for the orders' cancels.
 LOW_WATER_SEGMENTS: Final = 2
 
@@ -94,13 +96,7 @@ class Journal:
     """One writer on one folder. Not for two threads at once, but for ``snapshot``, which may run beside."""
 
     def __init__(
-        self,
-        disk: Disk,
-        identity: Identity,
-        seen: Survey,
-        alarms: list[str],
-        segment_bytes: int,
-        first_epoch: int,
+        self, disk: Disk, identity: Identity, seen: Survey, alarms: list[str], segment_bytes: int, first_epoch: int
     ) -> None:
         """Use ``open``."""
         assert segment_bytes >= SEGMENT_HEADER_BYTES + 1024 and segment_bytes % 8 == 0
@@ -148,7 +144,13 @@ class Journal:
                 seen = survey(disk, identity)
                 alarms = decide(disk, seen)
                 journal = cls(disk, identity, seen, alarms, segment_bytes, first_epoch)
-                journal._settle(seen)
+                try:
+                    journal._settle(seen)
+                except OSError as error:
+                    if error.errno not in NO_ROOM:
+                        raise
+                    text = f"{disk.path}: no room for a segment of {segment_bytes} bytes"
+                    raise RecoveryRefused("disk_full", text, f"df {disk.path}, make room, start again") from error
         except BaseException:
             disk.unlock()
             raise
@@ -157,7 +159,10 @@ class Journal:
     def _settle(self, seen: Survey) -> None:
         """Make durable what recovery accepted, then begin the next segment."""
         for name in seen.leftovers:
-            self._disk.remove(name)
+            if name == SPARE and self._usable_spare():
+                self._spare = True  # its room stays reserved: a restart must be possible on a full disk
+            else:
+                self._disk.remove(name)
         if seen.segments:
             last = seen.segments[-1]
             file = self._disk.open(last.name)
@@ -176,9 +181,20 @@ class Journal:
                 file.close()
         else:
             self._begin_segment(1, 0, bytes(16))
-        self._prepare_spare()
+        if not self._spare:
+            self._prepare_spare()
 
     # Segments
+
+    def _usable_spare(self) -> bool:
+        """Whether the spare of the last life is whole: full size, nothing but perhaps a header in it."""
+        file = self._disk.open(SPARE)
+        try:
+            return file.size() == self._segment_bytes and is_zero(
+                file.read(0, self._segment_bytes), SEGMENT_HEADER_BYTES
+            )
+        finally:
+            file.close()
 
     def _begin_segment(self, index: int, previous_end: int, previous_hash: bytes, least_bytes: int = 0) -> None:
         """Write the header into the spare file; only when that is on the disk does it get its name."""
@@ -215,7 +231,7 @@ class Journal:
             file.close()
             self._spare = True
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if error.errno not in NO_ROOM:
                 raise
             self._spare = False
             if SPARE in self._disk.names():
@@ -327,7 +343,7 @@ class Journal:
                     seq=seq,
                 )
             except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                if error.errno not in NO_ROOM:
                     raise
                 return False
             if verified:

@@ -229,13 +229,7 @@ def _walk_segments(disk: Disk, headers: list[tuple[str, SegmentHeader, int]], re
 
 
 def _walk_one(
-    disk: Disk,
-    name: str,
-    header: SegmentHeader,
-    size: int,
-    following: SegmentHeader | None,
-    seed: int,
-    result: Survey,
+    disk: Disk, name: str, header: SegmentHeader, size: int, following: SegmentHeader | None, seed: int, result: Survey
 ) -> SegmentRef | None:
     """Walk one segment; None after a fatal observation. ``following`` is None for the last one."""
     start_seq = header.first_seq - 1
@@ -267,8 +261,11 @@ def _walk_one(
         return None
     ref = SegmentRef(name, header, walk.offset, walk.next_seq, walk.prev_crc, size - walk.offset)
     if following is not None:
-        if walk.offset != needed or content_hash(data) != following.previous_hash:
+        if walk.offset != needed:
             result.saw(Finding.DAMAGE_IN_CLOSED_SEGMENT, place, f"after sequence {last_seq}", last_seq)
+            return None
+        if content_hash(data) != following.previous_hash:  # all of it is sound, so the next one is of another history
+            result.saw(Finding.SEGMENT_STALE, f"the segment after {name}", "it names another hash for it", last_seq)
             return None
     elif not _judge_end(data, walk, place, seed, result, ref):
         return None

@@ -129,7 +129,9 @@ def _sound(words, offset, end, seed, checks):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _walk(words, longs, offset, end, seed, epoch, next_seq, prev_crc, checks, offsets, state):  # type: ignore[no-untyped-def]
+def _walk(  # type: ignore[no-untyped-def]
+    words, longs, offset, end, seed, epoch, next_seq, prev_crc, checks, offsets, state
+):
     """Fill ``offsets`` with sound, chained groups; state out: [groups, offset, stop, next_seq, prev_crc, synced]."""
     n = 0
     synced = state[5]
