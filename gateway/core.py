@@ -1,0 +1,776 @@
+"""The exchange process without its sockets: frames in, frames out, one batch, one journal, one engine.
+
+``receive`` takes what came from a connection, ``flush`` makes a group of it (journal, disk, engine, reports),
+``pump`` sends what sessions have not yet got, ``tick`` does what time makes due. Sockets, real time and
+signals are the server's; tests drive this class through channels that lose, cut and delay.
+
+Identity is the CURVE key that libzmq attaches to each message (``user``) together with the login's secret
+token, never the routing id alone. Every frame is checked: token, connection, key, role (guarantee 4).
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import struct
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+import msgspec
+import numpy as np
+
+from engine import messages
+from engine.codes import TEXT_EN, Code, Reason
+from engine.exchange import Exchange
+from engine.market import ACTIVE, CLOSED
+from engine.records import CANCEL, COMMAND, MASS_CANCEL, MESSAGE, NO_ACCOUNT, RECORD_BYTES, REDUCE
+from gateway import protocol as p
+from gateway.batch import Batch, CommandLog
+from gateway.clock import Clock, SteppedClock
+from gateway.config import Market
+from gateway.keys import Key, KeyTable
+from gateway.market_data import Publisher
+from gateway.queries import answer_query
+from gateway.reports import ReportStore
+from gateway.roles import ROLES
+from gateway.session import NS_PER_MS, Action, Bucket, Event, Session, State, step
+from gateway.zap import MEMBERS, OPERATORS
+
+log = logging.getLogger(__name__)
+
+PHASES: Final = ("pre_open", "morning", "break", "afternoon", "closed")
+TICK_NS: Final = 100 * NS_PER_MS  # how often time-outs are looked at: well below the shortest heartbeat
+BEHIND_LOST_NS: Final = 30_000 * NS_PER_MS  # a socket that takes nothing for so long is logged out
+_RECORD: Final = struct.Struct("<qqqqQQIIHHBBBB")
+_RISK_DOWN: Final = frozenset({CANCEL, REDUCE, MASS_CANCEL})
+
+Send = Callable[[str, bytes, bytes], bool]  # plane, routing id, frame → False when the peer takes no more
+
+
+class JournalPort(Protocol):
+    """What the core asks of the journal."""
+
+    def append(self, commands: np.ndarray, payloads: bytes) -> None: ...
+
+    def commit(self) -> int: ...
+
+
+class Counters:
+    """What happened, for metrics and status."""
+
+    def __init__(self) -> None:
+        self.commands = self.groups = self.events = self.frames = 0
+        self.session_rejects = self.malformed = self.throttled = self.logins = self.login_rejects = 0
+        self.timeouts = self.blocked = self.alarms = 0
+
+
+class Core:
+    """Sessions, sequencing, reports and queries of one exchange."""
+
+    def __init__(
+        self,
+        market: Market,
+        exchange: Exchange,
+        journal: JournalPort,
+        clock: Clock,
+        keys: KeyTable,
+        send: Send,
+        *,
+        epoch: int = 1,
+        publisher: Publisher | None = None,
+        store: ReportStore | None = None,
+        command_log: CommandLog | None = None,
+    ) -> None:
+        self.market, self.exchange, self.journal, self.clock = market, exchange, journal, clock
+        self.config = market.config.gateway
+        self.keys, self.epoch = keys, epoch
+        self.send = send
+        self.publisher = publisher
+        self.store = store or ReportStore()
+        self.log = command_log or CommandLog()
+        self.batch = Batch()
+        self.sessions: dict[int, Session] = {}
+        self.tokens: dict[int, Session] = {}
+        self.dirty: set[int] = set()
+        self.counters = Counters()
+        self.proposals: dict[int, tuple[str, Any]] = {}
+        self.alarms: list[str] = []
+        self.mono_ns = 0
+        self._next_tick_ns = 0
+        self.received_ns = 0
+        self.stopping = False
+        self.update_routing()
+
+    # --- sessions ------------------------------------------------------------------------------------------
+
+    def session(self, key: Key) -> Session:
+        """The session of a key; made when first needed."""
+        found = self.sessions.get(key.session)
+        if found is None:
+            found = self.sessions[key.session] = Session(key.session, key.account, key.role)
+        return found
+
+    def update_routing(self) -> None:
+        """Tells the report store which sessions an account has; the engine's session table says so."""
+        table = self.exchange.market.sessions
+        members = [(int(s), int(table[s]["account"])) for s in np.flatnonzero(table["open"])]
+        copies = [(k.session, a) for k in self.keys.keys if k.role == "drop_copy" for a in k.accounts]
+        self.store.set_sessions(members, copies)
+
+    def set_keys(self, keys: KeyTable) -> None:
+        """Takes a reloaded key table; sessions whose key is gone or changed end now (revocation)."""
+        self.keys = keys
+        for session in list(self.sessions.values()):
+            if session.logged_in and not self._authorised(session):
+                self._transit(session, Event.END, Code.NOT_AUTHORISED)
+        self.update_routing()
+
+    def _authorised(self, session: Session) -> bool:
+        key = self.keys.authorised(session.key, self.clock.now())
+        return (
+            key is not None
+            and key.session == session.number
+            and key.role == session.role
+            and key.account == session.account
+        )
+
+    def _transit(self, session: Session, event: Event, code: Code = Code.OK, text: str = "") -> None:
+        """One transition of the table, and its actions that need no more than the session."""
+        session.state, actions = step(session.state, event)
+        plane = OPERATORS if ROLES[session.role].operator_plane else MEMBERS
+        for action in actions:
+            if action is Action.TELL or action is Action.TELL_OLD:
+                why = code or (Code.SESSION_IN_USE if action is Action.TELL_OLD else Code.OK)
+                message = "taken over by a new login of the same key" if action is Action.TELL_OLD else text
+                self.send(plane, session.route, p.encode(p.LoggedOut(code=int(why), text=message or TEXT_EN[why])))
+            elif action is Action.CLOSE:
+                self.tokens.pop(session.token, None)
+                session.token, session.stream_cursor = 0, 0
+                session.dead_man_ms = -1
+            elif action is Action.ARM:
+                if session.cancel_ms >= 0:
+                    session.cancel_due_ns = self.mono_ns + session.cancel_ms * NS_PER_MS
+            elif action is Action.DISARM:
+                session.cancel_due_ns = 0
+            elif action is Action.CANCEL:
+                self.cancel_session(session, "cancel on disconnect")
+            elif action is Action.RESYNC_DONE:
+                done = p.ResyncDone(
+                    next_report=session.cursor, next_request=session.next_request, seq=self.exchange.seq
+                )
+                self.send(plane, session.route, p.encode(done))
+
+    def cancel_session(self, session: Session, why: str) -> None:
+        """Cancels a session's listed orders as a journaled command (D8)."""
+        self.source(
+            messages.CancelOrders(session=session.number, reason=int(Reason.DISCONNECT), by="gateway", why=why)
+        )
+
+    # --- receiving -----------------------------------------------------------------------------------------
+
+    def receive(self, plane: str, route: bytes, user: str, frame: bytes | memoryview, *, parts: int = 1) -> None:
+        """One message of a connection. ``user``: its CURVE key, empty on a plain loopback."""
+        self.counters.frames += 1
+        size = len(frame)
+        if parts != 1 or size == 0 or size > p.FRAME_BYTES_MAX:
+            self._malformed(plane, route, None, Code.TOO_LARGE if size else Code.MALFORMED, f"{parts} parts")
+        elif frame[0] == 0:
+            self._records(plane, route, user, frame, size)
+        elif p.is_map(frame[0]) and size <= p.CONTROL_BYTES_MAX:
+            self._control(plane, route, user, frame)
+        else:
+            self._malformed(plane, route, None, Code.MALFORMED, "neither records nor a control message")
+
+    def _find(self, plane: str, route: bytes, user: str, token: int) -> Session | None:
+        """The session of a token, where connection and key are the ones that it was given to."""
+        session = self.tokens.get(token)
+        if session is None or session.route != route or (user and session.key != user):
+            return None
+        if ROLES[session.role].operator_plane != (plane == OPERATORS):
+            return None
+        key = self.keys.by_public.get(session.key)
+        if key is None or not key.valid_at(self.clock.now()):
+            self._transit(session, Event.END, Code.NOT_AUTHORISED)
+            return None
+        session.last_heard_ns = self.mono_ns
+        if session.state is State.LOST:
+            self._transit(session, Event.MESSAGE)
+            self.dirty.add(session.number)
+        return session
+
+    def _reject(self, plane: str, route: bytes, message: p.SessionReject) -> None:
+        self.counters.session_rejects += 1
+        self.send(plane, route, p.encode(message))
+
+    def _malformed(self, plane: str, route: bytes, session: Session | None, code: Code, text: str) -> None:
+        self.counters.malformed += 1
+        self._reject(plane, route, p.reject(code, text=text))
+        if session is not None:
+            session.malformed += 1
+            if session.malformed >= self.config.malformed_before_logout and session.logged_in:
+                self._transit(session, Event.END, code, "too many messages that cannot be read")
+
+    def _records(self, plane: str, route: bytes, user: str, frame: bytes | memoryview, size: int) -> None:
+        if size < RECORD_BYTES:
+            self._malformed(plane, route, None, Code.MALFORMED, f"{size} bytes are no record")
+            return
+        head = _RECORD.unpack_from(frame)
+        session = self._find(plane, route, user, head[5])
+        if session is None:
+            self._reject(plane, route, p.reject(Code.NOT_LOGGED_IN, head[6]))
+            return
+        is_message = head[10] == MESSAGE
+        if is_message:
+            if head[3] != size - RECORD_BYTES:
+                self._malformed(plane, route, session, Code.MALFORMED, "quantity is not the payload's length")
+                return
+        elif size % RECORD_BYTES:
+            self._malformed(plane, route, session, Code.MALFORMED, "not a whole number of records")
+            return
+        count = 1 if is_message else size // RECORD_BYTES
+        if self._throttled(plane, session, head, count):
+            return
+        if self.batch.room() < count:
+            self.flush()
+        if is_message:
+            self._message(plane, session, head, frame)
+        elif count == 1:
+            self._one(plane, session, head, frame)
+        else:
+            self._many(plane, session, frame, count)
+
+    def _throttled(self, plane: str, session: Session, head: tuple[int, ...], count: int) -> bool:
+        bucket = session.cancels if head[10] in _RISK_DOWN else session.orders
+        assert bucket is not None, "a logged-in session has its buckets"
+        wait_ms = bucket.take(count, self.mono_ns)
+        if not wait_ms:
+            return False
+        self.counters.throttled += 1
+        session.throttled += 1
+        self._reject(
+            plane,
+            session.route,
+            p.reject(
+                Code.THROTTLED, head[6], count=count, expected=session.next_request, retry_after_ms=wait_ms
+            ),
+        )
+        if session.throttled >= self.config.throttled_before_logout and session.logged_in:
+            self._transit(session, Event.END, Code.THROTTLED)
+        return True
+
+    def _check(self, session: Session, head: tuple[int, ...]) -> Code:
+        """The session layer's checks of one record (seq, time, price, quantity, order, token, request_no, …)."""
+        if head[0] or head[1] or head[7] or head[8] not in (0, session.number):
+            return Code.RESERVED_FIELD
+        if head[5] != session.token:
+            return Code.NOT_LOGGED_IN
+        if head[10] not in ROLES[session.role].kinds and 1 <= head[10] <= MESSAGE:
+            return Code.ROLE_NOT_ALLOWED
+        if head[6] > session.next_request or head[6] == 0:
+            return Code.REQUEST_GAP
+        return Code.OK
+
+    def _one(self, plane: str, session: Session, head: tuple[int, ...], record: bytes | memoryview) -> bool:
+        """One record of the listed market. False when it was refused by the session layer."""
+        code = self._check(session, head)
+        if code == Code.OK and head[10] == MESSAGE:
+            code = Code.MALFORMED  # a payload cannot stand inside a frame of several records
+        if code != Code.OK:
+            self._reject(plane, session.route, p.reject(code, head[6], expected=session.next_request))
+            return False
+        if head[6] < session.next_request:
+            self._repeat(plane, session, head[6], record, b"")
+            return True
+        self.batch.add(record, session.account, session.number)
+        session.next_request += 1
+        return True
+
+    def _many(self, plane: str, session: Session, frame: bytes | memoryview, count: int) -> None:
+        records = np.frombuffer(frame, COMMAND)
+        allowed = ROLES[session.role].kinds
+        numbers = records["request_no"]
+        sound = (
+            not (records["seq"].any() or records["time_ns"].any() or records["account"].any())
+            and not records["session"].any()
+            and bool((records["token"] == session.token).all())
+            and int(numbers[0]) == session.next_request
+            and bool((np.diff(numbers.astype(np.int64)) == 1).all())
+            and MESSAGE not in (kinds := set(records["kind"].tolist()))
+            and kinds <= allowed
+        )
+        if sound:
+            self.batch.add_many(records, session.account, session.number)
+            session.next_request += count
+            return
+        view = memoryview(frame)
+        for i in range(count):  # a repeat of a frame, or a mistake somewhere: one by one
+            record = view[i * RECORD_BYTES : (i + 1) * RECORD_BYTES]
+            head = _RECORD.unpack_from(record)
+            code = self._check(session, head)
+            if code != Code.OK:  # what follows would be a gap: one reject for all of it
+                message = p.reject(code, head[6], count=count - i, expected=session.next_request)
+                self._reject(plane, session.route, message)
+                return
+            if not self._one(plane, session, head, record):
+                return
+
+    def _message(self, plane: str, session: Session, head: tuple[int, ...], frame: bytes | memoryview) -> None:
+        """One slow-lane command: decoded and checked against the role here, carried out by the engine."""
+        code = self._check(session, head)
+        if code != Code.OK:
+            self._reject(plane, session.route, p.reject(code, head[6], expected=session.next_request))
+            return
+        try:
+            message = messages.decode(bytes(frame[RECORD_BYTES:]))
+        except p.DECODE_ERRORS as error:
+            self._malformed(plane, session.route, session, Code.MALFORMED, str(error)[:200])
+            return
+        if type(message) not in ROLES[session.role].messages:
+            text = f"{session.role} may not send {message.__struct_config__.tag}"
+            reject = p.reject(Code.ROLE_NOT_ALLOWED, head[6], text=text, expected=session.next_request)
+            self._reject(plane, session.route, reject)
+            return
+        message = self._sign(session, message)
+        payload = messages.encode(message)
+        if head[6] < session.next_request:
+            self._repeat(plane, session, head[6], _with_quantity(frame, len(payload)), payload)
+            return
+        second = getattr(message, "second", "")
+        if second and ROLES[session.role].operator_plane:
+            self._propose(plane, session, head[6], second, message)
+            return
+        self.batch.add_message(payload, session.account, session.number, head[6])
+        session.next_request += 1
+
+    def _sign(self, session: Session, message: Any) -> Any:
+        """Writes the key's name into ``by``: who it was is not the sender's to say."""
+        if not hasattr(message, "by"):
+            return message
+        key = self.keys.by_public.get(session.key)
+        return msgspec.structs.replace(message, by=key.name if key else f"session {session.number}")
+
+    def _propose(self, plane: str, session: Session, request_no: int, second: str, message: Any) -> None:
+        """A command of two persons waits until the second one confirms it with a key of their own."""
+        number = max(self.proposals, default=0) + 1
+        if len(self.proposals) >= 100:  # a desk of a few people: more than that open is a mistake
+            self.proposals.pop(min(self.proposals))
+        self.proposals[number] = (second, message)
+        text = f"proposal {number} waits for {second}"
+        reject = p.reject(Code.TWO_PERSONS_REQUIRED, request_no, text=text, expected=session.next_request)
+        self._reject(plane, session.route, reject)
+
+    def _repeat(
+        self, plane: str, session: Session, request_no: int, record: bytes | memoryview, payload: bytes
+    ) -> None:
+        """A request_no that was used: the original outcome again, or a mismatch (D4)."""
+        self.flush()
+        seq = self.log.seq_of(session.number, request_no)
+        if not seq or not self.log.same(seq, record, payload):
+            text = "" if seq else "the request is of an earlier day"
+            reject = p.reject(Code.REQUEST_MISMATCH, request_no, text=text, expected=session.next_request)
+            self._reject(plane, session.route, reject)
+            return
+        first, end = self.store.of_seq(session.number, seq)
+        for no in range(first, end, p.REPORTS_PER_FRAME):
+            events, payloads = self.store.page(session.number, no, end - 1)
+            frame = p.encode_reports(events, payloads, no, flags=p.REPEATED | p.POSSIBLE_DUPLICATE)
+            self.send(plane, session.route, frame)
+
+    # --- control messages ----------------------------------------------------------------------------------
+
+    def _control(self, plane: str, route: bytes, user: str, frame: bytes | memoryview) -> None:
+        try:
+            message = p.decode_from_client(frame)
+        except p.DECODE_ERRORS as error:
+            self._malformed(plane, route, None, Code.MALFORMED, str(error)[:200])
+            return
+        if isinstance(message, p.Login):
+            self.flush()  # what this connection sent before counts before its login does
+            self._login(plane, route, user, message)
+            return
+        session = self._find(plane, route, user, message.token)
+        if session is None:
+            self._reject(plane, route, p.reject(Code.NOT_LOGGED_IN))
+            return
+        if isinstance(message, p.Heartbeat):
+            return
+        if type(message) not in ROLES[session.role].controls:
+            self._reject(plane, route, p.reject(Code.ROLE_NOT_ALLOWED))
+            return
+        assert session.orders is not None
+        if session.orders.take(1, self.mono_ns):
+            self._reject(plane, route, p.reject(Code.THROTTLED, retry_after_ms=1_000))
+            return
+        self.flush()
+        getattr(self, f"_on_{type(message).__struct_config__.tag}")(plane, session, message)  # type: ignore[attr-defined]
+
+    def _login(self, plane: str, route: bytes, user: str, message: p.Login) -> None:
+        public = user if self.config.curve else message.claim
+        key = self.keys.authorised(public, self.clock.now())
+        code, text, ahead = self._judge_login(plane, route, key, message)
+        if code != Code.OK or key is None:
+            self.counters.login_rejects += 1
+            full = TEXT_EN[code] + (f": {text}" if text else "")
+            self.send(plane, route, p.encode(p.LoginRejected(code=int(code), text=full, next_report=ahead)))
+            return
+        self.counters.logins += 1
+        session = self.session(key)
+        stream = self.store.stream(key.session)
+        self._transit(session, Event.LOGIN, Code.SESSION_IN_USE)
+        self.tokens.pop(session.token, None)
+        # 48 random bits and the session's number: unguessable, and machine code finds the session at once.
+        session.token = secrets.randbits(48) << 16 | key.session
+        self.tokens[session.token] = session
+        session.key, session.route = key.public, route
+        session.last_heard_ns = session.last_sent_ns = self.mono_ns
+        session.heartbeat_ns = message.heartbeat_ms * NS_PER_MS
+        session.cancel_ms = message.cancel_on_disconnect_ms
+        session.dead_man_ms, session.stream_cursor = -1, 0
+        session.behind_since_ns = session.throttled = session.malformed = 0
+        c = self.config
+        session.orders = Bucket(c.orders_per_second, c.orders_burst, self.mono_ns)
+        session.cancels = Bucket(
+            c.orders_per_second * c.cancels_factor, c.orders_burst * c.cancels_factor, self.mono_ns
+        )
+        session.next_request = self.last_request(key.session) + 1
+        session.old_until = stream.next_no
+        if message.resume == "quick":
+            session.cursor = stream.next_no
+        elif message.resume == "resume":
+            session.cursor = max(message.last_report + 1, stream.first_no)
+        else:
+            session.cursor = stream.first_no
+        self.send(plane, route, p.encode(self._accepted(session)))
+        self.dirty.add(session.number)
+
+    def _judge_login(
+        self, plane: str, route: bytes, key: Key | None, message: p.Login
+    ) -> tuple[Code, str, int]:
+        """Code, more text, and our next report number where the client is ahead of us (D6)."""
+        if message.version != p.PROTOCOL_VERSION:
+            return Code.WRONG_VERSION, f"this exchange speaks {p.PROTOCOL_VERSION}", 0
+        if key is None:
+            return Code.NOT_AUTHORISED, "the key is not valid now", 0
+        if ROLES[key.role].operator_plane != (plane == OPERATORS):
+            return Code.ROLE_NOT_ALLOWED, f"{key.role} has no session on the {plane} plane", 0
+        if message.session not in (0, key.session) or message.account not in (None, key.account):
+            return Code.WRONG_ACCOUNT, "", 0
+        if len(route) != p.ROUTING_ID_BYTES:
+            return Code.MALFORMED, f"the routing id must be {p.ROUTING_ID_BYTES} random bytes", 0
+        if message.resume not in ("restart", "resume", "quick"):
+            return Code.MALFORMED, "resume is restart, resume or quick", 0
+        session = self.session(key)
+        if session.state in (State.RESYNC, State.ACTIVE) and session.key != key.public:
+            return Code.SESSION_IN_USE, "", 0
+        if not session.logged_in and len(self.tokens) >= self.config.sessions_max:
+            return Code.SESSIONS_FULL, "", 0
+        stream = self.store.stream(key.session)
+        if message.resume == "resume" and message.last_report >= stream.next_no:
+            self.alarm(f"session {key.session} has seen report {message.last_report}, we have {stream.next_no - 1}")
+            return Code.AHEAD_OF_EXCHANGE, "", stream.next_no
+        return Code.OK, "", 0
+
+    def last_request(self, session: int) -> int:
+        """The last request_no of a session that the engine has seen."""
+        table = self.exchange.market.sessions
+        return int(table[session]["last_request"]) if session < len(table) else 0
+
+    def _accepted(self, session: Session) -> p.LoginAccepted:
+        stream, m = self.store.stream(session.number), self.exchange.market.market[0]
+        return p.LoginAccepted(
+            version=p.PROTOCOL_VERSION,
+            session=session.number,
+            account=session.account,
+            role=session.role,
+            token=session.token,
+            epoch=self.epoch,
+            first_report=stream.first_no,
+            next_report=stream.next_no,
+            next_request=session.next_request,
+            heartbeat_ms=session.heartbeat_ns // NS_PER_MS,
+            heartbeats_lost=p.HEARTBEATS_LOST,
+            cancel_on_disconnect_ms=session.cancel_ms,
+            orders_per_second=self.config.orders_per_second,
+            frame_records_max=p.FRAME_RECORDS_MAX,
+            payload_bytes_max=p.PAYLOAD_MAX_BYTES,
+            phase=self.phase(),
+            date=int(m["date"]),
+            time_ns=self.clock.now(),
+            instruments=self.instruments(),
+        )
+
+    def instruments(self) -> tuple[p.Instrument, ...]:
+        """The listed instruments as sessions need them."""
+        rows = self.exchange.market.instruments
+        return tuple(
+            p.Instrument(
+                i, code, int(rows[i]["reference"]), int(rows[i]["limit_low"]), int(rows[i]["limit_high"])
+            )
+            for code, i in self.exchange.market.codes.items()
+            if rows[i]["listed"]
+        )
+
+    def phase(self) -> str:
+        """The market's phase now, in a word."""
+        if self.exchange.market.market[0]["date"] == 0:
+            return PHASES[CLOSED]
+        word = PHASES[self.exchange.market.phase(self.clock.now())]
+        return "halted" if self.exchange.market.market[0]["halted"] else word
+
+    def _on_logout(self, plane: str, session: Session, message: p.Logout) -> None:
+        self._transit(session, Event.LOGOUT)
+
+    def _on_retransmit(self, plane: str, session: Session, message: p.Retransmit) -> None:
+        stream = self.store.stream(session.number)
+        session.old_until = max(session.old_until, session.cursor)
+        first = max(message.first, stream.first_no)
+        last = min(message.last or stream.next_no - 1, stream.next_no - 1)
+        if last + 1 >= session.cursor:
+            session.cursor = min(session.cursor, first)  # what follows goes out anyway
+        else:
+            for no in range(first, last + 1, p.REPORTS_PER_FRAME):
+                events, payloads = self.store.page(session.number, no, last)
+                self.send(plane, session.route, p.encode_reports(events, payloads, no, flags=p.POSSIBLE_DUPLICATE))
+        self._transit(session, Event.AGAIN)
+        self.dirty.add(session.number)
+
+    def _on_dead_man(self, plane: str, session: Session, message: p.DeadMan) -> None:
+        session.dead_man_ms = message.within_ms
+        session.dead_man_due_ns = self.mono_ns + message.within_ms * NS_PER_MS
+
+    def _on_kill(self, plane: str, session: Session, message: p.Kill) -> None:
+        """Own kill switch: the account is cancel-only until an operator says otherwise; all its orders go."""
+        key = self.keys.by_public.get(session.key)
+        by = key.name if key else ""
+        self.source(messages.SetAccountStatus(account=session.account, status=2, by=by, why=message.why or "kill"))
+        self.source(
+            messages.CancelOrders(
+                account=session.account, reason=int(Reason.KILL_SWITCH), by=by, why=message.why or "kill"
+            )
+        )
+
+    def _on_query(self, plane: str, session: Session, message: p.Query) -> None:
+        if message.what not in ROLES[session.role].queries:
+            code = Code.ROLE_NOT_ALLOWED
+            answer = p.Answer(id=message.id, seq=self.exchange.seq, code=int(code), text=TEXT_EN[code])
+        else:
+            answer = answer_query(self, session, message)
+        frame = p.encode(answer)
+        self.send(plane, session.route, frame)
+
+    def _on_subscribe(self, plane: str, session: Session, message: p.Subscribe) -> None:
+        session.stream_cursor = 0 if message.first == 0 else max(message.first, self.store.first_event_no)
+        self.dirty.add(session.number)
+
+    def _on_step_clock(self, plane: str, session: Session, message: p.StepClock) -> None:
+        now = self.clock.now()
+        code, text = Code.OK, ""
+        if not isinstance(self.clock, SteppedClock):
+            code, text = Code.WRONG_STATE, "the clock is not stepped"
+        elif message.time_ns < now:
+            code, text = Code.BAD_FIELD, f"time_ns: {message.time_ns} lies before {now}"
+        else:
+            self.step_to(message.time_ns)
+        answer = p.Answer(id=message.id, seq=self.exchange.seq, code=int(code), text=text, data=self.clock.now())
+        self.send(plane, session.route, p.encode(answer))
+
+    def _on_confirm(self, plane: str, session: Session, message: p.Confirm) -> None:
+        found = self.proposals.get(message.proposal)
+        key = self.keys.by_public.get(session.key)
+        if found is None or key is None or key.name != found[0] or found[1].by == key.name:
+            self._reject(plane, session.route, p.reject(Code.NOT_AUTHORISED, text="no proposal waits for this key"))
+            return
+        del self.proposals[message.proposal]
+        self.source(found[1])
+        self.flush()
+
+    # --- the sequence --------------------------------------------------------------------------------------
+
+    def source(self, message: Any) -> None:
+        """A command of the exchange itself (scheduler, disconnects, bootstrap) enters the batch."""
+        if not self.batch.room():
+            self.flush()
+        self.batch.add_message(messages.encode(message), NO_ACCOUNT, 0, 0)
+
+    def execute(self, message: Any) -> list[Any]:
+        """Sources a message, makes it durable, and returns the notices that it led to (decoded maps)."""
+        self.source(message)
+        first = self.store.count
+        self.flush()
+        return [msgspec.msgpack.decode(self.store.payloads[i]) for i in range(first, self.store.count) if i in self.store.payloads]
+
+    def flush(self) -> None:
+        """Cuts the batch: journal group, disk, engine, reports. Nothing is sent before the disk has it (guarantee 2)."""
+        if not self.batch.count:
+            return
+        head = self.exchange.market.market[0]
+        now = self.clock.now()
+        time_ns = max(now, int(head["time_ns"]))
+        records, payloads = self.batch.cut(int(head["seq"]) + 1, time_ns)
+        self.received_ns = now
+        self.journal.append(records, payloads)
+        self.journal.commit()
+        self.apply(records, payloads)
+
+    def apply(self, records: np.ndarray, payloads: bytes) -> None:
+        """Engine and reports: the same for live commands and for recovered ones."""
+        date = int(self.exchange.market.market[0]["date"])
+        out = self.exchange.apply(records, payloads)
+        counters = self.counters
+        counters.groups += 1
+        counters.commands += len(records)
+        counters.events += len(out.events)
+        if payloads and (int(self.exchange.market.market[0]["date"]) != date):
+            self.store.start_day()
+            self.log.start_day()
+        if payloads:
+            self.update_routing()
+        self.log.append(records, payloads)
+        self.dirty |= self.store.append(out.events, out.payloads)
+        if self.publisher is not None:
+            self.publisher.on_events(out.events, out.payloads)
+        self.dirty |= {s.number for s in self.sessions.values() if s.stream_cursor}
+
+    # --- sending -------------------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Sends every session what it has not got yet, as far as its socket takes it."""
+        if not self.dirty:
+            return
+        again: set[int] = set()
+        for number in self.dirty:
+            session = self.sessions.get(number)
+            if (
+                session is not None
+                and session.state in (State.RESYNC, State.ACTIVE)
+                and not self._send_reports(session)
+            ):
+                again.add(number)
+        self.dirty = again
+
+    def _send_reports(self, session: Session) -> bool:
+        """False while the socket takes no more."""
+        plane = OPERATORS if ROLES[session.role].operator_plane else MEMBERS
+        stream = self.store.stream(session.number)
+        sent_ns = self.clock.now()
+        while session.cursor < stream.next_no:
+            old = session.cursor < session.old_until
+            last = (session.old_until if old else stream.next_no) - 1
+            events, payloads = self.store.page(session.number, session.cursor, last)
+            end = session.cursor + len(events)
+            flags = (p.POSSIBLE_DUPLICATE if old else 0) | (p.CAUGHT_UP if end == stream.next_no else 0)
+            received_ns = 0 if old else self.received_ns
+            frame = p.encode_reports(
+                events, payloads, session.cursor, flags=flags, received_ns=received_ns, sent_ns=sent_ns
+            )
+            if not self._try(plane, session, frame):
+                return False
+            session.cursor = end
+        if session.state is State.RESYNC:
+            self._transit(session, Event.SENT)
+        return not session.stream_cursor or self._send_stream(plane, session, sent_ns)
+
+    def _send_stream(self, plane: str, session: Session, sent_ns: int) -> bool:
+        session.stream_cursor = max(session.stream_cursor, self.store.first_event_no)
+        end_no = self.store.first_event_no + self.store.count
+        while session.stream_cursor < end_no:
+            events, payloads = self.store.event_page(session.stream_cursor)
+            end = session.stream_cursor + len(events)
+            flags = p.CAUGHT_UP if end == end_no else 0
+            frame = p.encode_reports(
+                events, payloads, session.stream_cursor, flags=flags, magic=p.STREAM_MAGIC, sent_ns=sent_ns
+            )
+            if not self._try(plane, session, frame):
+                return False
+            session.stream_cursor = end
+        return True
+
+    def _try(self, plane: str, session: Session, frame: bytes) -> bool:
+        if self.send(plane, session.route, frame):
+            session.last_sent_ns, session.behind_since_ns = self.mono_ns, 0
+            return True
+        self.counters.blocked += 1
+        if not session.behind_since_ns:
+            session.behind_since_ns = self.mono_ns or 1
+        return False
+
+    # --- time ----------------------------------------------------------------------------------------------
+
+    def tick(self, mono_ns: int) -> None:
+        """Heartbeats, silence, cancel-on-disconnect, dead-man switches; all on monotonic time (D3)."""
+        self.mono_ns = mono_ns
+        if mono_ns < self._next_tick_ns:
+            return
+        self._next_tick_ns = mono_ns + TICK_NS
+        heartbeat = p.encode(p.Heartbeat(time_ns=self.clock.now()))
+        for session in self.sessions.values():
+            if session.cancel_due_ns and mono_ns >= session.cancel_due_ns:
+                self._transit(session, Event.DUE)
+            if session.state is State.OUT:
+                continue
+            if session.dead_man_ms >= 0 and mono_ns >= session.dead_man_due_ns:
+                session.dead_man_ms = -1
+                self.cancel_session(session, "dead-man switch")
+            if session.state is State.LOST:
+                continue
+            if mono_ns - session.last_heard_ns > session.heartbeat_ns * p.HEARTBEATS_LOST:
+                self.counters.timeouts += 1
+                self._transit(session, Event.SILENCE)
+            elif session.behind_since_ns and mono_ns - session.behind_since_ns > BEHIND_LOST_NS:
+                self._transit(session, Event.END, Code.TOO_LARGE, "its connection takes no reports")
+            elif mono_ns - session.last_sent_ns >= session.heartbeat_ns:
+                session.last_sent_ns = mono_ns
+                plane = OPERATORS if ROLES[session.role].operator_plane else MEMBERS
+                self.send(plane, session.route, heartbeat)
+        self.flush()
+
+    def step_to(self, time_ns: int) -> None:
+        """Stepped clock: does what falls due on the way, then journals the new time (D3)."""
+        from gateway.scheduler import run_until
+
+        assert isinstance(self.clock, SteppedClock)
+        run_until(self, time_ns, self.clock.step)
+        self.clock.step(time_ns)
+        self.source(messages.PhaseMark())
+        self.flush()
+
+    def alarm(self, text: str) -> None:
+        """Something that an operator must see."""
+        log.error("%s", text)
+        self.counters.alarms += 1
+        self.alarms = [*self.alarms[-99:], text]
+
+    def shut_down(self) -> None:
+        """Tells every session that the exchange ends."""
+        self.flush()
+        self.pump()
+        for session in self.sessions.values():
+            if session.logged_in:
+                self._transit(session, Event.END, Code.SHUTTING_DOWN)
+                session.cancel_due_ns = 0  # our own stop is not a member's disconnect (D8)
+
+    # --- snapshot ------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> list[bytes]:
+        """The exchange's whole state: engine, reports of the day, commands of the day."""
+        head = msgspec.msgpack.encode({"engine": 1, "reports": self.store.dump(), "log": self.log.dump()})
+        return [struct.pack("<Q", len(head)), head, self.exchange.snapshot()]
+
+
+def split_snapshot(data: bytes) -> tuple[dict[str, Any], memoryview]:
+    """(reports and log, engine part) of a snapshot of :meth:`Core.snapshot`."""
+    (length,) = struct.unpack_from("<Q", data)
+    return msgspec.msgpack.decode(data[8 : 8 + length]), memoryview(data)[8 + length :]
+
+
+def _with_quantity(frame: bytes | memoryview, quantity: int) -> bytes:
+    """The message's record as it was journaled: its payload was encoded anew."""
+    record = bytearray(frame[:RECORD_BYTES])
+    struct.pack_into("<q", record, 24, quantity)
+    return bytes(record)
+
+
+def account_is_active(exchange: Exchange, account: int) -> bool:
+    """True for an account that may trade."""
+    accounts = exchange.market.accounts
+    return 0 <= account < len(accounts) and accounts[account]["status"] == ACTIVE

@@ -1,0 +1,440 @@
+"""Market data: what is published, how a reader builds a book from it, and a client that does.
+
+Public feed, one PUB socket; topics ``F.<code>`` (every change of the best five levels, every deal, the day's
+statistics), ``C.<code>`` (the same for screens, at most 10 times a second, each message complete), ``M``
+(composite, phases, notices, the day's bulletin), ``S`` (every second: the last sequence of every feed, so that a
+reader learns of a gap in silence too). The operators' feed has ``O.<code>`` with all levels (D10).
+
+A PUB socket drops silently for a slow reader. So every feed is numbered, and a reader builds its book in five
+steps: (1) subscribe; (2) keep what arrives; (3) ask for a snapshot, which names its sequence; (4) drop what is
+not newer than the snapshot, apply the rest in order; (5) at a gap, another epoch or a wrong checksum begin
+again. :class:`BookBuilder` is those steps without I/O; :class:`MarketDataClient` runs them over sockets.
+
+Bulk quotes are not in the live display (R9.4).
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, Union
+
+import msgspec
+import numpy as np
+
+from engine.book import tick_of
+from engine.messages import MarketNotice
+from engine.records import BUY, EVENT, FILL_MAKER, NOTICE, SELL
+from gateway.session import NS_PER_MS
+
+if TYPE_CHECKING:
+    from engine.exchange import Exchange
+
+LEVELS_PUBLISHED: Final = 5  # R8.6
+STATUS_NS: Final = 1_000 * NS_PER_MS
+
+Levels = tuple[tuple[int, int, int], ...]  # price (fen), quantity (t), number of orders; quantity 0 takes it away
+Publish = Callable[[bytes, bytes, bool], None]  # topic, frame, True for the operators' feed
+
+
+class Trade(msgspec.Struct, frozen=True, array_like=True):
+    """One listed deal: price fen, quantity t, time ns UTC, number of the day; aggressor 0 buy, 1 sell."""
+
+    price: int
+    quantity: int
+    time_ns: int
+    number: int
+    aggressor: int
+
+
+class Statistics(msgspec.Struct, frozen=True, array_like=True):
+    """A vintage's day so far (R6): prices 0 where there was no deal yet, ``last`` then the reference."""
+
+    open: int
+    high: int
+    low: int
+    last: int
+    volume: int
+    amount: int
+    deals: int
+    reference: int
+    limit_low: int
+    limit_high: int
+
+
+class FeedMessage(msgspec.Struct, frozen=True, tag_field="t", kw_only=True):
+    """Base of what is published."""
+
+
+class BookUpdate(FeedMessage, tag="book"):
+    """What changed in one instrument. ``checksum``: of the levels after it (:func:`checksum`), every so often."""
+
+    code: str
+    epoch: int
+    seq: int
+    time_ns: int
+    bids: Levels
+    asks: Levels
+    trades: tuple[Trade, ...] = ()
+    statistics: Statistics | None = None
+    checksum: int | None = None
+
+
+class BookSnapshot(FeedMessage, tag="snapshot"):
+    """One instrument as of sequence ``seq`` of its feed, best level first."""
+
+    code: str
+    epoch: int
+    seq: int
+    time_ns: int
+    bids: Levels
+    asks: Levels
+    statistics: Statistics
+
+
+class Screen(FeedMessage, tag="screen"):
+    """The conflated picture: complete in itself."""
+
+    code: str
+    time_ns: int
+    bids: Levels
+    asks: Levels
+    statistics: Statistics
+
+
+class Composite(FeedMessage, tag="composite"):
+    """The composite (R7.4), fen; 0 where the day had no deal yet."""
+
+    epoch: int
+    seq: int
+    time_ns: int
+    open: int
+    high: int
+    low: int
+    last: int
+    close: int
+    previous: int
+
+
+class Bulletin(FeedMessage, tag="notice"):
+    """A public notice: phase, halt, bulletin. ``notice`` is the engine's notice as a map with its type in ``t``."""
+
+    epoch: int
+    seq: int
+    time_ns: int
+    notice: dict[str, Any]
+
+
+class FeedStatus(FeedMessage, tag="status"):
+    """The last sequence of each feed; ``market`` that of topic M."""
+
+    epoch: int
+    time_ns: int
+    books: dict[str, int]
+    market: int
+
+
+_decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(
+    Union[BookUpdate, BookSnapshot, Screen, Composite, Bulletin, FeedStatus]  # noqa: UP007
+)
+_encoder = msgspec.msgpack.Encoder()
+
+
+def decode(frame: bytes) -> Any:
+    """A published message; msgspec.DecodeError where it is none."""
+    return _decoder.decode(frame)
+
+
+def encode(message: FeedMessage) -> bytes:
+    """MessagePack bytes of a published message."""
+    return _encoder.encode(message)
+
+
+def checksum(bids: Levels, asks: Levels) -> int:
+    """CRC-32 over all levels of the picture, bids then asks, best first, each as three int64."""
+    flat = np.array([*bids, *asks], np.int64).reshape(-1)
+    return zlib.crc32(flat.astype("<i8").tobytes(), len(bids))
+
+
+class _Side:
+    """The levels of one side as last published, and how to find what changed."""
+
+    def __init__(self) -> None:
+        self.quantity = np.zeros(0, np.int64)
+        self.count = np.zeros(0, np.int64)
+        self.top: dict[int, tuple[int, int, int]] = {}
+
+
+class _Feed:
+    """One instrument's feed."""
+
+    def __init__(self) -> None:
+        self.seq = 0
+        self.full_seq = 0
+        self.sides = (_Side(), _Side())
+        self.statistics: Statistics | None = None
+        self.screen_due = False
+        self.touched = False
+
+
+def statistics_of(exchange: Exchange, index: int) -> Statistics:
+    """A vintage's statistics from the market's table."""
+    row = exchange.market.instruments[index]
+    return Statistics(*(int(row[name]) for name in Statistics.__struct_fields__))
+
+
+class Publisher:
+    """Turns what the engine did into feed messages. No I/O: ``publish`` is called with topic and frame."""
+
+    def __init__(self, exchange: Exchange, publish: Publish, *, epoch: int, checksum_every: int = 64) -> None:
+        self.exchange, self.publish, self.epoch = exchange, publish, epoch
+        self.checksum_every = checksum_every
+        self.feeds: dict[int, _Feed] = {}
+        self.market_seq = 0
+        self._composite: tuple[int, ...] = ()
+        self._conflate_due_ns = self._status_due_ns = 0
+        for index in exchange.market.codes.values():
+            self._update(index, (), 0, silent=True)
+
+    # --- from events -----------------------------------------------------------------------------------------
+
+    def on_events(self, events: np.ndarray, payloads: bytes) -> None:
+        """Publishes what a batch changed. events: EVENT[n]."""
+        if not len(events):
+            return
+        time_ns = int(events[-1]["time_ns"])
+        kinds = events["kind"]
+        deals = events[kinds == FILL_MAKER]
+        touched = set(np.unique(events["instrument"][kinds < NOTICE]).tolist())
+        has_notice = bool((kinds == NOTICE).any())
+        if has_notice:  # rare: a roll, a listing, a close move everything
+            touched |= set(self.exchange.market.codes.values())
+        for index in sorted(touched & set(self.exchange.market.codes.values())):
+            trades = tuple(
+                Trade(int(d["price"]), int(d["quantity"]), int(d["time_ns"]), int(d["ref"]), 1 - int(d["side"]))
+                for d in deals[deals["instrument"] == index]
+            )
+            self._update(index, trades, time_ns)
+        self._composite_update(time_ns)
+        if has_notice:
+            self._notices(events, payloads)
+
+    def _levels(self, index: int, side: int) -> tuple[np.ndarray, np.ndarray, int]:
+        book, s = self.exchange.market.book, 2 * index + side
+        offset, n = int(book.sides[s]["levels_offset"]), int(book.sides[s]["n_levels"])
+        here = book.levels[offset : offset + n]
+        return here["quantity"].astype(np.int64), here["count"].astype(np.int64), s
+
+    def _picture(self, index: int, s: int, levels: np.ndarray, q: np.ndarray, c: np.ndarray) -> Levels:
+        row, sides = self.exchange.market.instruments[index], self.exchange.market.book.sides
+        base, tick = int(row["band_base"]), int(row["tick"])
+        return tuple((base + int(tick_of(sides, s, int(i))) * tick, int(q[i]), int(c[i])) for i in levels)
+
+    def _update(self, index: int, trades: tuple[Trade, ...], time_ns: int, *, silent: bool = False) -> None:
+        """Compares an instrument's levels with what was published and publishes the difference."""
+        feed = self.feeds.setdefault(index, _Feed())
+        code = self.exchange.market.code_of(index)
+        tops: list[Levels] = []
+        changes: list[Levels] = []
+        full: list[Levels] = []
+        for side in (BUY, SELL):
+            known = feed.sides[side]
+            q, c, s = self._levels(index, side)
+            if len(q) != len(known.quantity):  # a new band: everything is new, and the book was empty
+                known.quantity, known.count = np.zeros_like(q), np.zeros_like(c)
+            moved = np.flatnonzero((q != known.quantity) | (c != known.count))
+            full.append(self._picture(index, s, moved, q, c))
+            known.quantity, known.count = q, c
+            top = self._picture(index, s, np.flatnonzero(c)[:LEVELS_PUBLISHED], q, c)
+            was, now = known.top, {level[0]: level for level in top}
+            gone = tuple((price, 0, 0) for price in was if price not in now)
+            changes.append(gone + tuple(level for level in top if was.get(level[0]) != level))
+            known.top = now
+            tops.append(top)
+        statistics = statistics_of(self.exchange, index)
+        fresh = statistics if statistics != feed.statistics else None
+        feed.statistics = statistics
+        if silent:
+            return
+        if full[0] or full[1]:
+            feed.full_seq += 1
+            self._publish_book(b"O.", code, feed.full_seq, time_ns, full, trades, None, None, operators=True)
+        if changes[0] or changes[1] or trades or fresh is not None:
+            feed.seq += 1
+            feed.screen_due = True
+            check = checksum(*tops) if feed.seq % self.checksum_every == 0 else None
+            self._publish_book(b"F.", code, feed.seq, time_ns, changes, trades, fresh, check, operators=False)
+
+    def _publish_book(
+        self,
+        topic: bytes,
+        code: str,
+        seq: int,
+        time_ns: int,
+        changes: list[Levels],
+        trades: tuple[Trade, ...],
+        statistics: Statistics | None,
+        check: int | None,
+        *,
+        operators: bool,
+    ) -> None:
+        update = BookUpdate(
+            code=code,
+            epoch=self.epoch,
+            seq=seq,
+            time_ns=time_ns,
+            bids=changes[0],
+            asks=changes[1],
+            trades=trades,
+            statistics=statistics,
+            checksum=check,
+        )
+        self.publish(topic + code.encode(), encode(update), operators)
+
+    def _composite_update(self, time_ns: int) -> None:
+        m = self.exchange.market.market[0]
+        now = tuple(int(m[f"composite_{n}"]) for n in ("open", "high", "low", "last", "close", "previous"))
+        if now == self._composite:
+            return
+        self._composite = now
+        self.market_seq += 1
+        message = Composite(
+            epoch=self.epoch,
+            seq=self.market_seq,
+            time_ns=time_ns,
+            **dict(zip(("open", "high", "low", "last", "close", "previous"), now, strict=True)),
+        )
+        self.publish(b"M", encode(message), False)
+
+    def _notices(self, events: np.ndarray, payloads: bytes) -> None:
+        at = 0
+        for event in events[events["kind"] == NOTICE]:
+            size = int(event["quantity"])
+            payload, at = payloads[at : at + size], at + size
+            if event["side"] != 1:
+                continue
+            self.market_seq += 1
+            notice = msgspec.msgpack.decode(payload)
+            message = Bulletin(
+                epoch=self.epoch, seq=self.market_seq, time_ns=int(event["time_ns"]), notice=notice
+            )
+            self.publish(b"M", encode(message), False)
+
+    # --- on time and on request ------------------------------------------------------------------------------
+
+    def tick(self, mono_ns: int, time_ns: int, conflate_ms: int) -> None:
+        """Screens that are due, and the status of the feeds."""
+        if mono_ns >= self._conflate_due_ns:
+            self._conflate_due_ns = mono_ns + conflate_ms * NS_PER_MS
+            for index, feed in self.feeds.items():
+                if feed.screen_due:
+                    feed.screen_due = False
+                    s = self.snapshot(self.exchange.market.code_of(index), time_ns)
+                    screen = Screen(
+                        code=s.code, time_ns=time_ns, bids=s.bids, asks=s.asks, statistics=s.statistics
+                    )
+                    self.publish(b"C." + s.code.encode(), encode(screen), False)
+        if mono_ns >= self._status_due_ns:
+            self._status_due_ns = mono_ns + STATUS_NS
+            for operators in (False, True):
+                books = {
+                    self.exchange.market.code_of(i): f.full_seq if operators else f.seq for i, f in self.feeds.items()
+                }
+                status = FeedStatus(epoch=self.epoch, time_ns=time_ns, books=books, market=self.market_seq)
+                self.publish(b"S", encode(status), operators)
+
+    def snapshot(self, code: str, time_ns: int, *, full: bool = False) -> BookSnapshot:
+        """An instrument now, with the sequence of its feed. KeyError for an unknown code."""
+        index = self.exchange.market.codes[code]
+        feed = self.feeds.setdefault(index, _Feed())
+        depth = self.exchange.depth(code, 1 << 30 if full else LEVELS_PUBLISHED)
+        return BookSnapshot(
+            code=code,
+            epoch=self.epoch,
+            seq=feed.full_seq if full else feed.seq,
+            time_ns=time_ns,
+            bids=tuple((lv.price, lv.quantity, lv.orders) for lv in depth.bids),
+            asks=tuple((lv.price, lv.quantity, lv.orders) for lv in depth.asks),
+            statistics=statistics_of(self.exchange, index),
+        )
+
+
+class BookBuilder:
+    """A reader's book of one instrument: the five steps of the module's text, without I/O.
+
+    ``feed`` takes what arrives and returns True when a snapshot is needed; ``take_snapshot`` gives it.
+    """
+
+    # A reader that waits for its snapshot keeps so many messages, then begins again.
+    KEPT_MAX: Final = 10_000
+
+    def __init__(self, code: str) -> None:
+        self.code = code
+        self.bids: dict[int, tuple[int, int]] = {}
+        self.asks: dict[int, tuple[int, int]] = {}
+        self.trades: list[Trade] = []
+        self.statistics: Statistics | None = None
+        self.epoch = self.seq = -1
+        self.gaps = self.resyncs = self.checksums = 0
+        self.live = False
+        self._kept: list[BookUpdate] = []
+
+    def feed(self, update: BookUpdate) -> bool:
+        """Takes an update; True: ask for a snapshot."""
+        if not self.live:
+            self._kept.append(update)
+            del self._kept[: -self.KEPT_MAX]
+            return True
+        if update.epoch == self.epoch and update.seq <= self.seq:
+            return False
+        if update.epoch != self.epoch or update.seq != self.seq + 1 or not self._apply(update):
+            return self._begin_again(update)
+        return False
+
+    def status(self, status: FeedStatus) -> bool:
+        """Learns of a gap at the end of what arrived; True: ask for a snapshot."""
+        if not self.live:
+            return True
+        if status.epoch != self.epoch or status.books.get(self.code, self.seq) > self.seq:
+            return self._begin_again(None)
+        return False
+
+    def take_snapshot(self, snapshot: BookSnapshot) -> bool:
+        """Step 3 and 4. True when what was kept does not follow it: ask again."""
+        self.bids = {p: (q, n) for p, q, n in snapshot.bids}
+        self.asks = {p: (q, n) for p, q, n in snapshot.asks}
+        self.statistics = snapshot.statistics
+        self.epoch, self.seq, self.live = snapshot.epoch, snapshot.seq, True
+        self.resyncs += 1
+        kept, self._kept = self._kept, []
+        return any([self.feed(update) for update in kept if update.epoch == self.epoch and update.seq > self.seq])
+
+    def _begin_again(self, update: BookUpdate | None) -> bool:
+        self.gaps += 1
+        self.live = False
+        self._kept = [update] if update is not None else []
+        return True
+
+    def _apply(self, update: BookUpdate) -> bool:
+        for book, changes in ((self.bids, update.bids), (self.asks, update.asks)):
+            for price, quantity, orders in changes:
+                if quantity:
+                    book[price] = (quantity, orders)
+                else:
+                    book.pop(price, None)
+        self.trades += update.trades
+        if update.statistics is not None:
+            self.statistics = update.statistics
+        self.seq = update.seq
+        if update.checksum is None:
+            return True
+        self.checksums += 1
+        return checksum(*self.levels()) == update.checksum
+
+    def levels(self) -> tuple[Levels, Levels]:
+        """Bids and asks, best first."""
+        bids = tuple((p, *self.bids[p]) for p in sorted(self.bids, reverse=True))
+        return bids, tuple((p, *self.asks[p]) for p in sorted(self.asks))
+
+
+assert EVENT.itemsize == 64 and issubclass(MarketNotice, msgspec.Struct)

@@ -1,0 +1,134 @@
+"""The scheduler: what the day's hours make due, as commands in the sequence like any other (D27).
+
+The phase itself follows from each command's time (D2); the marks are for readers. Nothing here is state: what
+is due follows from the market's tables and the time, so a restart needs no memory of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from engine import messages
+from engine.calendar import day_start_ns, parse_clock
+
+if TYPE_CHECKING:
+    from gateway.core import Core
+
+BOUNDARIES = ("morning_open", "morning_end", "afternoon_open", "close")
+
+
+def next_due(core: Core, done_ns: int) -> tuple[int, list[Any]] | None:
+    """The next thing that falls due after ``done_ns``: (time, commands), None where nothing does.
+
+    Marks at each boundary, CloseDay at the close, RollDay at the opening hour of the next trading day once the
+    day is closed and settled (or settlement is not asked for).
+    """
+    m, config = core.exchange.market.market[0], core.market.config
+    if core.exchange.market.market[0]["around_the_clock"] or not m["date"]:
+        return None
+    for name in BOUNDARIES:
+        at = int(m[name])
+        if at > done_ns:
+            commands: list[Any] = [messages.PhaseMark()]
+            if name == "close" and config.close_automatically and not m["day_closed"]:
+                commands.append(messages.CloseDay())
+            return at, commands
+    if not m["day_closed"]:
+        return (done_ns, [messages.CloseDay()]) if config.close_automatically else None
+    if config.roll_needs_settlement and not m["settled"]:
+        return None
+    try:
+        date = core.market.calendar.next_day(int(m["date"]))
+    except ValueError as error:  # beyond the calendar's horizon: an operator must extend it
+        if not any("calendar ends" in text for text in core.alarms):
+            core.alarm(str(error))
+        return None
+    at = day_start_ns(date) + parse_clock(config.opens_at)
+    return max(at, done_ns), [messages.RollDay(date=date, by="scheduler")]
+
+
+def run_until(core: Core, time_ns: int, set_clock: Callable[[int], None] | None = None) -> int:
+    """Sources everything that falls due up to ``time_ns``. Returns when to look again (ns; 0: nothing is due).
+
+    ``set_clock`` moves a stepped clock to each due time, so that the commands bear it.
+    """
+    done_ns = int(core.exchange.market.market[0]["time_ns"])
+    while True:
+        due = next_due(core, done_ns)
+        if due is None:
+            return 0
+        at, commands = due
+        if at > time_ns:
+            return at
+        if set_clock is not None:
+            set_clock(max(at, core.clock.now()))
+        for command in commands:
+            core.source(command)
+        core.flush()
+        done_ns = max(done_ns, at)
+        before = core.exchange.market.market[0]
+        if any(isinstance(c, (messages.CloseDay, messages.RollDay)) for c in commands) and not _took_effect(
+            commands, before
+        ):
+            core.alarm(f"the scheduler's {type(commands[-1]).__name__} was refused")
+            return 0
+
+
+def _took_effect(commands: list[Any], market: Any) -> bool:
+    last = commands[-1]
+    if isinstance(last, messages.CloseDay):
+        return bool(market["day_closed"])
+    return int(market["date"]) == last.date
+
+
+def bootstrap(core: Core) -> None:
+    """Brings the market to what its configuration says: first day, instruments, accounts, sessions of keys.
+
+    Only what is missing is commanded, so it runs at every start and after each reload of the keys (D30).
+    """
+    config, exchange = core.market.config, core.exchange
+    if exchange.market.market[0]["date"] == 0:
+        core.source(messages.RollDay(date=config.first_date, composite=config.composite, by="bootstrap"))
+        core.flush()
+    for code, reference in config.instruments.items():
+        if code not in exchange.market.codes:
+            core.source(messages.ListInstrument(code=code, reference=reference, by="bootstrap"))
+    for member in config.members:
+        if member.account < len(exchange.market.accounts) and not exchange.market.accounts[member.account]["status"]:
+            core.source(
+                messages.OpenAccount(
+                    account=member.account,
+                    name=member.name,
+                    self_trade=member.self_trade,
+                    group=member.group,
+                    by="bootstrap",
+                )
+            )
+    core.flush()
+    sync_sessions(core)
+
+
+def sync_sessions(core: Core) -> None:
+    """Opens and revokes sessions so that the engine's table says what the key file says (D30)."""
+    table = core.exchange.market.sessions
+    wanted = {k.session: k for k in core.keys.keys if k.role in ("trader", "risk") and k.session < len(table)}
+    for session, key in wanted.items():
+        row = table[session]
+        if not row["open"] or int(row["account"]) != key.account:
+            core.source(
+                messages.OpenSession(
+                    session=session,
+                    account=key.account,
+                    role=key.role,
+                    key=key.public,
+                    name=key.name,
+                    valid_from=key.valid_from,
+                    valid_to=key.valid_to,
+                    by="key file",
+                )
+            )
+    for session in table["open"].nonzero()[0].tolist():
+        if session not in wanted:
+            core.source(messages.RevokeSession(session=session, by="key file", why="not in the key file"))
+    core.flush()

@@ -1,0 +1,254 @@
+"""The member session: its states and everything about its transitions. No I/O, no clock.
+
+The two sides are two tables, ``(state, event) → (state, actions)``, in one file, because each is only right
+together with the other. Reliability is asymmetric, as in SoupBinTCP and OUCH: reports are numbered and can be
+sent again, requests bear a strictly rising ``request_no`` and are idempotent. The contract: *after
+ResyncDone, a request without a report was not executed*.
+
+An event that has no entry in a table is not possible in that state; :func:`step` asserts so.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Final
+
+from engine.codes import Code
+
+NS_PER_MS: Final = 1_000_000
+
+
+class State(Enum):
+    """The exchange's view of a session."""
+
+    OUT = auto()  # nobody is logged in
+    RESYNC = auto()  # logged in; old reports are being sent
+    ACTIVE = auto()  # logged in; reports go out as they arise
+    LOST = auto()  # logged in, but silent for too long: nothing is sent until it speaks
+
+
+class Event(Enum):
+    """What can happen to it."""
+
+    LOGIN = auto()  # a valid login of the session's key
+    MESSAGE = auto()  # any valid message with the session's token
+    SENT = auto()  # the last old report has been sent
+    AGAIN = auto()  # the client asked for old reports again
+    SILENCE = auto()  # nothing heard for heartbeat × heartbeats_lost
+    LOGOUT = auto()  # the client's own logout
+    END = auto()  # the exchange ends it: throttle, malformed, revoked key, shutdown
+    DUE = auto()  # the time of cancel-on-disconnect is over
+
+
+class Action(Enum):
+    """What the exchange does about it, in this order."""
+
+    TELL_OLD = auto()  # LoggedOut to the connection that is replaced
+    ACCEPT = auto()  # LoginAccepted, a new token
+    RESEND = auto()  # cursor back to where the client wants it
+    RESYNC_DONE = auto()
+    ARM = auto()  # start the time of cancel-on-disconnect, where it was chosen
+    DISARM = auto()
+    TELL = auto()  # LoggedOut with the reason
+    CLOSE = auto()  # the token is void
+    CANCEL = auto()  # CancelOrders of the session enters the sequence
+
+
+S, E, A = State, Event, Action
+
+EXCHANGE: Final[dict[tuple[State, Event], tuple[State, tuple[Action, ...]]]] = {
+    (S.OUT, E.LOGIN): (S.RESYNC, (A.DISARM, A.ACCEPT, A.RESEND)),
+    (S.OUT, E.DUE): (S.OUT, (A.DISARM, A.CANCEL)),
+    (S.RESYNC, E.LOGIN): (S.RESYNC, (A.TELL_OLD, A.DISARM, A.ACCEPT, A.RESEND)),
+    (S.RESYNC, E.MESSAGE): (S.RESYNC, ()),
+    (S.RESYNC, E.SENT): (S.ACTIVE, (A.RESYNC_DONE,)),
+    (S.RESYNC, E.AGAIN): (S.RESYNC, (A.RESEND,)),
+    (S.RESYNC, E.SILENCE): (S.LOST, (A.ARM,)),
+    (S.RESYNC, E.LOGOUT): (S.OUT, (A.ARM, A.TELL, A.CLOSE)),
+    (S.RESYNC, E.END): (S.OUT, (A.ARM, A.TELL, A.CLOSE)),
+    (S.ACTIVE, E.LOGIN): (S.RESYNC, (A.TELL_OLD, A.DISARM, A.ACCEPT, A.RESEND)),
+    (S.ACTIVE, E.MESSAGE): (S.ACTIVE, ()),
+    (S.ACTIVE, E.AGAIN): (S.RESYNC, (A.RESEND,)),
+    (S.ACTIVE, E.SILENCE): (S.LOST, (A.ARM,)),
+    (S.ACTIVE, E.LOGOUT): (S.OUT, (A.ARM, A.TELL, A.CLOSE)),
+    (S.ACTIVE, E.END): (S.OUT, (A.ARM, A.TELL, A.CLOSE)),
+    (S.LOST, E.LOGIN): (S.RESYNC, (A.TELL_OLD, A.DISARM, A.ACCEPT, A.RESEND)),
+    (S.LOST, E.MESSAGE): (S.RESYNC, (A.DISARM,)),
+    (S.LOST, E.AGAIN): (S.RESYNC, (A.DISARM, A.RESEND)),
+    (S.LOST, E.LOGOUT): (S.OUT, (A.TELL, A.CLOSE)),
+    (S.LOST, E.END): (S.OUT, (A.TELL, A.CLOSE)),
+    (S.LOST, E.DUE): (S.LOST, (A.DISARM, A.CANCEL)),
+}
+
+
+class ClientState(Enum):
+    """The client's view of its session."""
+
+    DOWN = auto()  # no connection
+    LOGGING_IN = auto()
+    RESYNC = auto()  # logged in; old reports are arriving
+    ACTIVE = auto()
+    HELD = auto()  # the exchange has fewer reports than we have: only the operator can help (D6)
+    REFUSED = auto()  # the login was refused for good
+
+
+class ClientEvent(Enum):
+    """What can happen to it."""
+
+    CONNECT = auto()  # a new socket stands
+    ACCEPTED = auto()
+    REJECTED = auto()
+    AHEAD = auto()  # LoginRejected AHEAD_OF_EXCHANGE
+    REPORT = auto()
+    DONE = auto()  # ResyncDone
+    GAP = auto()  # a report number is missing: ask again
+    SILENCE = auto()  # nothing heard for too long
+    NOT_LOGGED_IN = auto()  # the exchange does not know our token: it has restarted, or took us out
+    LOGGED_OUT = auto()  # the exchange ended the session and said why
+
+
+class ClientAction(Enum):
+    """What the client does about it."""
+
+    LOGIN = auto()
+    TAKE = auto()  # keep token and numbers
+    APPLY = auto()  # the report's content
+    SETTLE = auto()  # pending requests without a report were not executed: send them again
+    ASK = auto()  # Retransmit from the first missing number
+    RECONNECT = auto()  # drop the socket, make a new one
+    RAISE = auto()
+
+
+C, V, B = ClientState, ClientEvent, ClientAction
+
+CLIENT: Final[dict[tuple[ClientState, ClientEvent], tuple[ClientState, tuple[ClientAction, ...]]]] = {
+    (C.DOWN, V.CONNECT): (C.LOGGING_IN, (B.LOGIN,)),
+    (C.LOGGING_IN, V.ACCEPTED): (C.RESYNC, (B.TAKE,)),
+    (C.LOGGING_IN, V.REJECTED): (C.REFUSED, (B.RAISE,)),
+    (C.LOGGING_IN, V.AHEAD): (C.HELD, (B.RAISE,)),
+    (C.LOGGING_IN, V.SILENCE): (C.DOWN, (B.RECONNECT,)),
+    (C.LOGGING_IN, V.NOT_LOGGED_IN): (C.LOGGING_IN, ()),
+    (C.LOGGING_IN, V.LOGGED_OUT): (C.LOGGING_IN, ()),
+    (C.LOGGING_IN, V.REPORT): (C.LOGGING_IN, ()),
+    (C.LOGGING_IN, V.GAP): (C.LOGGING_IN, ()),
+    (C.LOGGING_IN, V.DONE): (C.LOGGING_IN, ()),
+    (C.RESYNC, V.ACCEPTED): (C.RESYNC, (B.TAKE,)),
+    (C.RESYNC, V.REPORT): (C.RESYNC, (B.APPLY,)),
+    (C.RESYNC, V.GAP): (C.RESYNC, (B.ASK,)),
+    (C.RESYNC, V.DONE): (C.ACTIVE, (B.SETTLE,)),
+    (C.RESYNC, V.SILENCE): (C.DOWN, (B.RECONNECT,)),
+    (C.RESYNC, V.NOT_LOGGED_IN): (C.LOGGING_IN, (B.LOGIN,)),
+    (C.RESYNC, V.LOGGED_OUT): (C.REFUSED, (B.RAISE,)),
+    (C.ACTIVE, V.REPORT): (C.ACTIVE, (B.APPLY,)),
+    (C.ACTIVE, V.GAP): (C.RESYNC, (B.ASK,)),
+    (C.ACTIVE, V.DONE): (C.ACTIVE, (B.SETTLE,)),
+    (C.ACTIVE, V.ACCEPTED): (C.RESYNC, (B.TAKE,)),
+    (C.ACTIVE, V.SILENCE): (C.DOWN, (B.RECONNECT,)),
+    (C.ACTIVE, V.NOT_LOGGED_IN): (C.LOGGING_IN, (B.LOGIN,)),
+    (C.ACTIVE, V.LOGGED_OUT): (C.REFUSED, (B.RAISE,)),
+}
+
+
+def step(state: State, event: Event) -> tuple[State, tuple[Action, ...]]:
+    """The exchange's next state and actions; asserts that the event is possible."""
+    found = EXCHANGE.get((state, event))
+    assert found is not None, f"{event} cannot happen in {state}"
+    return found
+
+
+def client_step(state: ClientState, event: ClientEvent) -> tuple[ClientState, tuple[ClientAction, ...]]:
+    """The client's next state and actions; asserts that the event is possible."""
+    found = CLIENT.get((state, event))
+    assert found is not None, f"{event} cannot happen in {state}"
+    return found
+
+
+class Bucket:
+    """A token bucket in whole units, on monotonic time (D3)."""
+
+    __slots__ = ("_burst", "_fill", "_per_second", "_time_ns")
+
+    def __init__(self, per_second: int, burst: int, now_ns: int) -> None:
+        self._per_second, self._burst = per_second, burst
+        self._fill, self._time_ns = burst * 1_000_000_000, now_ns
+
+    def take(self, count: int, now_ns: int) -> int:
+        """0 when ``count`` was taken, else milliseconds until it can be."""
+        fill = min(self._fill + (now_ns - self._time_ns) * self._per_second, self._burst * 1_000_000_000)
+        self._time_ns = now_ns
+        missing = count * 1_000_000_000 - fill
+        if missing <= 0:
+            self._fill = fill - count * 1_000_000_000
+            return 0
+        self._fill = fill
+        return max(1, -(-missing // (self._per_second * NS_PER_MS)))
+
+
+class Session:
+    """One session on the exchange's side: everything that is not in the journal."""
+
+    __slots__ = (
+        "account",
+        "behind_since_ns",
+        "cancel_due_ns",
+        "cancel_ms",
+        "cancels",
+        "cursor",
+        "dead_man_due_ns",
+        "dead_man_ms",
+        "heartbeat_ns",
+        "key",
+        "last_heard_ns",
+        "last_sent_ns",
+        "malformed",
+        "next_request",
+        "number",
+        "old_until",
+        "orders",
+        "role",
+        "route",
+        "state",
+        "stream_cursor",
+        "throttled",
+        "token",
+    )
+
+    def __init__(self, number: int, account: int, role: str) -> None:
+        self.number, self.account, self.role = number, account, role
+        self.state = State.OUT
+        self.key = ""  # public key of who is logged in, or was last
+        self.route = b""
+        self.token = 0
+        self.next_request = 1  # what the sequencer expects; the engine's last_request + 1 plus what is in the batch
+        self.cursor = 1  # number of the next report to send
+        self.old_until = 0  # reports below this number may have been sent before
+        self.stream_cursor = 0  # operators: next event number to send, 0 without a subscription
+        self.last_heard_ns = self.last_sent_ns = 0
+        self.heartbeat_ns = 0
+        self.cancel_ms = -1
+        self.cancel_due_ns = 0
+        self.dead_man_ms = -1
+        self.dead_man_due_ns = 0
+        self.behind_since_ns = 0  # since when its socket has taken nothing
+        self.throttled = self.malformed = 0
+        self.orders: Bucket | None = None
+        self.cancels: Bucket | None = None
+
+    @property
+    def logged_in(self) -> bool:
+        """True while the token is good."""
+        return self.state is not State.OUT
+
+
+# Codes with which a client does not try again by itself.
+FINAL_LOGIN_CODES: Final = frozenset(
+    {
+        Code.WRONG_VERSION,
+        Code.WRONG_ACCOUNT,
+        Code.SESSION_IN_USE,
+        Code.ROLE_NOT_ALLOWED,
+        Code.NOT_AUTHORISED,
+        Code.SESSIONS_FULL,
+        Code.MALFORMED,
+    }
+)
