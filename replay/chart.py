@@ -31,6 +31,7 @@ CJK_FONTS: Final = (
     "SimHei",
     "PingFang SC",
 )
+CJK_FILES: Final = ("cjk", "notosanssc", "sourcehan", "wqy", "droidsansfallback")  # parts of their files' names
 FONT_ADVICE: Final = "no CJK font found, the chart is in English; Debian: apt install fonts-noto-cjk"
 BIN_MINUTES: Final = 5  # of the volume bars: 48 in a day of four hours
 
@@ -44,8 +45,18 @@ def cjk_font() -> str | None:
     """Name of an installed font with Chinese glyphs, None when there is none."""
     from matplotlib import font_manager
 
-    installed = {f.name for f in font_manager.fontManager.ttflist}
-    return next((name for name in CJK_FONTS if name in installed), None)
+    found = _first_of(CJK_FONTS, font_manager.fontManager.ttflist)
+    if found is None:  # matplotlib remembers its list of fonts: one that was installed since is not in it
+        for file in font_manager.findSystemFonts():
+            if any(part in Path(file).name.lower() for part in CJK_FILES):
+                font_manager.fontManager.addfont(file)
+        found = _first_of(CJK_FONTS, font_manager.fontManager.ttflist)
+    return found
+
+
+def _first_of(names: Sequence[str], fonts: Sequence[Any]) -> str | None:
+    installed = {f.name for f in fonts}
+    return next((name for name in names if name in installed), None)
 
 
 def draw_day(path: Path, bulletin: Bulletin, deals: Deals, hours: Hours) -> Path:

@@ -21,6 +21,7 @@ from replay.figures import DayFigures, VintageFigures
 from replay.pseudo_random import PseudoRandom
 
 MOVES_MAX = 2_000  # of one skeleton: a composite range of a fen against vintages that move by yuan needs hundreds
+BUSY_T = 5_000  # from this volume on, a few single tonnes in the skeleton bind nothing
 TRIES_PER_BLOCK = 24  # places that are compared for a block; more gives smoother prices, and costs time
 
 
@@ -155,6 +156,8 @@ def _walk_through(walk: Walk, day: DayFigures, order: Sequence[int]) -> None:
         walk.deal(i, v.open)
     for price in (c.high, c.low):
         _touch_composite(walk, price, must=True)
+        for i in order:
+            _recover(walk, i)
     for i in order:
         for price in (walk.vintages[i].high, walk.vintages[i].low):
             if (i, price) not in walk.moves:
@@ -162,6 +165,16 @@ def _walk_through(walk: Walk, day: DayFigures, order: Sequence[int]) -> None:
                 if to is None:
                     raise NoOrder("composite: a vintage's high or low lies outside the range")
                 walk.go(to)
+                _recover(walk, i)
+
+
+def _recover(walk: Walk, i: int) -> None:
+    """Back to a busy vintage's average price, so that its other deals find room; where the range allows."""
+    v = walk.vintages[i]
+    if v.listed_volume >= BUSY_T:
+        to = walk.reach(i, divide_half_up(v.listed_amount, v.listed_volume), walk.low, walk.high)
+        if to is not None and all(a == b for j, (a, b) in enumerate(zip(to, walk.last, strict=True)) if j != i):
+            walk.go(to)
 
 
 def _touch_before_it_is_too_late(walk: Walk, day: DayFigures, unopened: Sequence[int]) -> None:
