@@ -71,12 +71,12 @@ class DeskState(msgspec.Struct, array_like=True):
     frozen: bool
 
 
-_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_encoder = msgspec.msgpack.Encoder()  # dictionaries in the order of insertion: it is part of the state
 _decoder: Any = msgspec.msgpack.Decoder(DeskState)
 
 
 def encode_state(state: DeskState) -> bytes:
-    """Deterministic MessagePack."""
+    """Deterministic MessagePack: the same sequence of commands gives the same bytes, also over a load."""
     return _encoder.encode(state)
 
 

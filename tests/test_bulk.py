@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from bulk_world import CASH, TONNES, World
+
 from engine.bulk_messages import BulkAccept, BulkConfirm, BulkCounter, BulkDeal, BulkOffer, BulkTake
 from engine.records import BUY, SELL
-from tests.bulk_world import CASH, TONNES, World
 
 
 def test_a_dialogue_goes_from_declaration_over_counters_and_both_confirmations_to_a_deal() -> None:
