@@ -351,11 +351,12 @@ class Administration:
         return [self._done(envelope, m, date=m.date), Notice(notice, public=True)]
 
     def phase_mark(self, envelope: Envelope, m: msg.PhaseMark) -> Answer:
-        """D2: tells everybody which phase the time has brought."""
+        """D2: tells everybody which phase the time has brought; desk and auctions end what has run out."""
         phase = self.market.phase(envelope.time_ns)
         bulk = self.market.bulk_is_open(envelope.time_ns)
         notice = msg.MarketNotice(what="phase", data={"phase": phase, "bulk_open": bulk})
-        return [Notice(notice, public=True)]
+        ended = [*self.exchange.desk.tick(envelope), *self.exchange.auctions.tick(envelope)]
+        return [Notice(notice, public=True), *ended]
 
     # --- halts and corrections --------------------------------------------------------------------------------------
 

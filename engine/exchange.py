@@ -175,6 +175,8 @@ class Exchange:
             text = answer.text or TEXT_EN[answer.code]
             refused = messages.Refused(command=tag, code=int(answer.code), field=answer.field, text=text)
             answer = [Notice(refused, envelope.account, envelope.session, int(answer.code))]
+        if len(self.market.deals) != self._control[0]["n_deals"]:  # bulk or auction deals have made the table grow
+            self._bind()
         self.publish(envelope, answer)
 
     def publish(self, envelope: Envelope, notices: list[Notice]) -> None:
