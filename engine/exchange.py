@@ -144,6 +144,14 @@ class Exchange:
         assert taken == len(payloads), "payloads do not fit the MESSAGE records"
         return Output(np.concatenate(self._chunks), b"".join(self._payloads))
 
+    def hot_lane(self) -> tuple[np.ndarray, np.ndarray]:
+        """Control record (CONTROL, (1,)) and events buffer (EVENT), for machine code that calls ``kernel.run`` itself.
+
+        The caller goes on after OUTPUT_FULL and must not send MESSAGE commands; with accounts on it also grows the
+        table of deals, so such callers use :meth:`apply` for what the kernel hands back.
+        """
+        return self._control, self._events
+
     def _message(self, record: np.void, payload: bytes) -> None:
         """One slow-lane command: duplicate check, decoding, its state machine, its notices."""
         m = self.market.market[0]
