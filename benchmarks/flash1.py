@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import hashlib
 import json
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -25,6 +23,7 @@ import numpy as np
 from benchmarks import control
 from benchmarks.conditions import conditions, describe
 from benchmarks.flash1_kernel import CANCEL, MESSAGE, MODIFY, REPORT, reports_max, run
+from benchmarks.flash1_text import fields, report_hash
 from benchmarks.ids import IdTable, new_id_table
 from benchmarks.streams import StreamError, read_array
 from benchmarks.timing import RUNS_MIN, Job, time_in_turn
@@ -40,8 +39,6 @@ PUBLISHED: Final = {
 """The published results of the five scenarios (seed 23), to compare with what a run computes."""
 
 PUBLISHED_MESSAGES: Final = 1_996_097  # of each of the five; another count is another stream of the same name
-
-LINES_PER_BLOCK: Final = 1 << 16  # of text that is held at a time
 
 
 class Band(NamedTuple):
@@ -109,32 +106,7 @@ def apply(state: State, messages: np.ndarray, start: int, stop: int, band: Band,
 def best_prices(state: State, band: Band) -> tuple[int | None, int | None]:
     """Best bid and best ask, None where a side is empty."""
     bid, ask = (int(side["best"]) for side in state.book.sides)
-    return (
-        None if bid == NIL else band.base + band.n_levels - 1 - bid,
-        None if ask == NIL else band.base + ask,
-    )
-
-
-def fields(reports: np.ndarray) -> Iterator[tuple[int, ...]]:
-    """Each report as the numbers of its text line."""
-    for seq, price, qty, order_id, taker_id, kind, side, _ in reports.tolist():
-        if kind in (0, 3):
-            yield kind, seq, side, order_id, price, qty
-        elif kind == 1:
-            yield kind, seq, price, qty, order_id, taker_id
-        elif kind == 2:
-            yield kind, seq, side, order_id, price
-        else:
-            yield kind, seq, order_id
-
-
-def report_hash(reports: np.ndarray) -> str:
-    """SHA-256 of the reports' text: lines joined by a newline, none at the end."""
-    digest = hashlib.sha256()
-    for start in range(0, len(reports), LINES_PER_BLOCK):
-        lines = [",".join(map(str, line)) for line in fields(reports[start : start + LINES_PER_BLOCK])]
-        digest.update((("\n" if start else "") + "\n".join(lines)).encode())
-    return digest.hexdigest()
+    return (None if bid == NIL else band.base + band.n_levels - 1 - bid, None if ask == NIL else band.base + ask)
 
 
 def benchmark(path: str | Path, runs: int) -> dict[str, Any]:

@@ -34,12 +34,16 @@ def time_in_turn(jobs: Mapping[str, Job], runs: int) -> dict[str, Timed]:
     seconds: dict[str, list[float]] = {name: [] for name in jobs}
     for prepare, run in jobs.values():
         run(prepare())
-    for _ in range(runs):
-        for name, (prepare, run) in jobs.items():
-            state = prepare()
-            gc.collect()
-            start = time.perf_counter()
-            run(state)
-            seconds[name].append(time.perf_counter() - start)
-            del state
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(runs):
+            for name, (prepare, run) in jobs.items():
+                state = prepare()
+                start = time.perf_counter()
+                run(state)
+                seconds[name].append(time.perf_counter() - start)
+                del state
+    finally:
+        gc.enable()
     return {name: Timed(values) for name, values in seconds.items()}
