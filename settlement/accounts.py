@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -10,11 +11,12 @@ from sqlalchemy import insert, select, update
 from settlement import schema, store
 from settlement.base import Posted, RegistryBase, account_fault, find_account
 from settlement.errors import ALREADY_EXISTS, BAD_FIELD, INSUFFICIENT, UNKNOWN_ACCOUNT, Refused
-from settlement.kinds import FINAL_BUCKETS, ActKind
+from settlement.kinds import CNY, FINAL_BUCKETS, ActKind
 from settlement.ledger import Act, Leg, Posting
 
 ACCOUNT_KINDS: Final = ("entity", "institution", "individual", "authority")
 ASSET_KINDS: Final = ("allowance", "offset")
+_CODE: Final = re.compile(r"[A-Z0-9_.-]{1,16}")  # as the exchange's instrument codes
 _ACCOUNT_ID_MAX: Final = 2**32 - 2  # u4; the last value means "no account" on the wire
 
 
@@ -37,8 +39,8 @@ class AccountActs(RegistryBase):
     def add_asset(self, code: str, kind: str = "allowance", vintage: int = 0) -> Refused | None:
         """Register a vintage (``vintage`` = the last compliance year it was issued for) or an offset credit.
         Again with the same terms: nothing happens."""
-        if not (1 <= len(code) <= 12 and code.isascii() and code.isalnum()):
-            return Refused(BAD_FIELD, "code", f"{code!r} is not 1 to 12 ASCII letters and digits")
+        if not _CODE.fullmatch(code) or code == CNY:
+            return Refused(BAD_FIELD, "code", f"{code!r} is not 1 to 16 of A-Z, 0-9, _ . -")
         if kind not in ASSET_KINDS:
             return Refused(BAD_FIELD, "kind", f"{kind!r} is not one of {', '.join(ASSET_KINDS)}")
         with store.writing(self.engine) as connection:
@@ -51,10 +53,6 @@ class AccountActs(RegistryBase):
 
     def open_account(self, form: AccountForm, document: str, time_ns: int) -> Posted | Refused:
         """Open a real-name account."""
-        with self.ledger.posting(time_ns) as posting:
-            return self.open_account_in(posting, form, document, time_ns)
-
-    def open_account_in(self, posting: Posting, form: AccountForm, document: str, time_ns: int) -> Posted | Refused:
         act = Act(ActKind.OPEN_ACCOUNT, document, form.account, time_ns, asdict(form))
 
         def build(posting: Posting) -> list[Leg] | Refused:
@@ -66,7 +64,7 @@ class AccountActs(RegistryBase):
             posting.connection.execute(insert(schema.registry_account).values(**row))
             return []
 
-        return self.post_in(posting, act, build)
+        return self.post(act, build)
 
     @staticmethod
     def _taken(posting: Posting, form: AccountForm) -> Refused | None:
@@ -86,7 +84,7 @@ class AccountActs(RegistryBase):
         """Close an account that holds nothing (what is surrendered or cancelled stays on record)."""
 
         def build(posting: Posting) -> list[Leg] | Refused:
-            refused = account_fault(posting.connection, account)
+            refused = account_fault(posting, account)
             if refused is not None:
                 return refused
             table = schema.ledger_account
@@ -95,12 +93,8 @@ class AccountActs(RegistryBase):
                     held = row.credits_posted - row.debits_posted
                     return Refused(INSUFFICIENT, "account", f"still holds {held} of {row.asset} in {row.bucket}")
             accounts = schema.registry_account
-            posting.at_end(
-                lambda connection: (
-                    connection.execute(update(accounts).where(accounts.c.account == account).values(state="closed")),
-                    None,
-                )[1]
-            )
+            posting.connection.execute(update(accounts).where(accounts.c.account == account).values(state="closed"))
+            posting.checked.discard(("account", account))
             return []
 
         return self.post(Act(ActKind.CLOSE_ACCOUNT, document, account, time_ns, {}), build)

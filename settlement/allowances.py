@@ -50,9 +50,9 @@ class AllowanceActs(RegistryBase):
         subject = giver[0] if giver[0] != SYSTEM else taker[0]
 
         def build(posting: Posting) -> list[Leg] | Refused:
-            refused = asset_fault(posting.connection, asset) or amount_fault("quantity", quantity)
+            refused = asset_fault(posting, asset) or amount_fault("quantity", quantity)
             for owner in {giver[0], taker[0]} - {SYSTEM}:
-                refused = refused or account_fault(posting.connection, owner)
+                refused = refused or account_fault(posting, owner)
             if kind in (ActKind.TRANSFER_IN, ActKind.TRANSFER_OUT):
                 # Here, not before: repeating a transfer that was posted must work at any hour (D24).
                 refused = refused or self._hours_fault(time_ns)
@@ -71,17 +71,10 @@ class AllowanceActs(RegistryBase):
         self, account: int, asset: str, quantity: int, document: str, time_ns: int, step: str = "pre-allocation"
     ) -> Posted | Refused:
         """Issue allowances with the next serial numbers of the vintage (or register offset credits)."""
-        with self.ledger.posting(time_ns) as posting:
-            return self.issue_in(posting, account, asset, quantity, document, time_ns, step)
 
-    def issue_in(
-        self, posting: Posting, account: int, asset: str, quantity: int, document: str, time_ns: int, step: str
-    ) -> Posted | Refused:
         def build(posting: Posting) -> list[Leg] | Refused:
             refused = (
-                asset_fault(posting.connection, asset)
-                or account_fault(posting.connection, account)
-                or amount_fault("quantity", quantity)
+                asset_fault(posting, asset) or account_fault(posting, account) or amount_fault("quantity", quantity)
             )
             if refused is None and step not in ISSUE_STEPS:
                 refused = Refused(BAD_FIELD, "step", f"{step!r} is not one of {', '.join(ISSUE_STEPS)}")
@@ -91,7 +84,7 @@ class AllowanceActs(RegistryBase):
             return [Leg(issuer, holder, quantity, ActKind.ISSUE)]
 
         content = {"account": account, "asset": asset, "quantity": quantity, "step": step}
-        return self.post_in(posting, Act(ActKind.ISSUE, document, account, time_ns, content), build)
+        return self.post(Act(ActKind.ISSUE, document, account, time_ns, content), build)
 
     # -- to and from the trading account
 
@@ -170,7 +163,7 @@ class AllowanceActs(RegistryBase):
         def build(posting: Posting) -> list[Leg] | Refused:
             refused = amount_fault("quantity", quantity)
             if refused is None and to_account is not None:
-                refused = account_fault(posting.connection, to_account, "to_account")
+                refused = account_fault(posting, to_account, "to_account")
             lifted = _lifted(posting, account, freeze, frozen_by)
             if refused is None and quantity > terms["quantity"] - lifted:
                 left = terms["quantity"] - lifted

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, bindparam, select
 from sqlalchemy.engine import Row
 
 from settlement import schema
-from settlement.errors import (
-    ACCOUNT_CLOSED,
-    BAD_FIELD,
-    DOCUMENT_USED,
-    UNKNOWN_ACCOUNT,
-    UNKNOWN_ASSET,
-    Refused,
-)
+from settlement.errors import ACCOUNT_CLOSED, BAD_FIELD, DOCUMENT_USED, UNKNOWN_ACCOUNT, UNKNOWN_ASSET, Refused
 from settlement.ledger import Act, Ledger, Leg, Posting
 
 # One act's quantity or amount: above it a decimal point is misplaced. 10^15 fen = 10 trillion yuan.
@@ -35,6 +29,8 @@ class Posted:
     repeated: bool = False
 
 
+_FIND_ACCOUNT: Final = select(schema.registry_account).where(schema.registry_account.c.account == bindparam("account"))
+
 Build = Callable[[Posting], "list[Leg] | Refused"]
 
 
@@ -44,10 +40,25 @@ class RegistryBase:
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.ledger = Ledger(engine)
+        self._batch: Posting | None = None
+
+    @contextmanager
+    def batch(self, time_ns: int) -> Iterator[Posting]:
+        """Acts inside this block share one transaction: all are in the database at its end, or none. A refused
+        act posts nothing and the others go on; raise to undo them all. One thread per registry object."""
+        assert self._batch is None, "a batch is open already"
+        with self.ledger.posting(time_ns) as posting:
+            self._batch = posting
+            try:
+                yield posting
+            finally:
+                self._batch = None
 
     def post(self, act: Act, build: Build) -> Posted | Refused:
-        """Post one act in a batch of its own. Repeating an act does nothing; the same document with other
-        content is refused."""
+        """Post one act, in the open batch or in one of its own. Repeating an act does nothing; the same
+        document with other content is refused."""
+        if self._batch is not None:
+            return self.post_in(self._batch, act, build)
         with self.ledger.posting(act.time_ns) as posting:
             return self.post_in(posting, act, build)
 
@@ -87,25 +98,32 @@ def amount_fault(field: str, amount: int) -> Refused | None:
 
 def find_account(connection: Connection, account: int) -> Row | None:
     """The real-name account's row."""
-    table = schema.registry_account
-    return connection.execute(select(table).where(table.c.account == account)).one_or_none()
+    return connection.execute(_FIND_ACCOUNT, {"account": account}).one_or_none()
 
 
-def account_fault(connection: Connection, account: int, field: str = "account") -> Refused | None:
-    """The account must exist and be open."""
-    row = find_account(connection, account)
+def account_fault(posting: Posting, account: int, field: str = "account") -> Refused | None:
+    """The account must exist and be open. What was found good in this batch is not asked again."""
+    if ("account", account) in posting.checked:
+        return None
+    row = posting.connection.execute(_FIND_ACCOUNT, {"account": account}).one_or_none()
     if row is None:
         return Refused(UNKNOWN_ACCOUNT, field, f"account {account} is not registered")
     if row.state != "open":
         return Refused(ACCOUNT_CLOSED, field, f"account {account} is closed")
+    posting.checked.add(("account", account))
     return None
 
 
-def asset_fault(connection: Connection, asset: str, kind: str | None = None) -> Refused | None:
+def asset_fault(posting: Posting, asset: str, kind: str | None = None) -> Refused | None:
     """The asset must exist (and be of the kind)."""
-    found = connection.execute(select(schema.asset.c.kind).where(schema.asset.c.code == asset)).scalar_one_or_none()
-    if found is None:
+    if ("asset", (asset, kind)) in posting.checked:
+        return None
+    found = posting.connection.execute(
+        select(schema.asset.c.kind).where(schema.asset.c.code == asset)
+    ).scalar_one_or_none()
+    if found is None or found == "money":
         return Refused(UNKNOWN_ASSET, "asset", f"{asset} is not registered")
     if kind is not None and found != kind:
         return Refused(UNKNOWN_ASSET, "asset", f"{asset} is not an {kind}")
+    posting.checked.add(("asset", (asset, kind)))
     return None

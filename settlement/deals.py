@@ -7,7 +7,7 @@ DEAL::
     time_ns 16 (i64)  ns UTC          price_fen 24 (i64)      quantity_t 32 (i64)   amount_fen 40 (i64)
     buyer_fee_fen 48 (i64)            seller_fee_fen 56 (i64)
     date 64 (u32)     YYYYMMDD        buyer 68 (u32)          seller 72 (u32)       exchange account ids
-    instrument 76 (12 ASCII bytes)    method 88 (u8)          reserved 89 (7 bytes, zero)
+    instrument 76 (16 ASCII bytes)    method 92 (u8)          reserved 93 (3 bytes, zero)
 
 The bytes are little-endian and without padding, so that both sides of R12.3 hash the same thing.
 """
@@ -15,10 +15,13 @@ The bytes are little-endian and without padding, so that both sides of R12.3 has
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+
+from engine.market import AUCTION, BULK, DEAL_CANCELLED, LISTED
 
 Deals = npt.NDArray[Any]  # a structured array of DEAL
 
@@ -35,16 +38,13 @@ DEAL: Final = np.dtype(
         ("date", "<u4"),
         ("buyer", "<u4"),
         ("seller", "<u4"),
-        ("instrument", "S12"),
+        ("instrument", "S16"),
         ("method", "u1"),
-        ("reserved", "u1", (7,)),
+        ("reserved", "u1", (3,)),
     ]
 )
 assert DEAL.itemsize == 96
 
-LISTED: Final = 1
-BULK: Final = 2
-AUCTION: Final = 3
 METHODS: Final = {LISTED: "listed", BULK: "bulk", AUCTION: "auction"}
 
 # A day's deal numbers have nine digits: a billion deals a day, where the real market makes about 300.
@@ -60,6 +60,23 @@ def deal_id(date: int, number: int) -> int:
 def date_of(deal: int) -> int:
     """The trading date (YYYYMMDD) inside a deal's id."""
     return deal // (DEALS_PER_DAY_MAX + 1)
+
+
+def from_market(date: int, deals: npt.NDArray[Any], codes: Sequence[str]) -> Deals:
+    """The engine's table of the day's deals (``engine.market.DEAL``) as records of this file. ``codes``: the
+    instrument codes by index. A deal that was cancelled before clearing is left out (D28)."""
+    kept = deals[(deals["flags"] & DEAL_CANCELLED) == 0]
+    day = np.zeros(len(kept), dtype=DEAL)
+    day["deal_id"] = kept["number"].astype(np.uint64) + np.uint64(date * (DEALS_PER_DAY_MAX + 1))
+    day["amount_fen"] = kept["price"] * kept["quantity"]
+    day["date"] = date
+    day["instrument"] = np.array([code.encode("ascii") for code in codes], dtype="S16")[kept["instrument"]]
+    same = ("seq", "time_ns", "buyer", "seller", "method")
+    renamed = (("price_fen", "price"), ("quantity_t", "quantity"))
+    fees = (("buyer_fee_fen", "buyer_fee"), ("seller_fee_fen", "seller_fee"))
+    for mine, theirs in (*((name, name) for name in same), *renamed, *fees):
+        day[mine] = kept[theirs]
+    return day
 
 
 def faults(deals: Deals, date: int, after: int = 0) -> list[str]:

@@ -171,11 +171,7 @@ class Delivery:
     # -- deliver
 
     def settle(
-        self,
-        date: int,
-        time_ns: int,
-        block_deals: int = BLOCK_DEALS,
-        after_block: Callable[[int], None] | None = None,
+        self, date: int, time_ns: int, block_deals: int = BLOCK_DEALS, after_block: Callable[[int], None] | None = None
     ) -> Day | Refused:
         """Deliver the confirmed day, block by block; ``after_block`` hears the last deal id of each."""
         with store.writing(self.engine) as connection:
@@ -301,6 +297,13 @@ class Delivery:
             held = connection.execute(_held_query(date)).all()
         summary = Summary(date, row.deals, row.quantity_t, row.amount_fen, row.fees_fen, bytes(row.digest).hex())
         return Day(date, DayState(row.state), summary, [Held(h.deal_id, h.state, h.reason) for h in held])
+
+    def traders(self, date: int) -> list[int]:
+        """The accounts that dealt on the day."""
+        table = schema.clearing
+        with store.reading(self.engine) as connection:
+            query = select(table.c.account).where(table.c.date == date).distinct().order_by(table.c.account)
+            return list(connection.execute(query).scalars())
 
     def step(self, date: int, event: DayEvent, time_ns: int) -> Refused | None:
         """Move the day by an event of the state table."""

@@ -27,6 +27,13 @@ def date_at(time_ns: int) -> int:
     return date.year * 10_000 + date.month * 100 + date.day
 
 
+def day_bounds_ns(date: int) -> tuple[int, int]:
+    """Midnight to midnight of a date (YYYYMMDD) in Asia/Shanghai, ns UTC."""
+    day = datetime.date(date // 10_000, date // 100 % 100, date % 100)
+    start = (day.toordinal() - _EPOCH_ORDINAL) * _DAY_NS - _SHANGHAI_NS
+    return start, start + _DAY_NS
+
+
 def is_weekday(time_ns: int) -> bool:
     """Monday to Friday in Asia/Shanghai; statutory holidays are the calendar's business."""
     return ((time_ns + _SHANGHAI_NS) // _DAY_NS + _EPOCH_WEEKDAY) % 7 < 5

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 import numpy as np
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, insert, select, update
 
 from settlement import schema, store
 from settlement.errors import INSUFFICIENT, Refused
@@ -53,10 +53,16 @@ GENESIS: Final = hashlib.blake2b(b"cea-exchange registry", digest_size=32).diges
 TRANSFER_ROW: Final = np.dtype(
     [(name, "<i8") for name in ("act", "leg", "debit", "credit", "amount", "kind", "state", "ref_act", "ref_leg")]
 )
-MOVE_ROW: Final = np.dtype([(name, "<i8") for name in ("act", "leg", "piece", "first", "last")] + [("asset", "S12")])
+MOVE_ROW: Final = np.dtype([(name, "<i8") for name in ("act", "leg", "piece", "first", "last")] + [("asset", "S16")])
 
 _TRANSFER_COLUMNS: Final = (*(TRANSFER_ROW.names or ()), "batch")
 _MOVE_COLUMNS: Final = ("act", "leg", "piece", "first", "last", "asset", "span", "batch")
+
+# Prepared once: building a statement costs SQLAlchemy more than SQLite needs to run it.
+_FIND_ACT: Final = select(schema.act.c.batch, schema.act.c.content).where(schema.act.c.id == bindparam("id"))
+_FIND_LEDGER_ACCOUNT: Final = select(schema.ledger_account).where(
+    *(schema.ledger_account.c[name] == bindparam(name) for name in ("owner", "asset", "bucket"))
+)
 
 
 def act_id(kind: ActKind, document: str) -> int:
@@ -169,6 +175,8 @@ class Posting:
         self._moves: list[tuple[Any, ...]] = []
         self._acts: list[tuple[Any, ...]] = []
         self._final: list[Callable[[Connection], None]] = []
+        self._known_acts: dict[int, tuple[int, str]] | None = None
+        self.checked: set[tuple[str, object]] = set()  # accounts and assets found good; see base.py
 
     # -- accounts
 
@@ -199,12 +207,11 @@ class Posting:
         return found
 
     def _read(self, key: tuple[int, str, str]) -> Balance:
-        table = schema.ledger_account
-        row = None
+        row: Any = None
         known = key[0] in self._loaded_owners or (self._busy_buckets_loaded and key[2] in (TRADING, CASH))
         if not known:
-            query = select(table).where(table.c.owner == key[0], table.c.asset == key[1], table.c.bucket == key[2])
-            row = self.connection.execute(query).one_or_none()
+            names = {"owner": key[0], "asset": key[1], "bucket": key[2]}
+            row = self.connection.execute(_FIND_LEDGER_ACCOUNT, names).one_or_none()
         if row is None:
             unbounded, final = int(key[2] in UNBOUNDED_BUCKETS), int(key[2] in FINAL_BUCKETS)
             row = (self._next_account, *key, unbounded, final, 0, 0, 0, 0)
@@ -239,13 +246,27 @@ class Posting:
 
     def find_act(self, act: Act) -> tuple[int, str] | None:
         """(batch, content) of an act that is already in the ledger."""
-        row = self.connection.execute(
-            select(schema.act.c.batch, schema.act.c.content).where(schema.act.c.id == act.id)
-        ).one_or_none()
+        if self._known_acts is not None and act.id in self._known_acts:
+            return self._known_acts[act.id]
+        if self._known_acts is not None:
+            return None
+        row = self.connection.execute(_FIND_ACT, {"id": act.id}).one_or_none()
         return None if row is None else (row[0], row[1])
+
+    def preload_acts(self, acts: Iterable[int]) -> None:
+        """Look up all the acts of an import at once; ``find_act`` then knows them and those recorded since."""
+        self._known_acts = {}
+        numbers = list(acts)
+        for at in range(0, len(numbers), _OWNERS_BY_NAME_MAX):
+            table = schema.act
+            part = numbers[at : at + _OWNERS_BY_NAME_MAX]
+            query = select(table.c.id, table.c.batch, table.c.content).where(table.c.id.in_(part))
+            self._known_acts.update((row[0], (row[1], row[2])) for row in self.connection.execute(query))
 
     def record(self, act: Act) -> None:
         """Keep the act itself, as the voucher of its transfers."""
+        if self._known_acts is not None:
+            self._known_acts[act.id] = (self.batch, act.content_json())
         self._acts.append(
             (act.id, int(act.kind), act.document, act.content_json(), act.account, act.time_ns, self.batch)
         )

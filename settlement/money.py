@@ -18,7 +18,7 @@ class MoneyActs(RegistryBase):
         """Money arrived at the settlement bank for the trader; ``document`` is the bank's."""
 
         def build(posting: Posting) -> list[Leg] | Refused:
-            refused = account_fault(posting.connection, account) or amount_fault("amount_fen", amount_fen)
+            refused = account_fault(posting, account) or amount_fault("amount_fen", amount_fen)
             if refused is not None:
                 return refused
             bank, cash = posting.account(SYSTEM, CNY, BANK), posting.account(account, CNY, CASH)
@@ -31,7 +31,7 @@ class MoneyActs(RegistryBase):
         """Reserve money for a withdrawal; ``pay_withdrawal`` or ``return_withdrawal`` ends it."""
 
         def build(posting: Posting) -> list[Leg] | Refused:
-            refused = account_fault(posting.connection, account) or amount_fault("amount_fen", amount_fen)
+            refused = account_fault(posting, account) or amount_fault("amount_fen", amount_fen)
             if refused is not None:
                 return refused
             bank, cash = posting.account(SYSTEM, CNY, BANK), posting.account(account, CNY, CASH)

@@ -54,7 +54,7 @@ head = Table(
 asset = Table(
     "asset",
     metadata,
-    Column("code", String(12), primary_key=True),
+    Column("code", String(16), primary_key=True),
     Column(
         "kind", String(12), CheckConstraint("kind IN ('money', 'allowance', 'offset')", name="kind"), nullable=False
     ),
@@ -82,7 +82,7 @@ ledger_account = Table(
     metadata,
     Column("id", BigInteger, primary_key=True, autoincrement=False),
     _number("owner"),  # exchange account id, or -1 for the system
-    Column("asset", String(12), ForeignKey("asset.code"), nullable=False),
+    Column("asset", String(16), ForeignKey("asset.code"), nullable=False),
     Column("bucket", String(12), nullable=False),
     Column("unbounded", SmallInteger, nullable=False),
     Column("final", SmallInteger, nullable=False),
@@ -150,7 +150,7 @@ serial_move = Table(
     Column("act", BigInteger, primary_key=True, autoincrement=False),
     Column("leg", SmallInteger, primary_key=True, autoincrement=False),
     Column("piece", BigInteger, primary_key=True, autoincrement=False),
-    Column("asset", String(12), nullable=False),
+    Column("asset", String(16), nullable=False),
     _number("first"),
     _number("last"),
     Column("span", SmallInteger, nullable=False),  # serials.span_class
@@ -167,7 +167,7 @@ holding_range = Table(
     Column("day", BigInteger, primary_key=True, autoincrement=False),  # of receipt: the oldest is given first
     Column("first", BigInteger, primary_key=True, autoincrement=False),
     _number("last"),
-    Column("asset", String(12), nullable=False),
+    Column("asset", String(16), nullable=False),
     CheckConstraint("first >= 1 AND last >= first", name="range"),
     Index("uq_holding_range_serial", "asset", "first", unique=True),
     sqlite_with_rowid=False,
@@ -197,7 +197,7 @@ deal = Table(
     _number("date"),
     _number("buyer"),
     _number("seller"),
-    Column("instrument", String(12), nullable=False),
+    Column("instrument", String(16), nullable=False),
     Column("method", SmallInteger, nullable=False),
     CheckConstraint("amount_fen = price_fen * quantity_t", name="amount"),
     CheckConstraint("quantity_t > 0 AND price_fen > 0 AND buyer <> seller", name="terms"),
@@ -233,7 +233,7 @@ clearing = Table(
     metadata,
     Column("date", BigInteger, primary_key=True, autoincrement=False),
     Column("account", BigInteger, primary_key=True, autoincrement=False),
-    Column("instrument", String(12), primary_key=True),
+    Column("instrument", String(16), primary_key=True),
     _number("deals"),
     _number("bought_t"),
     _number("bought_fen"),
@@ -296,7 +296,7 @@ def immutability_ddl(dialect: str) -> list[str]:
         return statements
     statements.append(
         "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
-        "$$ BEGIN RAISE EXCEPTION '% is an original: rows are never changed', TG_TABLE_NAME; END $$"
+        "$$ BEGIN RAISE EXCEPTION USING MESSAGE = TG_TABLE_NAME || ' is an original: rows are never changed'; END $$"
     )
     for table in ORIGINALS:
         statements.append(

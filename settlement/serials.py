@@ -18,7 +18,7 @@ Loader = Callable[[tuple[int, int], int], list[DatedRange]]
 SERIAL_MAX: Final = 10**12 - 1  # 12 digits: a hundred times the national total of a decade (8 billion t a year)
 _NOTHING_LOADED: Final = (0, 0)
 _ALL_LOADED: Final = (99_991_231, SERIAL_MAX + 1)
-FIRST_LOAD: Final = 32  # most accounts hold fewer ranges than this
+FIRST_LOAD: Final = 8  # a block of deals rarely takes more ranges of one seller
 
 
 def serial_text(asset: str, serial: int) -> str:

@@ -1,0 +1,215 @@
+"""The bridge between exchange and registry: transfers and money during the day, settlement after the close.
+
+Every step can be repeated: after a crash of either side, ``resume`` and ``end_of_day`` go on where they
+stopped. An act and the message about it are written together (``settlement.outbox``); acts are keyed by
+document number, deals by their id, so a repeat finds them done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from engine import messages
+from settlement import outbox
+from settlement.base import Posted
+from settlement.clearing import Summary
+from settlement.delivery import Day, Delivery
+from settlement.errors import WRONG_STATE, Refused
+from settlement.exchange_port import ExchangePort
+from settlement.hours import day_bounds_ns
+from settlement.kinds import SYSTEM, ActKind
+from settlement.ledger import Act
+from settlement.queries import statement_json
+from settlement.reconcile import Difference, reconcile
+from settlement.registry import Registry
+from settlement.states import MAY_OPEN_NEXT, DayEvent, DayState
+
+
+class BankPort(Protocol):
+    """The settlement bank. ``document`` is the idempotency key of a payment."""
+
+    def pay(self, account: int, amount_fen: int, document: str) -> str | Refused | None:
+        """Pay out; the bank's document number, a refusal, or None when the outcome is unknown (ask again)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndOfDay:
+    """How a day ended: its state, what was cleared, what is held, what differs."""
+
+    day: Day
+    summary: Summary
+    differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def may_open_next(self) -> bool:
+        return self.day.state in MAY_OPEN_NEXT
+
+
+class Bridge:
+    """Settlement of one exchange against one registry. ``clock`` gives ns UTC; it is only asked here, at the edge."""
+
+    def __init__(
+        self, registry: Registry, exchange: ExchangePort, clock: Callable[[], int], bank: BankPort | None = None
+    ) -> None:
+        self.registry = registry
+        self.exchange = exchange
+        self.delivery = Delivery(registry)
+        self.outbox = outbox.Outbox(registry.engine, exchange.send)
+        self._clock = clock
+        self._bank = bank
+
+    # -- during the day (D23, D24)
+
+    def resume(self) -> int:
+        """After a start: tell the exchange what it has not heard. Returns how many messages still wait."""
+        return self.outbox.flush()
+
+    def _with_message(
+        self, act: Callable[[int], Posted | Refused], key: str, message: messages.Message
+    ) -> Posted | Refused:
+        now = self._clock()
+        with self.registry.batch(now) as posting:
+            result = act(now)
+            if isinstance(result, Posted):
+                outbox.put(posting, key, message)
+        self.outbox.flush()
+        return result
+
+    def move_in(self, account: int, asset: str, quantity: int, document: str) -> Posted | Refused:
+        """转入: the registry posts, then the exchange makes the allowances sellable (D24)."""
+        message = messages.TransferIn(account=account, instrument=asset, quantity=quantity, transfer=document)
+        return self._with_message(
+            lambda now: self.registry.move_in(account, asset, quantity, document, now), f"in:{document}", message
+        )
+
+    def move_out(self, account: int, asset: str, quantity: int, document: str) -> Posted | Refused:
+        """转出, on the exchange's notice that it has locked the quantity: the registry posts or refuses, and the
+        exchange finalises (D24)."""
+        key = f"out:{document}"
+        now = self._clock()
+        with self.registry.batch(now) as posting:
+            result = self.registry.move_out(account, asset, quantity, document, now)
+            posted = isinstance(result, Posted)
+            outbox.put(posting, key, messages.TransferOutDone(transfer=document, posted=posted))
+        self.outbox.flush()
+        return result
+
+    def deposit(self, account: int, amount_fen: int, document: str) -> Posted | Refused:
+        """Money has arrived at the bank: booked here, then usable at the exchange (D23)."""
+        message = messages.Deposit(account=account, amount=amount_fen, document=document)
+        return self._with_message(
+            lambda now: self.registry.deposit(account, amount_fen, document, now), f"deposit:{document}", message
+        )
+
+    def withdraw(self, account: int, amount_fen: int, document: str) -> Posted | Refused | None:
+        """Money back to the trader: reserved here, taken from the withdrawable part there, paid, booked (D23).
+        None: exchange or bank have not answered yet; the same call again goes on."""
+        assert self._bank is not None, "no bank is connected"
+        message = messages.Withdraw(account=account, amount=amount_fen, document=document)
+        key = f"withdraw:{document}"
+        reserved = self._with_message(
+            lambda now: self.registry.reserve_withdrawal(account, amount_fen, document, now), key, message
+        )
+        if isinstance(reserved, Refused):
+            return reserved
+        state = self.outbox.state(key)
+        if state == outbox.OutboxState.WAITING:
+            return None
+        if state == outbox.OutboxState.REFUSED:
+            self.registry.return_withdrawal(document, f"{document}:returned", self._clock())
+            answer = dict(self.outbox.refused())[key]
+            return Refused(WRONG_STATE, "amount_fen", f"the exchange refuses: {answer}")
+        paid = self._bank.pay(account, amount_fen, document)
+        if paid is None:
+            return None
+        if isinstance(paid, Refused):
+            back = messages.Deposit(account=account, amount=amount_fen, document=f"{document}:returned")
+            self._with_message(
+                lambda now: self.registry.return_withdrawal(document, f"{document}:returned", now),
+                f"deposit:{document}:returned",
+                back,
+            )
+            return paid
+        return self.registry.pay_withdrawal(document, f"{document}:paid:{paid}"[:80], self._clock())
+
+    # -- after the close
+
+    def end_of_day(
+        self, date: int, statements: Path | None = None, after_block: Callable[[int], None] | None = None
+    ) -> EndOfDay | Refused:
+        """Settle trading date ``date``: receive, clear, confirm, deliver, reconcile, statements; the exchange
+        then hears SettleDay, unless a difference or a held pair waits for an operator (D26)."""
+        self.outbox.flush()
+        delivery = self.delivery
+        day = delivery.day(date)
+        if isinstance(day, Refused) or day.state == DayState.OPEN:
+            received = delivery.receive(date, self.exchange.deals(date), self._clock())
+            if isinstance(received, Refused):
+                return received
+            cleared = delivery.clear(date, self._clock())
+            if isinstance(cleared, Refused):
+                return cleared
+            day = delivery.day(date)
+            assert not isinstance(day, Refused)
+        if day.state in (DayState.CLEARED, DayState.DISPUTED):
+            refused = delivery.confirm(self.exchange.summary(date), self._clock())
+            if refused is not None:
+                return refused
+        settled = delivery.settle(date, self._clock(), after_block=after_block)
+        if isinstance(settled, Refused):
+            return settled
+        return self._after_delivery(date, statements)
+
+    def _after_delivery(self, date: int, statements: Path | None) -> EndOfDay | Refused:
+        differences = reconcile(self.registry.engine, self.exchange.balances())
+        day = self.delivery.day(date)
+        assert not isinstance(day, Refused)
+        if day.state in (DayState.SETTLED, DayState.DIFFERENT, DayState.RECONCILED):
+            event = DayEvent.DIFFER if differences else DayEvent.MATCH
+            self.delivery.step(date, event, self._clock())
+        day = self.delivery.day(date)
+        assert not isinstance(day, Refused)
+        if statements is not None:
+            self.write_statements(date, statements)
+        result = EndOfDay(day, day.summary, differences)
+        if result.may_open_next:
+            self.exchange.send(messages.SettleDay(date=date, digest=day.summary.digest))
+        return result
+
+    def release(self, date: int, document: str, by: str, why: str) -> Day | Refused:
+        """An operator decides that the next day may open in spite of held pairs or differences (D26)."""
+        now = self._clock()
+        content = {"date": date, "decision": "release", "by": by, "why": why}
+        act = Act(ActKind.OPERATOR, document, SYSTEM, now, content)
+        refused = self.delivery.step(date, DayEvent.RELEASE, now)
+        if refused is not None:
+            return refused
+        posted = self.registry.post(act, lambda _: [])
+        if isinstance(posted, Refused):
+            return posted
+        day = self.delivery.day(date)
+        assert not isinstance(day, Refused)
+        self.exchange.send(messages.SettleDay(date=date, digest=day.summary.digest, by=by))
+        return day
+
+    def rolled(self, date: int) -> Refused | None:
+        """The exchange's day has rolled (D27): the settlement of ``date`` is closed."""
+        return self.delivery.step(date, DayEvent.ROLL, self._clock())
+
+    def write_statements(self, date: int, folder: Path) -> int:
+        """One JSON file per trader of the day, written whole or not at all; returns how many."""
+        folder.mkdir(parents=True, exist_ok=True)
+        start_ns, end_ns = day_bounds_ns(date)
+        accounts = self.delivery.traders(date)
+        for account in accounts:
+            statement = self.registry.statement(account, start_ns, end_ns)
+            if isinstance(statement, Refused):
+                continue
+            target = folder / f"{date}-{account}.json"
+            draft = target.with_suffix(".tmp")
+            draft.write_text(statement_json(statement), encoding="utf-8")
+            draft.replace(target)
+        return len(accounts)
