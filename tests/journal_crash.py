@@ -7,6 +7,7 @@ submitted that contains everything acknowledged, and its state is the state of a
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -87,12 +88,14 @@ def recovered(disk: CrashDisk, machine: Machine) -> Journal:
 class Writer:
     """Runs a seeded workload and checks ``images_a_point`` crash images before each disk operation.
 
-    ``make`` builds the machine; ``acknowledge_early`` is a planted bug.
+    ``make`` builds the machine, ``source(rng, first_seq, count)`` its commands; ``acknowledge_early`` is a planted bug.
     """
 
     seed: int
     images_a_point: int = 8
-    make: type = Fold
+    make: Callable[[], Machine] = Fold
+    source: Callable[[random.Random, int, int], tuple[np.ndarray, bytes]] = some_commands
+    group_max: int = 12
     acknowledge_early: bool = False
     images: int = 0
     accepted: int = 0
@@ -129,7 +132,7 @@ class Writer:
 
     def _append(self) -> None:
         assert self.journal is not None
-        commands, payloads = some_commands(self.rng, self.journal.next_seq, self.rng.randrange(1, 12))
+        commands, payloads = self.source(self.rng, self.journal.next_seq, self.rng.randrange(1, self.group_max))
         self.machine.apply(commands, payloads)
         self.states[int(commands["seq"][-1])] = self.machine.state()
         if self.acknowledge_early:
@@ -191,7 +194,7 @@ class Writer:
 
     def _go_on(self, image: CrashDisk, journal: Journal, machine: Machine, where: str) -> None:
         """The next life of an image: one more group, one more crash."""
-        commands, payloads = some_commands(self.rng, journal.next_seq, 3)
+        commands, payloads = self.source(self.rng, journal.next_seq, 3)
         machine.apply(commands, payloads)
         journal.append(commands, payloads)
         last = journal.commit()

@@ -25,13 +25,12 @@ _START_ANYWAY = (Finding.CLEAN_END, Finding.EMPTY_FOLDER, Finding.LEFTOVER)
 
 
 class Machine(Protocol):
-    """What ``verify`` replays into: the engine, behind three calls."""
+    """What ``verify`` replays into: the engine, behind two calls."""
 
-    def apply(self, commands: np.ndarray, payloads: bytes) -> object: ...
+    def apply(self, commands: np.ndarray, payloads: bytes, /) -> object: ...
 
-    def state_hash(self) -> bytes: ...
-
-    def restore(self, state: bytes) -> None: ...
+    def seal_hash(self) -> bytes:
+        """The hash of the whole state that seals hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +173,14 @@ def _group_row(name: str, data: np.ndarray, offset: int, state: str) -> GroupRow
     )
 
 
-def verify(disk: Disk, make: Callable[[], Machine] | None = None) -> VerifyReport:
+def verify(
+    disk: Disk, make: Callable[[], Machine] | None = None, restore: Callable[[bytes], Machine] | None = None
+) -> VerifyReport:
     """Check everything that can be checked without trusting anything: each byte, chain, hash, seal, snapshot.
 
-    ``make`` builds the machine to replay with: the state hashes of all seals and snapshots are then compared
-    with those of a replay from the first command. Raises nothing for what it finds; it reports.
+    ``make`` builds the machine to replay with: the state hashes of all seals are then compared with those of a
+    replay from the first command, and with ``restore`` (a machine from a snapshot's bytes) the snapshots too.
+    Raises nothing for what it finds; it reports.
     """
     seen = survey(disk, whole=True)
     problems = [_text(o) for o in seen.observations if o.finding not in _START_ANYWAY]
@@ -197,7 +199,7 @@ def verify(disk: Disk, make: Callable[[], Machine] | None = None) -> VerifyRepor
                 day_hash.update(data[: ref.end - group.header.length])  # a seal ends its segment
                 if day_hash.digest() != seal.journal_hash:
                     problems.append(f"seal of {seal.day}: the day's bytes have another hash")
-                if machine is not None and machine.state_hash() != seal.state_hash:
+                if machine is not None and machine.seal_hash() != seal.state_hash:
                     problems.append(f"seal of {seal.day}: replay gives another state hash")
                 if seal.last_seq != group.header.last_seq:
                     problems.append(f"seal of {seal.day}: last_seq is not the journal's")
@@ -208,7 +210,7 @@ def verify(disk: Disk, make: Callable[[], Machine] | None = None) -> VerifyRepor
             commands += group.header.count
             problems += _misfits(group)
             if machine is not None:
-                _replay(machine, group, snapshots, make, problems)
+                _replay(machine, group, snapshots, restore, problems)
         day_hash.update(data[hashed:])
     return VerifyReport(
         seen.next_seq - 1,
@@ -216,7 +218,7 @@ def verify(disk: Disk, make: Callable[[], Machine] | None = None) -> VerifyRepor
         commands,
         tuple(seals),
         len(snapshots),
-        machine.state_hash() if machine is not None else b"",
+        machine.seal_hash() if machine is not None else b"",
         tuple(problems),
     )
 
@@ -253,15 +255,16 @@ def _misfits(group: Group) -> list[str]:
 
 
 def _replay(
-    machine: Machine, group: Group, snapshots: dict[int, bytes], make: Callable[[], Machine] | None, problems: list[str]
+    machine: Machine,
+    group: Group,
+    snapshots: dict[int, bytes],
+    restore: Callable[[bytes], Machine] | None,
+    problems: list[str],
 ) -> None:
     machine.apply(group.commands, group.payloads)
     state = snapshots.get(group.header.last_seq)
-    if state is not None and make is not None:
-        other = make()
-        other.restore(state)
-        if other.state_hash() != machine.state_hash():
-            problems.append(f"snapshot of sequence {group.header.last_seq}: replay gives another state hash")
+    if state is not None and restore is not None and restore(state).seal_hash() != machine.seal_hash():
+        problems.append(f"snapshot of sequence {group.header.last_seq}: replay gives another state hash")
 
 
 def recovery_text(seen: Survey) -> list[str]:

@@ -198,7 +198,7 @@ class Journal:
 
     def _begin_segment(self, index: int, previous_end: int, previous_hash: bytes, least_bytes: int = 0) -> None:
         """Write the header into the spare file; only when that is on the disk does it get its name."""
-        capacity = max(self._segment_bytes, -(-(SEGMENT_HEADER_BYTES + least_bytes) // 4096) * 4096)
+        capacity = max(self._segment_bytes, SEGMENT_HEADER_BYTES + least_bytes)
         header = SegmentHeader(
             format=self._identity.format,
             engine_abi=self._identity.engine_abi,

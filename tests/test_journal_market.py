@@ -1,0 +1,181 @@
+"""The real exchange behind the journal: crash images, and the same bytes from every way of replaying."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+from journal_crash import IDENTITY, Fold, Writer, recovered, some_commands
+from journal_market import MarketMachine, market_stream, source_of
+
+from engine.exchange import Exchange
+from engine.journal import Journal, RealDisk
+from engine.journal.crash_disk import CrashDisk
+from engine.journal.inspection import verify
+
+GOLDEN = Path(__file__).parent / "golden" / "journal-format-1"
+STREAM_COMMANDS = 6_000
+
+
+def market_writer(seed: int, steps: int) -> Writer:
+    """A crash workload on the exchange; some 10 commands a step."""
+    stream, make = market_stream("national", seed, STREAM_COMMANDS)
+    writer = Writer(seed, images_a_point=2, make=make, source=source_of(stream), group_max=60)
+    writer.run(steps)
+    return writer
+
+
+def test_the_exchange_recovers_every_crash_image_to_an_acknowledged_prefix() -> None:
+    writer = market_writer(3, 30)
+    assert writer.images > 200
+    assert writer.accepted > 100, "the market was laid and traded in"
+
+
+@pytest.mark.slow
+def test_the_exchange_recovers_ten_thousand_crash_images() -> None:
+    images = torn = seed = 0
+    while images < 10_000:
+        writer = market_writer(50 + seed, 60)
+        images, torn, seed = images + writer.images, torn + writer.torn, seed + 1
+    print(f"{images} crash images of the exchange, {seed} seeds from 50, {torn} with a torn commit")
+
+
+@pytest.mark.soak
+def test_the_exchange_recovers_a_hundred_thousand_crash_images() -> None:
+    images = torn = seed = 0
+    while images < 100_000:
+        writer = market_writer(5_000 + seed, 60)
+        images, torn, seed = images + writer.images, torn + writer.torn, seed + 1
+    print(f"{images} crash images of the exchange, {seed} seeds from 5000, {torn} with a torn commit")
+
+
+def journaled_day(profile: str, cutting: int, snapshots: bool) -> tuple[CrashDisk, str, bytes]:
+    """A random day through exchange and journal, cut into groups by ``cutting``: (disk, events' hash, state hash)."""
+    stream, make = market_stream(profile, 11, 3_000)
+    source, rng, machine = source_of(stream), random.Random(cutting), make()
+    disk = CrashDisk()
+    journal = Journal.open(disk, IDENTITY, segment_bytes=64 << 10)
+    while (left := len(stream.commands) - journal.next_seq + 1) > 0:
+        commands, payloads = source(rng, journal.next_seq, min(left, rng.randrange(1, 2 + cutting)))
+        journal.append(commands, payloads)
+        journal.commit()
+        machine.apply(commands, payloads)
+        if snapshots and rng.random() < 0.02:
+            assert journal.snapshot(machine.state(), journal.durable_seq)
+    journal.seal(20251203, machine.exchange.seal_hash(), {"commands": len(stream.commands)})
+    journal.close()
+    return disk, machine.output(), machine.exchange.seal_hash()
+
+
+@pytest.mark.parametrize("profile", ["national", "listing"])
+def test_replay_gives_the_same_event_bytes_and_state_in_any_cutting_with_snapshots_or_without(profile: str) -> None:
+    _, make = market_stream(profile, 11, 3_000)
+    results = []
+    for cutting, snapshots in ((1, False), (20, True), (500, True), (5_000, False)):
+        disk, events, state_hash = journaled_day(profile, cutting, snapshots)
+        results.append((events, state_hash))
+        report = verify(disk, lambda: make().exchange, lambda data: _restored(make(), data))
+        assert report.problems == ()
+        assert report.state_hash == state_hash
+        for name in [n for n in disk.names() if n.endswith(".snapshot")] if snapshots else []:
+            machine = make()
+            journal = recovered(disk.copy(), machine)
+            assert journal.recovery.snapshot_seq > 0
+            assert machine.exchange.seal_hash() == state_hash
+            disk.remove(name)  # next time from an older one, at last from the first command
+        replayed = make()
+        recovered(disk, replayed)
+        results.append((replayed.output(), replayed.exchange.seal_hash()))
+    assert all(result == results[0] for result in results)
+
+
+def _restored(machine: MarketMachine, state: bytes) -> Exchange:
+    machine.restore(state)
+    return machine.exchange
+
+
+DAY_ON_ANOTHER_PYTHON = """
+import sys
+from test_journal_market import journaled_day
+_, events, state_hash = journaled_day("national", 20, True)
+print(events, state_hash.hex())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", ["3.11", "3.12", "3.13"])
+def test_another_python_gives_the_same_event_bytes_and_state(version: str) -> None:
+    python = sys.executable if version == f"3.{sys.version_info.minor}" else shutil.which(f"python{version}")
+    if python is None:
+        pytest.skip(f"python{version} is not here")
+    ready = subprocess.run([python, "-c", "import numba, msgspec, xxhash, pytest"], capture_output=True, check=False)
+    if ready.returncode:
+        pytest.skip(f"python{version} is here without the exchange's libraries")
+    _, events, state_hash = journaled_day("national", 20, True)
+    path = f"import sys; sys.path[:0] = [{str(REPOSITORY)!r}, {str(REPOSITORY / 'tests')!r}]\n"
+    other = subprocess.run([python, "-c", path + DAY_ON_ANOTHER_PYTHON], capture_output=True, text=True, check=True)
+    assert other.stdout.split() == [events, state_hash.hex()]
+
+
+# The golden journal: a folder of format 1, made once by `python tests/test_journal_market.py` and never again.
+
+
+def golden_journal(disk: RealDisk) -> dict[str, object]:
+    """Two lives, a snapshot, a seal, several segments, an end that was never closed."""
+    machine, rng = Fold(), random.Random(20_260_105)
+    for life in range(2):
+        journal = Journal.open(disk, IDENTITY, segment_bytes=2_048)
+        for _ in range(4):
+            commands, payloads = some_commands(rng, journal.next_seq, 6)
+            machine.apply(commands, payloads)
+            journal.append(commands, payloads)
+            journal.commit()
+        if life == 0:
+            journal.snapshot(machine.state(), journal.durable_seq)
+            journal.seal(20_260_105, machine.state()[:8], {"commands": 24})
+            journal.close()
+    return {"last_seq": journal.durable_seq, "fold": machine.hash, "files": files_of(disk)}
+
+
+def files_of(disk: RealDisk) -> dict[str, str]:
+    """SHA-256 of every file of a folder."""
+    return {n: hashlib.sha256(Path(disk.path, n).read_bytes()).hexdigest() for n in disk.names()}
+
+
+def test_the_golden_journal_of_format_1_is_still_read(tmp_path: Path) -> None:
+    expected = json.loads((GOLDEN / "expected.json").read_text())
+    shutil.copytree(GOLDEN / "journal", tmp_path / "journal")
+    disk = RealDisk(tmp_path / "journal")
+    assert files_of(disk) == expected["files"], "the golden files themselves are unchanged"
+    assert verify(disk).ok
+    assert [s.counts for s in verify(disk).seals] == [{"commands": 24}]
+    machine = Fold()
+    journal = recovered(disk, machine)  # type: ignore[arg-type]
+    assert journal.durable_seq == expected["last_seq"]
+    assert journal.recovery.snapshot_seq == 24
+    assert machine.hash == expected["fold"]
+    whole = Fold()
+    for group in journal.groups():
+        whole.apply(group.commands, group.payloads)
+    assert whole.hash == expected["fold"]
+    disk.close()
+
+
+def test_the_program_still_writes_format_1_byte_for_byte(tmp_path: Path) -> None:
+    expected = json.loads((GOLDEN / "expected.json").read_text())
+    disk = RealDisk(tmp_path / "journal")
+    assert golden_journal(disk) == expected, "another byte on the disk is another format: raise FORMAT, keep the golden"
+    disk.close()
+
+
+if __name__ == "__main__":
+    assert not GOLDEN.exists(), "a golden journal is made once"
+    golden = RealDisk(GOLDEN / "journal")
+    (GOLDEN / "expected.json").write_text(json.dumps(golden_journal(golden), indent=1) + "\n")
