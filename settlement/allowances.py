@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from settlement import schema
 from settlement.base import Posted, RegistryBase, account_fault, amount_fault, asset_fault
@@ -81,7 +81,8 @@ class AllowanceActs(RegistryBase):
             if refused is not None:
                 return refused
             issuer, holder = posting.account(SYSTEM, asset, ISSUER), posting.account(account, asset, REGISTRY)
-            return [Leg(issuer, holder, quantity, ActKind.ISSUE)]
+            rest = quantity - _apply_cut(posting, account, asset, quantity)
+            return [Leg(issuer, holder, rest, ActKind.ISSUE)] if rest else []
 
         content = {"account": account, "asset": asset, "quantity": quantity, "step": step}
         return self.post(Act(ActKind.ISSUE, document, account, time_ns, content), build)
@@ -210,3 +211,20 @@ def _lifted(posting: Posting, account: int, freeze: str, frozen_by: ActKind) -> 
     query = select(schema.act.c.content).where(schema.act.c.account == account, schema.act.c.kind.in_(kinds))
     contents = [json.loads(text) for (text,) in posting.connection.execute(query)]
     return sum(c["quantity"] for c in contents if c["freeze"] == freeze and c["frozen_by"] == frozen_by)
+
+
+def _apply_cut(posting: Posting, account: int, asset: str, quantity: int) -> int:
+    """Tonnes of this issue that an allocation cut takes (R13.7); notes them as applied."""
+    cut, vintage = schema.allocation_cut, schema.asset
+    query = (
+        select(cut)
+        .join(vintage, vintage.c.vintage == cut.c.vintage)
+        .where(cut.c.account == account, vintage.c.code == asset, cut.c.applied_t < cut.c.quantity_t)
+    )
+    row = posting.connection.execute(query).one_or_none() if posting.has_cuts() else None
+    if row is None:
+        return 0
+    taken = min(quantity, row.quantity_t - row.applied_t)
+    mine = (cut.c.account == account) & (cut.c.vintage == row.vintage)
+    posting.connection.execute(update(cut).where(mine).values(applied_t=cut.c.applied_t + taken))
+    return taken

@@ -10,9 +10,19 @@ from typing import Final
 from sqlalchemy import Connection, Engine, bindparam, select
 from sqlalchemy.engine import Row
 
-from settlement import schema
-from settlement.errors import ACCOUNT_CLOSED, BAD_FIELD, DOCUMENT_USED, UNKNOWN_ACCOUNT, UNKNOWN_ASSET, Refused
-from settlement.ledger import Act, Ledger, Leg, Posting
+from settlement import schema, store
+from settlement.errors import (
+    ACCOUNT_CLOSED,
+    ALREADY_RESOLVED,
+    BAD_FIELD,
+    DOCUMENT_USED,
+    UNKNOWN_ACCOUNT,
+    UNKNOWN_ASSET,
+    UNKNOWN_REQUEST,
+    Refused,
+)
+from settlement.kinds import SYSTEM, ActKind, TransferState
+from settlement.ledger import Act, Ledger, Leg, Posting, act_id
 
 # One act's quantity or amount: above it a decimal point is misplaced. 10^15 fen = 10 trillion yuan.
 AMOUNT_MAX: Final = 10**15
@@ -80,6 +90,39 @@ class RegistryBase:
             return refused
         posting.record(act)
         return Posted(act.id, act.document, posting.batch)
+
+    # -- requests that wait for a decision (R13.3)
+
+    def decide(self, kind: ActKind, request: str, approve: bool, document: str, time_ns: int) -> Posted | Refused:
+        """End the pending transfers of the act (``kind``, ``request``): post them all or void them all."""
+        content = {"kind": int(kind), "request": request, "approve": approve}
+        account = self.act_account(act_id(kind, request))
+        act = Act(ActKind.DECIDE, document, account, time_ns, content)
+        return self.post(act, lambda posting: self.ending_legs(posting, kind, request, approve))
+
+    def ending_legs(self, posting: Posting, kind: ActKind, request: str, approve: bool) -> list[Leg] | Refused:
+        """The legs that post or void what the request reserved."""
+        table, number = schema.transfer, act_id(kind, request)
+        rows = posting.connection.execute(
+            select(table).where(table.c.act == number, table.c.state == TransferState.PENDING).order_by(table.c.leg)
+        ).all()
+        if not rows:
+            return Refused(UNKNOWN_REQUEST, "request", f"no {kind.name.lower()} {request} is waiting")
+        ended = select(table.c.act).where(table.c.ref_act == number).limit(1)
+        if posting.connection.execute(ended).one_or_none() is not None:
+            return Refused(ALREADY_RESOLVED, "request", f"{request} was decided before")
+        state = TransferState.POST_PENDING if approve else TransferState.VOID_PENDING
+        return [
+            Leg(posting.by_id(r.debit), posting.by_id(r.credit), r.amount, r.kind, state, (number, r.leg), r.amount)
+            for r in rows
+        ]
+
+    def act_account(self, number: int) -> int:
+        """The trader that an act concerns (SYSTEM if the act is not known; it is then refused)."""
+        query = select(schema.act.c.account).where(schema.act.c.id == number)
+        with store.reading(self.engine) as connection:
+            found = connection.execute(query).scalar_one_or_none()
+        return SYSTEM if found is None else found
 
 
 def document_fault(document: str) -> Refused | None:

@@ -108,4 +108,5 @@ def market_balances(market: Any, codes: list[str]) -> Iterator[ExchangeBalance]:
     cash = np.stack([market.accounts["available"], market.accounts["locked"]], axis=-1).astype(np.int64)
     for account in np.flatnonzero(buckets.any(axis=(1, 2)) | cash.any(axis=1)).tolist():
         held = {code: tuple(row) for code, row in zip(codes, buckets[account].tolist(), strict=True) if any(row)}
-        yield ExchangeBalance(account, *cash[account].tolist(), held)  # type: ignore[arg-type]
+        available, locked = cash[account].tolist()
+        yield ExchangeBalance(account, available, locked, held)  # type: ignore[arg-type]

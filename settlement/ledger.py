@@ -176,6 +176,7 @@ class Posting:
         self._acts: list[tuple[Any, ...]] = []
         self._final: list[Callable[[Connection], None]] = []
         self._known_acts: dict[int, tuple[int, str]] | None = None
+        self._cuts: bool | None = None
         self.checked: set[tuple[str, object]] = set()  # accounts and assets found good; see base.py
 
     # -- accounts
@@ -262,6 +263,14 @@ class Posting:
             part = numbers[at : at + _OWNERS_BY_NAME_MAX]
             query = select(table.c.id, table.c.batch, table.c.content).where(table.c.id.in_(part))
             self._known_acts.update((row[0], (row[1], row[2])) for row in self.connection.execute(query))
+
+    def has_cuts(self) -> bool:
+        """Whether any allocation cut is still to be applied; asked once a batch."""
+        if self._cuts is None:
+            cut = schema.allocation_cut
+            query = select(cut.c.account).where(cut.c.applied_t < cut.c.quantity_t).limit(1)
+            self._cuts = self.connection.execute(query).one_or_none() is not None
+        return self._cuts
 
     def record(self, act: Act) -> None:
         """Keep the act itself, as the voucher of its transfers."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
-
-from settlement import schema, store
 from settlement.base import Posted, RegistryBase, account_fault, amount_fault
-from settlement.errors import ALREADY_RESOLVED, UNKNOWN_REQUEST, Refused
+from settlement.errors import Refused
 from settlement.kinds import BANK, CASH, CNY, FEES, RESERVE, SYSTEM, ActKind, TransferState
-from settlement.ledger import Act, Leg, Posting, act_id
+from settlement.ledger import Act, Leg, Posting
 
 
 class MoneyActs(RegistryBase):
@@ -72,42 +69,3 @@ class MoneyActs(RegistryBase):
             return [Leg(fees, bank, amount_fen, ActKind.PAY_FEES)]
 
         return self.post(Act(ActKind.PAY_FEES, document, SYSTEM, time_ns, {"amount_fen": amount_fen}), build)
-
-    def decide(self, kind: ActKind, request: str, approve: bool, document: str, time_ns: int) -> Posted | Refused:
-        """End the pending transfers of the act (``kind``, ``request``): post them all or void them all."""
-        number = act_id(kind, request)
-
-        def build(posting: Posting) -> list[Leg] | Refused:
-            table = schema.transfer
-            rows = posting.connection.execute(
-                select(table).where(table.c.act == number, table.c.state == TransferState.PENDING).order_by(table.c.leg)
-            ).all()
-            if not rows:
-                return Refused(UNKNOWN_REQUEST, "request", f"no {kind.name.lower()} {request} is waiting")
-            query = select(table.c.act).where(table.c.ref_act == number).limit(1)
-            if posting.connection.execute(query).one_or_none() is not None:
-                return Refused(ALREADY_RESOLVED, "request", f"{request} was decided before")
-            state = TransferState.POST_PENDING if approve else TransferState.VOID_PENDING
-            return [
-                Leg(
-                    posting.by_id(row.debit),
-                    posting.by_id(row.credit),
-                    row.amount,
-                    row.kind,
-                    state,
-                    (number, row.leg),
-                    row.amount,
-                )
-                for row in rows
-            ]
-
-        content = {"kind": int(kind), "request": request, "approve": approve}
-        return self.post(Act(ActKind.DECIDE, document, self._act_account(number), time_ns, content), build)
-
-    def _act_account(self, number: int) -> int:
-        """The trader that an act concerns (SYSTEM if the act is not known; it is then refused)."""
-        with store.reading(self.engine) as connection:
-            found = connection.execute(
-                select(schema.act.c.account).where(schema.act.c.id == number)
-            ).scalar_one_or_none()
-        return SYSTEM if found is None else found

@@ -27,7 +27,8 @@ class Difference:
     def __str__(self) -> str:
         unit = "fen" if self.asset == CNY else "t"
         known = f" ({self.because})" if self.because else ""
-        return f"account {self.account} {self.asset}: registry {self.registry} {unit}, exchange {self.exchange} {unit}{known}"
+        figures = f"registry {self.registry} {unit}, exchange {self.exchange} {unit}"
+        return f"account {self.account} {self.asset}: {figures}{known}"
 
 
 def reconcile(engine: Engine, exchange: Iterable[ExchangeBalance]) -> list[Difference]:

@@ -17,11 +17,12 @@ from settlement.kinds import CNY
 from settlement.ledger import GENESIS
 from settlement.money import MoneyActs
 from settlement.queries import Queries
+from settlement.surrender import ComplianceActs
 
 __all__ = ["AccountForm", "Posted", "Refused", "Registry"]
 
 
-class Registry(AccountActs, AllowanceActs, MoneyActs, Queries):
+class Registry(AccountActs, AllowanceActs, ComplianceActs, MoneyActs, Queries):
     """The registry on one database."""
 
     @classmethod
