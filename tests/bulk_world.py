@@ -5,7 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from engine.bulk import Desk
-from engine.bulk_messages import BulkDeclare
+from engine.bulk_messages import (
+    BulkAccept,
+    BulkAmend,
+    BulkConfirm,
+    BulkCounter,
+    BulkDeclare,
+    BulkOffer,
+    BulkRefuse,
+    BulkRetract,
+    BulkTake,
+)
+from engine.bulk_states import Talk, Turn
 from engine.calendar import NS_PER_SECOND, day_start_ns
 from engine.lane import Envelope, Notice, Refusal
 from engine.market import ACTIVE, Capacity, Market
@@ -87,3 +98,68 @@ class World:
         """Sellable, bought today, locked, t."""
         row = self.market.holdings[account, instrument]
         return int(row["sellable"]), int(row["bought_today"]), int(row["locked"])
+
+    def totals(self) -> tuple[int, list[int]]:
+        """All cash and all allowances per vintage: constant, whatever the desk does (guarantee 3)."""
+        return self.market.total_cash(), [self.market.total_allowances(i) for i in (0, 1)]
+
+    def check_locks(self) -> None:
+        """Every locked fen and tonne of the market belongs to exactly one declaration or dialogue of the desk."""
+        self.desk.check()
+        self.market.check()
+        cash, allowances = self.desk.locks()
+        for account in range(len(self.market.accounts)):
+            assert self.market.accounts[account]["locked"] == cash.get(account, 0), f"cash of account {account}"
+            for instrument in (0, 1):
+                held = self.market.holdings[account, instrument]["locked"]
+                assert held == allowances.get((account, instrument), 0), f"allowances of account {account}"
+
+
+MAKER, TAKER, OTHER = 0, 1, 2
+
+# How each open state of a dialogue is reached: the turns after the declaration.
+PATHS: dict[Talk, tuple[Turn, ...]] = {
+    Talk.OFFERED_BY_TAKER: (Turn.OFFER,),
+    Talk.OFFERED_BY_MAKER: (Turn.OFFER, Turn.MAKER_COUNTERS),
+    Talk.TAKEN: (Turn.TAKE,),
+    Talk.ACCEPTED_BY_TAKER: (Turn.OFFER, Turn.MAKER_COUNTERS, Turn.TAKER_ACCEPTS),
+    Talk.ACCEPTED_BY_MAKER: (Turn.OFFER, Turn.MAKER_ACCEPTS),
+}
+
+
+def command(world: World, declaration: int, turn: Turn) -> tuple[int, Any]:
+    """Who sends what for a turn of MAKER's and TAKER's dialogue, with the terms that fit its present state."""
+    found = world.desk.declarations.get(declaration)
+    number = found.threads.get(TAKER) if found else None
+    thread = world.desk.threads[number] if number else None
+    who = MAKER if turn.name.startswith("MAKER") else TAKER
+    open_terms = (found.price, found.quantity) if found else (7_000, 200_000)
+    price, quantity = (thread.price, thread.quantity) if thread else open_terms
+    number = number or max(1, world.desk.next_thread - 1)
+    verb = turn.name.rpartition("_")[2]
+    part = 100_000 if found and found.partial else open_terms[1]
+    if turn == Turn.OFFER:
+        return who, BulkOffer(declaration=declaration, price=open_terms[0] + 20, quantity=part)
+    if turn == Turn.TAKE:
+        return who, BulkTake(declaration=declaration, price=open_terms[0], quantity=part)
+    if verb == "COUNTERS":
+        return who, BulkCounter(thread=number, price=price + 30, quantity=quantity)
+    if verb == "ACCEPTS":
+        return who, BulkAccept(thread=number, price=price, quantity=quantity)
+    if verb == "CONFIRMS":
+        return who, BulkConfirm(thread=number, price=price, quantity=quantity)
+    return who, (BulkRefuse(thread=number) if verb == "REFUSES" else BulkRetract(thread=number))
+
+
+def reach(world: World, side: int, state: Talk, *, partial: bool = True) -> int:
+    """A declaration of MAKER with one dialogue of TAKER in the given state. Returns the declaration's number."""
+    declaration = world.declare(MAKER, side, 7_000, 300_000, partial=partial)
+    for turn in PATHS[state]:
+        who, message = command(world, declaration, turn)
+        world.ok(who, message)
+    assert next(iter(world.desk.threads.values())).state == state
+    return declaration
+
+
+def amend(declaration: int, price: int, quantity: int) -> BulkAmend:
+    return BulkAmend(declaration=declaration, price=price, quantity=quantity)
