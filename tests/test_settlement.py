@@ -1,0 +1,240 @@
+"""Clearing and delivery versus payment (R12), on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import threading
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+from registry_world import (
+    DAY,
+    NOON,
+    confirmed,
+    expected_balances,
+    one_deal,
+    settled,
+    small_world,
+    some_deals,
+    trading_balances,
+)
+from registry_world import postgres as postgres
+from registry_world import url as url
+from registry_world import world as world
+from sqlalchemy import func, select
+
+from settlement import delivery as delivery_module
+from settlement import schema, states, store
+from settlement.clearing import Clearing, differences, summarise
+from settlement.deals import deal_id, faults
+from settlement.delivery import Delivery
+from settlement.errors import Refused, accepted
+from settlement.registry import Registry
+from settlement.states import DayEvent, DayState, DealEvent, DealState
+from settlement.verify import check, verify
+
+
+def test_a_day_settles_every_deal_and_equals_the_naive_model(world: Registry) -> None:
+    deals = some_deals(500, fees=True)
+    before = trading_balances(world)
+    day = settled(world, deals, block=120)
+    assert day.state == DayState.SETTLED
+    assert not day.held
+    assert trading_balances(world) == expected_balances(before, deals)
+    fees = int(deals["buyer_fee_fen"].sum() + deals["seller_fee_fen"].sum())
+    assert world.balance(-1, "CNY", "fees") == fees == day.summary.fees_fen
+    assert verify(world.engine) == []
+
+
+def test_settling_again_does_nothing(world: Registry) -> None:
+    deals = some_deals(50)
+    delivery = confirmed(world, deals)
+    accepted(delivery.settle(DAY, NOON))
+    after = trading_balances(world)
+    assert accepted(delivery.settle(DAY, NOON)).state == DayState.SETTLED
+    assert trading_balances(world) == after
+    assert isinstance(delivery.receive(DAY, [deals], NOON), Refused)
+
+
+def test_the_serials_that_move_do_not_depend_on_the_blocks(tmp_path: Path) -> None:
+    deals = some_deals(300)
+    ranges = []
+    for block in (7, 300):
+        registry = small_world(f"sqlite:///{tmp_path}/{block}.db")
+        settled(registry, deals, block=block)
+        ranges.append([registry.ranges(account, "CEA24", "trading") for account in (1, 2, 3, 4)])
+        registry.close()
+    assert ranges[0] == ranges[1]
+
+
+def test_allowances_bought_today_are_given_last(world: Registry) -> None:
+    first, second = one_deal(1, buyer=2, seller=1, quantity=100), one_deal(2, buyer=3, seller=2, quantity=50)
+    own = world.ranges(2, "CEA24", "trading")[0][0]
+    settled(world, np.concatenate([first, second]))
+    assert (own, own + 49) in world.ranges(3, "CEA24", "trading")
+
+
+def test_the_exchange_must_confirm_the_same_sums_and_hash(world: Registry) -> None:
+    deals = some_deals(20)
+    delivery = Delivery(world)
+    delivery.receive(DAY, [deals], NOON)
+    accepted(delivery.clear(DAY, NOON))
+    other = deals.copy()
+    other["time_ns"][3] += 1
+    refused = delivery.confirm(summarise(DAY, [other]), NOON)
+    assert isinstance(refused, Refused)
+    assert "digest" in refused.reason
+    assert accepted(delivery.day(DAY)).state == DayState.DISPUTED
+    assert isinstance(delivery.settle(DAY, NOON), Refused)
+    assert delivery.confirm(summarise(DAY, [deals]), NOON) is None
+    assert accepted(delivery.settle(DAY, NOON)).state == DayState.SETTLED
+
+
+def test_clearing_in_blocks_equals_clearing_at_once_and_sums_are_gross() -> None:
+    deals = some_deals(400, fees=True)
+    blocks, once = Clearing(DAY), Clearing(DAY)
+    for block in np.array_split(deals, 7):
+        blocks.add(block)
+    once.add(deals)
+    assert differences(blocks.summary(), once.summary()) == []
+    assert blocks.traders == once.traders
+    bought = deals[(deals["buyer"] == 1) & (deals["instrument"] == b"CEA24")]
+    sums = once.traders[1, "CEA24"]
+    assert (sums.bought_t, sums.bought_fen) == (bought["quantity_t"].sum(), bought["amount_fen"].sum())
+    assert sums.sold_t > 0, "nothing is netted: both directions stand"
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "word"),
+    [("amount_fen", 1, "price x"), ("buyer", 0, "buyer is"), ("date", 1, "date"), ("quantity_t", 0, "positive")],
+)
+def test_a_wrong_deal_is_refused_and_named(field: str, value: int, word: str) -> None:
+    deals = some_deals(5)
+    deals["seller"][2] = 0
+    assert faults(deals, DAY) == []
+    deals[field][2] = value
+    assert any(word in text and str(deals["deal_id"][2]) in text for text in faults(deals, DAY))
+
+
+def test_a_frozen_pair_is_held_and_the_others_go_on(world: Registry) -> None:
+    accepted(world.freeze(1, "CEA24", 1_000_000, "court-1", NOON, bucket="trading"))
+    deals = np.concatenate([one_deal(1, 2, 1, 100), one_deal(2, 3, 4, 70)])
+    before = trading_balances(world)
+    delivery = confirmed(world, deals)
+    day = accepted(delivery.settle(DAY, NOON))
+    assert day.state == DayState.HELD
+    assert [held.deal_id for held in day.held] == [deal_id(DAY, 1)]
+    assert "account 1, CEA24, trading: 0 t available" in day.held[0].reason
+    assert trading_balances(world) == expected_balances(before, deals, {deal_id(DAY, 1)})
+    accepted(world.unfreeze("court-1", 1_000_000, "court-2", NOON))
+    day = accepted(delivery.retry(DAY, NOON))
+    assert day.state == DayState.SETTLED
+    assert day.held[0].state == DealState.SETTLED
+    assert world.balance(2, "CEA24", "trading") == 1_000_100
+    assert verify(world.engine) == []
+
+
+def test_proceeds_of_a_held_deal_that_were_spent_come_from_the_reserve_and_go_back(url: str) -> None:
+    registry = small_world(url, cash_fen=0)
+    accepted(registry.deposit(2, 600_000, "d2", NOON))
+    accepted(registry.fund_reserve(10**7, "reserve", NOON))
+    accepted(registry.freeze(1, "CEA24", 1_000_000, "court-1", NOON, bucket="trading"))
+    # 1 sells to 2 (held: frozen), and has spent the proceeds on a purchase from 3.
+    deals = np.concatenate([one_deal(1, 2, 1, 100), one_deal(2, 1, 3, 80)])
+    delivery = confirmed(registry, deals)
+    day = accepted(delivery.settle(DAY, NOON))
+    assert [held.deal_id for held in day.held] == [deal_id(DAY, 1)]
+    assert registry.cash(3) == 480_000
+    assert registry.balance(1, "CNY", "owed") == 480_000
+    assert registry.balance(-1, "CNY", "reserve") == 10**7 - 480_000
+    accepted(registry.unfreeze("court-1", 1_000_000, "court-2", NOON))
+    assert accepted(delivery.retry(DAY, NOON)).state == DayState.SETTLED
+    assert registry.balance(1, "CNY", "owed") == 0
+    assert registry.balance(-1, "CNY", "reserve") == 10**7
+    assert registry.cash(1) == 600_000 - 480_000
+    assert verify(registry.engine) == []
+    registry.close()
+
+
+def test_a_buyer_without_money_is_held_until_an_operator_covers_or_reverses(url: str) -> None:
+    registry = small_world(url, cash_fen=0)
+    accepted(registry.fund_reserve(10**7, "reserve", NOON))
+    delivery = confirmed(registry, np.concatenate([one_deal(1, 2, 1, 100), one_deal(2, 3, 1, 10)]))
+    day = accepted(delivery.settle(DAY, NOON))
+    assert len(day.held) == 2
+    assert accepted(delivery.cover(deal_id(DAY, 1), "decision-1", "op", NOON)).state == DayState.HELD
+    assert registry.balance(2, "CNY", "owed") == 600_000 == registry.cash(1)
+    day = accepted(delivery.reverse(deal_id(DAY, 2), "decision-2", "op", NOON))
+    assert day.state == DayState.SETTLED
+    assert registry.cash(3) == 0
+    again = delivery.reverse(deal_id(DAY, 2), "decision-3", "op", NOON)
+    assert isinstance(again, Refused)
+    assert verify(registry.engine) == []
+    registry.close()
+
+
+def test_planted_bug_a_leg_that_posts_alone_is_found(world: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Delivery without payment: the seller keeps its allowances in no book, and conservation of value shows it."""
+    deals = some_deals(30)
+    before = trading_balances(world)
+    real = delivery_module.Posting.chain
+    monkeypatch.setattr(
+        delivery_module.Posting, "chain", lambda self, act, legs, numbers=None: real(self, act, legs[:1], [0])
+    )
+    settled(world, deals)
+    assert trading_balances(world) != expected_balances(before, deals)
+    assert legs_of_deals(world) == (30, 0)
+
+
+def legs_of_deals(registry: Registry) -> tuple[int, int]:
+    table = schema.transfer
+    query = select(table.c.leg, func.count()).where(table.c.kind == 1).group_by(table.c.leg)
+    with store.reading(registry.engine) as connection:
+        counts = dict(connection.execute(query))
+    return counts.get(0, 0), counts.get(1, 0)
+
+
+def test_concurrent_readers_never_see_one_leg(url: str) -> None:
+    registry = small_world(url)
+    delivery = confirmed(registry, some_deals(3_000))
+    seen: list[tuple[int, int]] = []
+    done = threading.Event()
+
+    def read() -> None:
+        reader = Registry.open(url)
+        while not done.is_set():
+            seen.append(legs_of_deals(reader))
+            with store.reading(reader.engine) as connection:
+                seen_faults.extend(check(connection))
+        reader.close()
+
+    seen_faults: list[str] = []
+    thread = threading.Thread(target=read)
+    thread.start()
+    accepted(delivery.settle(DAY, NOON, block_deals=100))
+    done.set()
+    thread.join()
+    assert seen_faults == []
+    assert seen
+    assert all(allowance == cash for allowance, cash in seen)
+    registry.close()
+
+
+def test_the_day_table_names_every_pair_of_state_and_event() -> None:
+    for state, event in product(DayState, DayEvent):
+        to = states.next_day(state, event)
+        assert (to is None) == ((state, event) not in states.DAY)
+    reached = {DayState.OPEN} | set(states.DAY.values())
+    assert reached == set(DayState)
+    # Nothing leads to the next open but a reconciliation or an operator's word (D26).
+    for (state, event), to in states.DAY.items():
+        if to in states.MAY_OPEN_NEXT and state not in states.MAY_OPEN_NEXT:
+            assert event in (DayEvent.MATCH, DayEvent.RELEASE)
+
+
+def test_a_deal_that_is_done_never_changes() -> None:
+    for state, event in product(DealState, DealEvent):
+        if state in states.DONE:
+            assert states.next_deal(state, event) is None
+    assert set(states.DEAL.values()) | {DealState.WAITING} == set(DealState)
