@@ -16,7 +16,7 @@ from settlement.clearing import Summary, summarise
 from settlement.deals import Deals, from_market
 
 # Answers to a repeat: what was asked for happened at the first time.
-_ALREADY_DONE = frozenset({Code.DUPLICATE_DOCUMENT, Code.UNKNOWN_TRANSFER})
+ALREADY_DONE = frozenset({Code.DUPLICATE_DOCUMENT, Code.UNKNOWN_TRANSFER})
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def answer_of(events: np.ndarray, payloads: bytes) -> Answer | None:
         if notice["t"] == "done":
             return Answer(done=True)
         if notice["t"] == "refused":
-            again = notice["code"] in _ALREADY_DONE
+            again = notice["code"] in ALREADY_DONE
             return Answer(again, notice["code"], f"{notice.get('field', '')}: {notice.get('text', '')}", again)
     return None
 
