@@ -84,7 +84,9 @@ class KeyTable:
                 raise KeyFileError(f"{where}.name: is there twice")
             other = self.by_session.get(key.session)
             if other is not None and (other.role, other.account) != (key.role, key.account):
-                raise KeyFileError(f"{where}.session: {key.session} belongs to {other.name} with another role or account")
+                raise KeyFileError(
+                    f"{where}.session: {key.session} belongs to {other.name} with another role or account"
+                )
             if key.role in ("trader", "risk") and key.account == NO_ACCOUNT:
                 raise KeyFileError(f"{where}.account: a {key.role} needs one")
             names.add(key.name)

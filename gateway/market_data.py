@@ -315,9 +315,7 @@ class Publisher:
                 continue
             self.market_seq += 1
             notice = msgspec.msgpack.decode(payload)
-            message = Bulletin(
-                epoch=self.epoch, seq=self.market_seq, time_ns=int(event["time_ns"]), notice=notice
-            )
+            message = Bulletin(epoch=self.epoch, seq=self.market_seq, time_ns=int(event["time_ns"]), notice=notice)
             self.publish(b"M", encode(message), False)
 
     # --- on time and on request ------------------------------------------------------------------------------
@@ -330,9 +328,7 @@ class Publisher:
                 if feed.screen_due:
                     feed.screen_due = False
                     s = self.snapshot(self.exchange.market.code_of(index), time_ns)
-                    screen = Screen(
-                        code=s.code, time_ns=time_ns, bids=s.bids, asks=s.asks, statistics=s.statistics
-                    )
+                    screen = Screen(code=s.code, time_ns=time_ns, bids=s.bids, asks=s.asks, statistics=s.statistics)
                     self.publish(b"C." + s.code.encode(), encode(screen), False)
         if mono_ns >= self._status_due_ns:
             self._status_due_ns = mono_ns + STATUS_NS

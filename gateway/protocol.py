@@ -63,9 +63,9 @@ assert HEADER_BYTES == 32
 HEARTBEAT_MS: Final = 5_000  # D9
 HEARTBEATS_LOST: Final = 3
 
-Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+Number = Annotated[int, msgspec.Meta(ge=0, le=(1 << 62))]
 Millis = Annotated[int, msgspec.Meta(ge=-1, le=86_400_000)]
-Token = Annotated[int, msgspec.Meta(ge=0, le=(1 << 64) - 1)]
+Token = int  # an unsigned 64-bit number; msgspec has no bounds beyond int64
 Words = Annotated[str, msgspec.Meta(max_length=200)]
 
 
@@ -258,16 +258,7 @@ class EndOfDay(Control, tag="end_of_day"):
 
 
 CLIENT_MESSAGES = (Login, Logout, Heartbeat, Retransmit, DeadMan, Kill, Query, Subscribe, StepClock, Confirm)
-EXCHANGE_MESSAGES = (
-    LoginAccepted,
-    LoginRejected,
-    LoggedOut,
-    SessionReject,
-    ResyncDone,
-    Heartbeat,
-    Answer,
-    EndOfDay,
-)
+EXCHANGE_MESSAGES = (LoginAccepted, LoginRejected, LoggedOut, SessionReject, ResyncDone, Heartbeat, Answer, EndOfDay)
 
 _encoder = msgspec.msgpack.Encoder()
 _from_client: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Union[CLIENT_MESSAGES])  # type: ignore[valid-type]

@@ -112,10 +112,18 @@ def bootstrap(core: Core) -> None:
 def sync_sessions(core: Core) -> None:
     """Opens and revokes sessions so that the engine's table says what the key file says (D30)."""
     table = core.exchange.market.sessions
+    known = core.exchange.administration.state.sessions
     wanted = {k.session: k for k in core.keys.keys if k.role in ("trader", "risk") and k.session < len(table)}
+    publics: dict[int, set[str]] = {}
+    for key in core.keys.keys:
+        publics.setdefault(key.session, set()).add(key.public)
     for session, key in wanted.items():
         row = table[session]
-        if not row["open"] or int(row["account"]) != key.account:
+        entry = known.get(session)
+        stands = row["open"] and entry and entry.account == key.account and entry.key in publics[session]
+        if row["open"] and not stands:
+            core.source(messages.RevokeSession(session=session, by="key file", why="another key"))
+        if not stands:
             core.source(
                 messages.OpenSession(
                     session=session,

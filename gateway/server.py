@@ -1,0 +1,459 @@
+"""The exchange process: sockets, signals and real time around :class:`gateway.core.Core`.
+
+Start-up is recovery: open the journal, restore the newest snapshot, apply the groups behind it, and go on. The
+loop drains what is waiting (bounded), makes one group of it, and sends what it led to. A clean stop (SIGTERM,
+SIGINT) tells the sessions, writes a snapshot and exits with 0; any journal error ends the process at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+
+import numpy as np
+import zmq
+
+from engine import messages
+from engine.exchange import ENGINE_ABI, Exchange
+from engine.journal import FreeSpace, Identity, Journal, RealDisk
+from engine.market import Capacity
+from gateway import config as cfg
+from gateway import keys as keyfile
+from gateway import protocol as p
+from gateway import zap
+from gateway.batch import BATCH_RECORDS, CommandLog
+from gateway.clock import SteppedClock, make_clock
+from gateway.core import Core, split_snapshot
+from gateway.market_data import Publisher
+from gateway.metrics import Metrics
+from gateway.reports import ReportStore
+from gateway.scheduler import bootstrap, run_until, sync_sessions
+from gateway.session import NS_PER_MS
+
+log = logging.getLogger(__name__)
+
+# Messages taken from one socket before the other plane and the timers get their turn.
+DRAIN_MESSAGES: Final = BATCH_RECORDS
+POLL_MS: Final = 20  # how long the loop sleeps at most: the resolution of time-outs
+HOUSEKEEPING_NS: Final = 1_000 * NS_PER_MS  # key file, disk space, scheduler
+# Report frames that wait for one slow reader: 256 x 16 KiB = 4 MiB at most.
+SEND_FRAMES_MAX: Final = 256
+RECEIVE_FRAMES_MAX: Final = 2_048
+BACKLOG: Final = 4_096  # connections of a whole market that comes back at once
+HANDSHAKE_MS: Final = 5_000  # a peer that does not finish its handshake is dropped
+CURVE_BYTES: Final = 64  # what encryption adds to a frame (33 bytes) counts in libzmq's limit too
+SELF_TEST_MS: Final = 1_000
+
+
+class StartError(Exception):
+    """The exchange does not start; the text says why."""
+
+
+def serve(
+    folder: str | os.PathLike[str],
+    *,
+    clock: str = "real",
+    ready_callback: Callable[[cfg.Endpoints], None] | None = None,
+) -> int:
+    """Runs the exchange of a market folder until SIGTERM or SIGINT. Returns the exit code, 0.
+
+    Raises ConfigError, KeyFileError, StartError, JournalError (journal in use), RecoveryRefused and
+    JournalFailed (a SystemExit with code 74).
+    """
+    server = Server(cfg.load(folder), clock)
+    try:
+        server.open()
+        if ready_callback is not None:
+            ready_callback(server.endpoints)
+        with server.signals():
+            server.run()
+        server.stop()
+    finally:
+        server.close()
+    return 0
+
+
+class Server:
+    """One exchange process."""
+
+    def __init__(self, market: cfg.Market, clock: str = "real") -> None:
+        self.market = market
+        self.config = market.config.gateway
+        self._clock_text = clock
+        self.context: zmq.Context[Any] = zmq.Context()
+        self.sockets: dict[str, zmq.Socket[Any]] = {}
+        self.stopping = False
+        self.core: Core
+        self.journal: Journal
+        self.endpoints: cfg.Endpoints
+        self.metrics = Metrics()
+        self._zap: zap.ZapThread | None = None
+        self._keys_stamp = 0
+        self._disk_low = False
+        self._next_housekeeping_ns = 0
+        self._due_ns = 0
+        self._opened = False
+
+    # --- start -----------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Recovers and binds; afterwards members can log in."""
+        began = time.monotonic_ns()
+        rules = self.market.rules
+        disk = RealDisk(self.market.journal)
+        journal_id = 0 if disk.names() else int.from_bytes(os.urandom(7))  # 0: the one on the disk
+        identity = Identity(engine_abi=ENGINE_ABI, rules_hash=rules.hash(), journal_id=journal_id)
+        self.journal = Journal.open(disk, identity)
+        self._opened = True
+        recovery = self.journal.recovery
+        exchange, store, command_log = self._restore()
+        clock = make_clock(self._clock_text, self._start_ns(exchange))
+        table = keyfile.load(self.market.folder / "keys")
+        self.core = Core(
+            self.market,
+            exchange,
+            self.journal,
+            clock,
+            table,
+            self._send,
+            epoch=recovery.epoch,
+            store=store,
+            command_log=command_log,
+        )
+        for group in self.journal.groups(recovery.snapshot_seq):
+            self.core.apply(group.commands, group.payloads)
+        if isinstance(clock, SteppedClock):
+            clock.time_ns = self._start_ns(exchange)
+            self.core.clock_stepped = self._note_clock
+        for alarm in recovery.alarms:
+            self.core.alarm(alarm)
+        self.core.tick(time.monotonic_ns())
+        bootstrap(self.core)
+        self.core.publisher = Publisher(
+            exchange, self._publish, epoch=recovery.epoch, checksum_every=self.config.checksum_every
+        )
+        self._bind()
+        self._housekeeping(time.monotonic_ns())
+        log.info(
+            "open: epoch %d, sequence %d, recovered in %.3f s",
+            recovery.epoch,
+            exchange.seq,
+            (time.monotonic_ns() - began) / 1e9,
+        )
+
+    def _restore(self) -> tuple[Exchange, ReportStore, CommandLog]:
+        """The state of the newest snapshot, or a new market."""
+        store, command_log = ReportStore(), CommandLog()
+        capacity = Capacity(**self.market.config.capacity)
+        snapshot = self.journal.recovery.snapshot
+        if snapshot is None:
+            return Exchange(self.market.rules, capacity, self.market.calendar), store, command_log
+        head, engine = split_snapshot(snapshot)
+        store.load(head["reports"])
+        command_log.load(head["log"])
+        exchange = Exchange.restore(self.market.rules, engine, capacity, self.market.calendar)
+        return exchange, store, command_log
+
+    def _start_ns(self, exchange: Exchange) -> int:
+        """Where a stepped or scaled clock starts: where it was, else at the first day's opening hour."""
+        noted = 0
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            noted = int((self.market.folder / "run" / "clock").read_text())
+        return max(exchange.time_ns, noted) or self.market.start_ns()
+
+    def _note_clock(self, time_ns: int) -> None:
+        """Remembers a stepped clock over a crash; the commands' own times are in the journal."""
+        path = self.market.folder / "run" / "clock"
+        spare = path.with_suffix(".tmp")
+        spare.write_text(str(time_ns))
+        os.replace(spare, path)
+
+    # --- sockets -----------------------------------------------------------------------------------------------
+
+    def _bind(self) -> None:
+        old = cfg.read_endpoints(self.market.folder)
+        c = self.config
+        (self.market.folder / "run").mkdir(exist_ok=True)
+        secret = keyfile.read_secret(self.market.folder / "keys" / keyfile.SERVER_KEY) if c.curve else None
+        if secret is not None:
+            self._zap = zap.ZapThread(self.context, self._allowed)
+            self._zap.start()
+        self._secret = secret
+        addresses = {}
+        for plane, port in (
+            (zap.MEMBERS, c.members_port),
+            (zap.OPERATORS, c.operators_port),
+            (zap.FEED, c.feed_port),
+            (zap.OPERATOR_FEED, 0),
+        ):
+            before = getattr(old, plane.replace("-", "_")) if old else ""
+            addresses[plane] = self._bind_one(plane, port, before)
+        if secret is not None:
+            self._self_test(addresses[zap.MEMBERS])
+        metrics = self.metrics.start(c.host, c.metrics_port) if c.metrics else ""
+        self.endpoints = cfg.Endpoints(
+            members=addresses[zap.MEMBERS],
+            operators=addresses[zap.OPERATORS],
+            feed=addresses[zap.FEED],
+            operator_feed=addresses[zap.OPERATOR_FEED],
+            metrics=metrics,
+            curve=c.curve,
+            server_public=secret.public if secret else "",
+            pid=os.getpid(),
+        )
+        cfg.write_endpoints(self.market, self.endpoints)
+
+    def _bind_one(self, plane: str, port: int, before: str) -> str:
+        """Binds a plane on its port; without one, on the port it had before, else on a free one."""
+        kind = zmq.XPUB if plane in (zap.FEED, zap.OPERATOR_FEED) else zmq.ROUTER
+        socket = self.context.socket(kind)
+        socket.linger = 0
+        socket.set(zmq.MAXMSGSIZE, p.FRAME_BYTES_MAX + CURVE_BYTES)
+        socket.set(zmq.BACKLOG, BACKLOG)
+        socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        socket.set(zmq.TCP_KEEPALIVE, 1)
+        socket.sndhwm, socket.rcvhwm = SEND_FRAMES_MAX, RECEIVE_FRAMES_MAX
+        if kind == zmq.ROUTER:
+            socket.set(zmq.ROUTER_MANDATORY, 1)  # a full or missing peer is told to us, not dropped in silence
+        if self._secret is not None:
+            socket.curve_server = True
+            socket.curve_secretkey = self._secret.secret.encode()
+            socket.curve_publickey = self._secret.public.encode()
+            socket.zap_domain = plane.encode()
+            socket.set(zmq.ZAP_ENFORCE_DOMAIN, 1)
+        host = self.config.host
+        tries = [f"tcp://{host}:{port}"] if port else [before] * bool(before) + [f"tcp://{host}:*"]
+        for address in tries:
+            try:
+                socket.bind(address)
+            except zmq.ZMQError as error:
+                if address is tries[-1]:
+                    socket.close(0)
+                    raise StartError(f"{plane}: cannot bind {address}: {error}") from None
+            else:
+                break
+        self.sockets[plane] = socket
+        return socket.getsockopt_string(zmq.LAST_ENDPOINT)
+
+    def _allowed(self, domain: str, public: str) -> bool:
+        """Asked by the ZAP thread: may this key connect to this plane now?"""
+        from gateway.roles import ROLES
+
+        key = self.core.keys.authorised(public, self.core.clock.now())
+        if key is None:
+            return False
+        role = ROLES[key.role]
+        if domain in (zap.OPERATORS, zap.OPERATOR_FEED):
+            return role.operator_plane
+        return role.feed if domain == zap.FEED else domain == zap.MEMBERS and not role.operator_plane
+
+    def _self_test(self, address: str) -> None:
+        """Proves that an unknown key and no key are refused, before anybody is told the address."""
+        assert self._secret is not None and self._zap is not None
+        public, secret = zmq.curve_keypair()
+        with zmq.Context() as context:
+            for name, with_key in (("an unknown key", True), ("no key", False)):
+                socket = context.socket(zmq.DEALER)
+                socket.linger = 0
+                monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+                                                    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+                                                    | zmq.EVENT_DISCONNECTED)  # fmt: skip
+                if with_key:
+                    socket.curve_serverkey = self._secret.public.encode()
+                    socket.curve_publickey, socket.curve_secretkey = public, secret
+                socket.connect(address)
+                refused = False
+                if monitor.poll(SELF_TEST_MS):
+                    event = int.from_bytes(monitor.recv_multipart()[0][:2], "little")
+                    refused = event != zmq.EVENT_HANDSHAKE_SUCCEEDED
+                socket.disable_monitor()
+                monitor.close(0)
+                socket.close(0)
+                if not refused:
+                    raise StartError(f"self-test: {name} was not refused on the members' plane")
+
+    def _send(self, plane: str, route: bytes, frame: bytes) -> bool:
+        socket = self.sockets.get(plane)
+        if socket is None or not route:
+            return True
+        try:
+            socket.send_multipart((route, frame), zmq.DONTWAIT, copy=True)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno == zmq.EHOSTUNREACH:  # its connection is gone; the session times out by itself
+                return False
+            raise
+        return True
+
+    def _publish(self, topic: bytes, frame: bytes, operators: bool) -> None:
+        socket = self.sockets.get(zap.OPERATOR_FEED if operators else zap.FEED)
+        if socket is not None:
+            socket.send_multipart((topic, frame), zmq.DONTWAIT)
+
+    # --- the loop ----------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Until ``stopping``: drain, group, send, timers."""
+        poller = zmq.Poller()
+        for socket in self.sockets.values():
+            poller.register(socket, zmq.POLLIN)
+        core = self.core
+        while not self.stopping:
+            self._poll(poller, 1 if core.dirty else POLL_MS)
+            now = time.monotonic_ns()
+            core.mono_ns = now
+            self.drain(zap.MEMBERS)
+            self.drain(zap.OPERATORS)
+            core.flush()
+            core.pump()
+            core.tick(now)
+            self._publisher_tick(now)
+            if now >= self._next_housekeeping_ns:
+                self._housekeeping(now)
+            self._schedule()
+            core.pump()
+
+    def _poll(self, poller: zmq.Poller, timeout_ms: int) -> None:
+        with contextlib.suppress(InterruptedError):
+            poller.poll(timeout_ms)
+
+    def drain(self, plane: str) -> None:
+        """Takes what is waiting on a plane, at most DRAIN_MESSAGES."""
+        socket, core = self.sockets[plane], self.core
+        receive, curve = core.receive, self.config.curve
+        for _ in range(DRAIN_MESSAGES):
+            try:
+                route = socket.recv(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            if not socket.get(zmq.RCVMORE):
+                continue
+            if curve:
+                part = socket.recv(copy=False)
+                frame, user, more = part.bytes, part.get("User-Id"), part.more
+            else:
+                frame, user, more = socket.recv(), "", socket.get(zmq.RCVMORE)
+            parts = 1
+            while more:  # nobody of ours sends several parts: count and forget them
+                socket.recv()
+                parts += 1
+                more = socket.get(zmq.RCVMORE)
+            receive(plane, route, user, frame, parts=parts)
+
+    def _publisher_tick(self, now: int) -> None:
+        for plane in (zap.FEED, zap.OPERATOR_FEED):  # subscriptions are not ours to answer, but must be read
+            with contextlib.suppress(zmq.Again):
+                while True:
+                    self.sockets[plane].recv_multipart(zmq.DONTWAIT)
+        if self.core.publisher is not None:
+            self.core.publisher.tick(now, self.core.clock.now(), self.config.conflate_ms)
+
+    def _schedule(self) -> None:
+        """Real and scaled clocks: what time has made due. Stepped clocks do it as they are stepped."""
+        if isinstance(self.core.clock, SteppedClock):
+            return
+        now = self.core.clock.now()
+        if now >= self._due_ns:
+            due = run_until(self.core, now)
+            self._due_ns = due or now + 1_000_000_000
+
+    def _housekeeping(self, now: int) -> None:
+        self._next_housekeeping_ns = now + HOUSEKEEPING_NS
+        if self._zap is not None and not self._zap.alive():
+            raise StartError("the ZAP thread has died: nobody could be refused or let in")
+        self.reload_keys()
+        self._check_disk()
+        self._due_ns = min(self._due_ns, self.core.clock.now())
+        self.metrics.update(self.core, self.journal)
+
+    def reload_keys(self) -> None:
+        """Takes a changed key file; a bad one is refused with an alarm, and the old one stays."""
+        folder = self.market.folder / "keys"
+        try:
+            stat = (folder / keyfile.KEY_FILE).stat()
+            stamp = stat.st_mtime_ns ^ stat.st_size ^ stat.st_ino
+        except OSError:
+            stamp = -1
+        if stamp == self._keys_stamp:
+            return
+        first, self._keys_stamp = self._keys_stamp == 0, stamp
+        if first:
+            return
+        try:
+            table = keyfile.load(folder)
+        except keyfile.KeyFileError as error:
+            self.core.alarm(f"the key file is not taken, the old one stays: {error}")
+            return
+        lost = {k.public for k in self.core.keys.keys} - {k.public for k in table.keys}
+        self.core.set_keys(table)
+        sync_sessions(self.core)
+        if lost:  # a PUB socket cannot check each message: whoever was connected must connect anew (D10)
+            for plane in (zap.FEED, zap.OPERATOR_FEED):
+                self._rebind_feed(plane)
+        log.info("key file reloaded: %d keys", len(table.keys))
+
+    def _rebind_feed(self, plane: str) -> None:
+        address = getattr(self.endpoints, plane.replace("-", "_"))
+        self.sockets.pop(plane).close(0)
+        deadline = time.monotonic() + 2
+        while True:
+            try:
+                self._bind_one(plane, int(address.rsplit(":", 1)[1]), "")
+                return
+            except StartError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.005)  # the old socket's thread closes its port
+
+    def _check_disk(self) -> None:
+        """A disk that is nearly full: cancel-only, by a journaled command; the way back is an operator's."""
+        low = self.journal.free_space_state() is FreeSpace.LOW
+        if low and not self._disk_low and not self.core.exchange.market.market[0]["cancel_only"]:
+            self.core.alarm("the journal's disk is nearly full: cancel-only")
+            self.core.source(messages.CancelOnly(on=True, by="gateway", why="the journal's disk is nearly full"))
+            self.core.flush()
+        self._disk_low = low
+
+    # --- the end -----------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT stop the loop; the handlers before are put back."""
+        before = {}
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with contextlib.suppress(ValueError):  # not in the main thread: whoever runs us there stops us
+                before[number] = signal.signal(number, self._on_signal)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        self.stopping = True
+
+    def stop(self) -> None:
+        """A clean stop: sessions are told, the state is written."""
+        self.core.shut_down()
+        if self.core.exchange.seq:
+            self.journal.commit()
+            self.journal.snapshot([np.frombuffer(b, np.uint8) for b in self.core.snapshot()], self.core.exchange.seq)
+        for plane in (zap.MEMBERS, zap.OPERATORS):  # a moment for the last words to leave
+            self.sockets[plane].close(200)
+
+    def close(self) -> None:
+        """Gives everything back; also after an error."""
+        for socket in self.sockets.values():
+            socket.close(None if socket.closed else 0)
+        if self._zap is not None:
+            self._zap.stop()
+        self.metrics.stop()
+        if self._opened:
+            self.journal.close()
+        self.context.term()
