@@ -357,7 +357,8 @@ class Posting:
             pieces = self._window(leg.debit).take(leg.amount)
         if leg.credit.bucket != ISSUER:
             self._window(leg.credit).put(self.day, pieces)
-        for piece, (first, last) in enumerate(pieces):
+        # Pieces are numbered through the batch: that is the order in which serials moved.
+        for piece, (first, last) in enumerate(pieces, start=len(self._moves)):
             self._moves.append((act, number, piece, first, last, asset, span_class(first, last), self.batch))
 
     def _new_serials(self, asset: str, quantity: int) -> Range:

@@ -173,8 +173,7 @@ class Queries(RegistryBase):
                 )
                 found.extend(connection.execute(query))
             names = _account_names(connection, {row.debit for row in found} | {row.credit for row in found})
-        # Within a batch a serial moves from holder to holder: deals in order of their id, then other acts.
-        found.sort(key=lambda row: (row.batch, row.act, row.leg))
+        found.sort(key=lambda row: (row.batch, row.piece))
         return [
             SerialStep(
                 row.batch,
