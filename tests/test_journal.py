@@ -238,6 +238,16 @@ def test_a_seal_ends_a_segment_and_verify_recomputes_it(disk: RealDisk) -> None:
     assert report.state_hash == machine.seal_hash()
 
 
+def test_a_seal_that_no_longer_fits_stands_in_the_next_segment_and_still_verifies() -> None:
+    for groups in range(50, 75):  # the segment ends at 64 kB, somewhere among these
+        disk = CrashDisk()
+        journal, machine = opened(disk), Hashed()
+        write(journal, machine, groups, size=13)
+        journal.seal(20260105, machine.seal_hash(), {})
+        journal.close()
+        assert verify(disk, Hashed, from_state).problems == ()
+
+
 def test_verify_names_a_seal_whose_state_or_bytes_are_not_the_replays(disk: RealDisk) -> None:
     journal, machine = opened(disk), Hashed()
     write(journal, machine, 10)

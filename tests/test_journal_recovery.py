@@ -430,7 +430,7 @@ def test_decide_names_the_folder_and_the_last_good_sequence_in_its_command() -> 
     _damage_before_sound_group(small)
     with pytest.raises(RecoveryRefused) as refused:
         decide(small.disk, survey(small.disk, IDENTITY))
-    assert refused.value.command == "cea journal cut JOURNAL --after 8"
+    assert refused.value.command == "cea journal cut JOURNAL NEW_FOLDER --until 8"
 
 
 def test_the_identity_of_an_engine_is_compared_with_the_newest_segment() -> None:

@@ -63,9 +63,9 @@ class Decision:
 
 
 _SHOW: Final = "cea journal show {folder}"
-_CUT: Final = "cea journal cut {folder} --after {seq}"
+_CUT: Final = "cea journal cut {folder} NEW_FOLDER --until {seq}"
 _RESTORE: Final = "cea journal ls {folder}, then copy the missing files back from the standby or the archive"
-_MIGRATE: Final = "cea journal migrate {folder} --to NEW_FOLDER"
+_MIGRATE: Final = "cea journal migrate {folder} NEW_FOLDER"
 
 DECISIONS: Final[dict[Finding, Decision]] = {
     Finding.EMPTY_FOLDER: Decision(Action.ACCEPT, "nothing was ever journaled here: a new journal begins"),

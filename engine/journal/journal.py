@@ -40,7 +40,7 @@ from .group import (
 )
 from .recovery import Survey, after, decide, read_segment, segment_groups, survey
 from .scan import is_zero
-from .seal import DayHash, Seal, decode_seal, encode_seal
+from .seal import DAY_HASH_BYTES, DayHash, Seal, decode_seal, encode_seal
 from .segment import (
     SEGMENT_BYTES,
     SEGMENT_HEADER_BYTES,
@@ -353,6 +353,10 @@ class Journal:
     def seal(self, day: int, state_hash: bytes, counts: dict[str, int | str]) -> Seal:
         """End ``day`` (yyyymmdd): a seal over everything since the last one, then a new segment. Durable on return."""
         self.commit()
+        blank = encode_seal(Seal(day, self._durable_seq, bytes(state_hash), bytes(DAY_HASH_BYTES), dict(counts)))
+        length = group_length(0, len(blank))
+        if self._offset + length > self._header.capacity:
+            self._rotate(length)  # before the hash is taken: the bytes up to the seal include its segment's header
         with self._io("seal"):
             before, open_segments = b"", []
             for ref_name, end in self._segment_ends():

@@ -7,9 +7,12 @@ can be copied away and checked alone (20 years of originals: R12.6).
 from __future__ import annotations
 
 import hashlib
+from typing import Final
 
 import msgspec
 import numpy as np
+
+DAY_HASH_BYTES: Final = 32
 
 
 class Seal(msgspec.Struct, frozen=True, tag="seal"):
@@ -41,7 +44,7 @@ class DayHash:
     """BLAKE2b-256 over a day's journal bytes, chained with the day before."""
 
     def __init__(self, before: bytes) -> None:
-        self._hash = hashlib.blake2b(before, digest_size=32)
+        self._hash = hashlib.blake2b(before, digest_size=DAY_HASH_BYTES)
 
     def update(self, data: np.ndarray) -> None:
         self._hash.update(data.data)
