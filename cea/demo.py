@@ -1,0 +1,373 @@
+"""`cea demo`: 3 December 2025 of the national market, from a member's order to the settled registry."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from cea.output import Exit, console, fail, print_json, table
+
+if TYPE_CHECKING:
+    from cea.demo_driver import Driver
+    from cea.processes import ExchangeProcess
+    from engine.bulletin import Bulletin
+    from gateway.config import Market
+    from replay.figures import DayFigures
+    from settlement.registry import Registry
+
+# About how many deals each vintage's day is cut into (assumed, D33): some 260 deals and 900 messages.
+PIECES: Final = {"CEA22": 12, "CEA23": 60, "CEA24": 140}
+BULK_AFTER_NS: Final = 45 * 60 * 1_000_000_000  # the bulk parties meet three quarters of an hour after 13:00
+WIDTH: Final = 34
+
+
+class Steps:
+    """Progress on standard error: what is being done, and how long it took."""
+
+    def __init__(self, quiet: bool) -> None:
+        self.quiet = quiet
+        self.out = console(stderr=True)
+        self.began = time.monotonic()
+        self.name, self.since = "", self.began
+
+    def start(self, name: str) -> None:
+        """A new step begins."""
+        self.name, self.since = name, time.monotonic()
+        if not self.quiet and self.out.is_terminal:
+            self.out.print(f"[dim]{name} …[/dim]", end="\r")
+
+    def note(self, text: str) -> None:
+        """How far the present step is (terminals only)."""
+        if not self.quiet and self.out.is_terminal:
+            self.out.print(f"[dim]{self.name} … {text}[/dim]   ", end="\r")
+
+    def done(self, text: str) -> None:
+        """The step is over."""
+        if not self.quiet:
+            took = time.monotonic() - self.since
+            self.out.print(f"{self.name.ljust(WIDTH)} {took:5.1f} s  {text}", soft_wrap=True)
+
+
+class Crash:
+    """SIGKILL of the exchange in the middle of the day, and its restart, while the members go on trading."""
+
+    def __init__(self, process: ExchangeProcess) -> None:
+        self.process = process
+        self.ready_s = 0.0
+        self.failure: Exception | None = None
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        try:
+            self.process.kill()
+            self.ready_s = self.process.start()
+        except Exception as error:  # handed to the main thread, which ends the demo with it
+            self.failure = error
+
+    def start(self) -> None:
+        """Kills and restarts beside the running members."""
+        self._thread.start()
+
+    def join(self) -> None:
+        """Waits for the restart; raises what it raised."""
+        self._thread.join()
+        if self.failure is not None:
+            raise self.failure
+
+
+def demo_command(out: Path, *, seed: int, kill: bool, as_json: bool) -> None:
+    """Runs the demo and prints its result; ends with exit code 1 when any figure differs."""
+    from cea.demo_driver import DemoError
+    from cea.processes import NotReady
+
+    steps = Steps(quiet=as_json)
+    try:
+        result = Demo(out, seed, steps).run(kill=kill)
+    except (DemoError, NotReady) as error:
+        fail(str(error), Exit.NO)
+    if as_json:
+        print_json(result)
+    if not result["equal"] or not result["conserved"] or not result["replay_agrees"]:
+        fail("the day's result is not what it must be: see above", Exit.NO)
+
+
+class Demo:
+    """One run of the demo's day."""
+
+    def __init__(self, out: Path, seed: int, steps: Steps) -> None:
+        from cea.folder import day_figures
+        from engine.prices import price_limits
+        from engine.rules import Rules, in_force
+        from replay.bulk_deals import solve_bulk
+        from replay.flow import build_flow
+
+        self.folder, self.chart, self.steps, self.seed = out / "demo-market", out / "demo-20251203.png", steps, seed
+        steps.start("Order flow from published figures")
+        self.day: DayFigures = day_figures()
+        rules = Rules.national()
+        self.flow = build_flow(self.day, rules, pieces=PIECES, seed=seed)
+        self.bulk_code = next(v.code for v in self.day.vintages if v.bulk_volume)
+        bulk = self.day.vintage(self.bulk_code)
+        low, high = price_limits(bulk.previous, in_force(rules.limits, self.day.date).bulk_bp)
+        self.bulk = solve_bulk(bulk.bulk_volume, bulk.bulk_amount, low, high, rules.bulk_quantity_min_t)
+        self.hours = rules.boundaries_ns(self.day.date)
+        steps.done(
+            f"{len(self.flow.deals)} deals, {len(self.flow.actions)} messages of {len(self.flow.members)} members"
+        )
+
+    def run(self, *, kill: bool) -> dict[str, Any]:
+        """The whole day. Returns what was found, for --json and for tests."""
+        from cea.folder import open_registry
+        from cea.processes import ExchangeProcess
+
+        market = self._make_market()
+        registry = open_registry(market)
+        process = ExchangeProcess(self.folder)
+        try:
+            before = registry_totals(registry)
+            self._start(process)
+            self._fund(market, registry)
+            driver, crash = self._trade(process, kill)
+            try:
+                closed = self._close(driver)
+                settled = self._settle(market, registry)
+                bulletin = self._bulletin(closed)
+                seal_hash = driver.ops.seal_hash()
+                self._draw(driver, bulletin)
+            finally:
+                driver.close()
+            after = registry_totals(registry)
+            exit_code = self._stop(process)
+            agrees = self._replay(seal_hash)
+        finally:
+            process.stop()
+            registry.close()
+        return self._result(bulletin, before, after, settled, seal_hash, agrees, exit_code, driver, crash)
+
+    # --- step by step ----------------------------------------------------------------------------------------
+
+    def _make_market(self) -> Market:
+        from cea.demo_driver import endowments_of
+        from cea.folder import make_market
+
+        self.steps.start("Market folder, keys, registry")
+        if (self.folder / "market.toml").exists():
+            shutil.rmtree(self.folder)  # only ever a market of an earlier demo
+        self.endowments = endowments_of(self.flow, self.bulk, self.bulk_code)
+        days = [20251202, self.day.date, 20251204, 20251205]  # enough for a day and the next open
+        market = make_market(self.folder, self.endowments, days=days)
+        issued = sum(sum(e.allowances.values()) for e in self.endowments)
+        self.steps.done(f"{len(self.endowments)} accounts, {issued:,} t issued with serial numbers")
+        return market
+
+    def _start(self, process: ExchangeProcess) -> None:
+        self.steps.start("Exchange process")
+        process.start()
+        from gateway.config import read_endpoints
+
+        endpoints = read_endpoints(self.folder)
+        assert endpoints is not None and process.child is not None
+        self.steps.done(f"pid {process.child.pid}, CURVE on {endpoints.members}, metrics on {endpoints.metrics}")
+
+    def _fund(self, market: Market, registry: Registry) -> None:
+        from cea.connecting import key_file
+        from cea.funding import fund
+        from gateway.operator import OperatorClient
+
+        self.steps.start("Registry transfers into trading")
+        with OperatorClient(self.folder, key=key_file(self.folder, "settlement"), timeout=60) as client:
+            acts = fund(registry, client, self.endowments, market.start_ns())
+        self.steps.done(f"{acts} deposits and transfers, posted in the registry and at the exchange")
+
+    def _trade(self, process: ExchangeProcess, kill: bool) -> tuple[Driver, Crash | None]:
+        from cea.demo_driver import Driver
+        from engine.calendar import format_time
+
+        self.steps.start("The day's trading")
+        actions, crash = self.flow.actions, None
+        driver = Driver(self.folder, [e.account for e in self.endowments])
+        bulk_at = next(n for n, a in enumerate(actions) if a.time_ns > self.hours[2] + BULK_AFTER_NS)
+
+        def progress(number: int) -> None:
+            if number % 25 == 0:
+                self.steps.note(format_time(actions[number].time_ns)[:8])
+
+        half = len(actions) // 2
+        driver.run(self.flow, 0, half, progress)
+        if kill:
+            crash = Crash(process)
+            crash.start()
+        driver.run(self.flow, half, bulk_at, progress)
+        driver.step(actions[bulk_at].time_ns - 1)
+        for number, (price, quantity) in enumerate(self.bulk):
+            driver.negotiate(self.bulk_code, price, quantity, 0, 1, buyer_begins=number % 2 == 1)
+        driver.run(self.flow, bulk_at, len(actions), progress)
+        if crash is not None:
+            crash.join()
+        refused = sum(driver.refusals.values())
+        killed = f", killed at half and ready again after {crash.ready_s:.1f} s" if crash else ""
+        self.steps.done(
+            f"{len(actions):,} messages, {refused} refused with {len(driver.refusals)} codes, "
+            f"{len(self.bulk)} bulk deals{killed}"
+        )
+        return driver, crash
+
+    def _close(self, driver: Driver) -> Any:
+        import msgspec
+
+        from engine.messages import DayClosed
+
+        self.steps.start("Close")
+        driver.step(self.hours[3])
+        notice = {name: value for name, value in driver.day_closed().items() if name != "t"}
+        closed = msgspec.convert({**notice, "t": "day_closed"}, DayClosed)
+        self.steps.done(f"{closed.lapsed_orders} orders lapsed, closes and composite computed")
+        return closed
+
+    def _settle(self, market: Market, registry: Registry) -> dict[str, Any]:
+        from cea.connecting import key_file
+        from cea.demo_driver import DemoError
+        from cea.remote_exchange import RemoteExchange
+        from gateway.operator import OperatorClient
+        from settlement.bridge import Bridge
+        from settlement.errors import Refused
+
+        self.steps.start("Clearing and delivery")
+        with OperatorClient(self.folder, key=key_file(self.folder, "settlement"), timeout=60) as client:
+            bridge = Bridge(registry, RemoteExchange(client), lambda: self.hours[3] + 30 * 60 * 1_000_000_000)
+            ended = bridge.end_of_day(self.day.date, statements=self.folder / "reports" / "statements")
+        if isinstance(ended, Refused):
+            raise DemoError(f"settlement: {ended.code}: {ended.field}: {ended.reason}")
+        if ended.differences or not ended.may_open_next:
+            raise DemoError("settlement: " + ("; ".join(map(str, ended.differences)) or str(ended.day.state)))
+        s = ended.summary
+        self.steps.done(f"{s.deals} deals delivered against payment, both sides agree, registry and exchange reconcile")
+        return {"deals": s.deals, "quantity_t": s.quantity_t, "amount_fen": s.amount_fen, "digest": s.digest}
+
+    def _bulletin(self, closed: Any) -> Bulletin:
+        from cea.bulletins import opening_totals
+        from engine.bulletin import make_bulletin
+
+        return make_bulletin(closed, opening_totals(self.folder, self.day.date))
+
+    def _draw(self, driver: Driver, bulletin: Bulletin) -> None:
+        from engine.market import LISTED
+        from replay.chart import draw_day
+
+        self.steps.start("Chart")
+        codes = [row[1] for row in sorted(driver.ops.link.query("instruments"))]
+        deals: dict[str, list[tuple[int, int, int]]] = {}
+        for d in driver.ops.deals():
+            if d["method"] == LISTED:
+                row = (int(d["time_ns"]), int(d["price"]), int(d["quantity"]))
+                deals.setdefault(codes[int(d["instrument"])], []).append(row)
+        draw_day(self.chart, bulletin, deals, self.hours)
+        self.steps.done(str(self.chart))
+
+    def _stop(self, process: ExchangeProcess) -> int:
+        self.steps.start("Clean stop")
+        code = process.stop()
+        self.steps.done(f"exit code {code}")
+        return code
+
+    def _replay(self, seal: str) -> bool:
+        from cea.replaying import machine_maker
+        from engine.journal import RealDisk
+        from engine.journal.inspection import verify
+
+        self.steps.start("Journal replayed")
+        make, restore = machine_maker(self.folder)
+        report = verify(RealDisk(self.folder / "journal"), make, restore)
+        agrees = report.ok and report.state_hash.hex() == seal
+        found = "the same state hash" if agrees else "; ".join(report.problems) or "another state hash"
+        self.steps.done(f"{report.commands:,} commands: {found}")
+        return agrees
+
+    # --- the result ------------------------------------------------------------------------------------------
+
+    def _result(
+        self,
+        bulletin: Bulletin,
+        before: dict[str, int],
+        after: dict[str, int],
+        settled: dict[str, Any],
+        seal_hash: str,
+        agrees: bool,
+        exit_code: int,
+        driver: Driver,
+        crash: Crash | None,
+    ) -> dict[str, Any]:
+        from cea.comparison import compare
+
+        figures = compare(bulletin, self.day)
+        equal, conserved = all(f.equal for f in figures), before == after
+        if not self.steps.quiet:
+            print_bulletin(bulletin)
+            print_comparison(figures)
+            print_totals(before, after)
+            print(f"journal   {self.folder / 'journal'}\nregistry  {self.folder / 'registry.db'}")
+            print(f"statements {self.folder / 'reports' / 'statements'}\nchart     {self.chart}")
+            verdict = "All figures equal the published ones." if equal else "FIGURES DIFFER."
+            kept = "Conserved to the tonne and the fen." if conserved else "NOT CONSERVED."
+            print(f"{verdict} {kept} {time.monotonic() - self.steps.began:.1f} s")
+        return {
+            "equal": equal,
+            "conserved": conserved,
+            "replay_agrees": agrees,
+            "exit_code": exit_code,
+            "seconds": round(time.monotonic() - self.steps.began, 2),
+            "bulletin": bulletin,
+            "differences": [f._asdict() for f in figures if not f.equal],
+            "refused": {code.name: count for code, count in driver.refusals.items()},
+            "settled": settled,
+            "state_hash": seal_hash,
+            "killed_ready_s": crash.ready_s if crash else None,
+            "market": str(self.folder),
+            "chart": str(self.chart),
+            "pid": os.getpid(),
+        }
+
+
+def registry_totals(registry: Registry) -> dict[str, int]:
+    """What must be conserved: all allowances per vintage over all accounts and buckets, and issued (t)."""
+    totals = {}
+    for code, buckets in sorted(registry.circulation().items()):
+        totals[f"{code} issued"] = buckets["issued"]
+        totals[f"{code} held"] = sum(q for name, q in buckets.items() if name != "issued")
+    return totals
+
+
+def print_bulletin(bulletin: Bulletin) -> None:
+    """The sentences, Chinese then English."""
+    from engine.bulletin import sentences_en, sentences_zh
+
+    print()
+    print("\n".join(sentences_zh(bulletin)))
+    print()
+    print("\n".join(sentences_en(bulletin)))
+
+
+def print_comparison(figures: list[Any]) -> None:
+    """A row per vintage; a figure that differs shows both."""
+    names = list(dict.fromkeys(f.name for f in figures))
+    rows: dict[str, list[str]] = {}
+    for f in figures:
+        text = f.ours if f.equal else f"[red]{f.ours} ≠ {f.published}[/red]"
+        rows.setdefault(f.code, []).append(text)
+    marks = {code: all(f.equal for f in figures if f.code == code) for code in rows}
+    shown = [(code, *cells, "= published" if marks[code] else "[red]differs[/red]") for code, cells in rows.items()]
+    console().print(table(("vintage", *names, ""), shown))
+
+
+def print_totals(before: dict[str, int], after: dict[str, int]) -> None:
+    """Registry balances before and after the day."""
+    rows = [(name, f"{before[name]:,}", f"{after.get(name, 0):,}") for name in before]
+    console().print(table(("registry", "before", "after"), rows))
+
+
+Progress = Callable[[int], None]

@@ -1,0 +1,131 @@
+"""The demo's members: the day's flow through the public client, in a process apart from the exchange's.
+
+Each message is sent by its member's own session; the operator steps the exchange's clock to its time (D3).
+What came of it is compared with what the flow expects: reject code, tonnes dealt at once. A dead exchange is
+nothing special here: the clients reconnect, resynchronise and resend (docs/protocol.md).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from cea.connecting import key_file
+from cea.folder import Endowment
+from engine.bulk_messages import BulkAccept, BulkConfirm, BulkCounter, BulkDeclare, BulkOffer
+from engine.codes import Code
+from engine.records import BEST_FIVE, BUY, CANCEL, FOK, IOC, LIMIT, POST_ONLY, REDUCE, SELL
+from gateway.client import Client, Order
+from gateway.operator import OperatorClient
+from replay.flow import Action, Flow
+
+TYPE_NAMES: Final = {LIMIT: "limit", IOC: "ioc", FOK: "fok", BEST_FIVE: "best_five", POST_ONLY: "post_only"}
+OUTCOME_S: Final = 60.0  # a call may span the exchange's crash and restart
+PUMP_S: Final = 1.0  # how often idle sessions are heard: well below their heartbeat's end
+MINUTE_NS: Final = 60 * 1_000_000_000
+
+
+class DemoError(Exception):
+    """The day did not go as it must; the text says what differs."""
+
+
+class Driver:
+    """The sessions of all members and of one operator."""
+
+    def __init__(self, folder: Path, accounts: list[int]) -> None:
+        self.ops = OperatorClient(folder, key=key_file(folder, "ops1"), timeout=OUTCOME_S)
+        self.members = [
+            Client(folder, key=key_file(folder, f"member-{account}"), timeout=OUTCOME_S) for account in accounts
+        ]
+        self.accounts = accounts
+        self.orders: dict[int, Order] = {}
+        self.refusals: dict[Code, int] = {}
+        self._pumped = time.monotonic()
+
+    def close(self) -> None:
+        """Logs everybody out."""
+        for client in [*self.members, self.ops]:
+            client.close()
+
+    def step(self, time_ns: int) -> None:
+        """Moves the exchange's clock, and keeps idle sessions alive."""
+        self.ops.step_clock(time_ns)
+        if time.monotonic() - self._pumped > PUMP_S:
+            for client in [*self.members, self.ops]:
+                client.poll(0)
+            self._pumped = time.monotonic()
+
+    def send(self, action: Action) -> None:
+        """One message of the flow; DemoError when its outcome is another than the flow's."""
+        self.step(action.time_ns)
+        client = self.members[action.member]
+        if action.kind in (CANCEL, REDUCE):
+            order_id = self.orders[action.label].order_id
+            outcome = client.cancel(order_id) if action.kind == CANCEL else client.reduce(order_id, action.quantity)
+            code, filled = Code(outcome.code), 0
+        else:
+            side = "buy" if action.side == BUY else "sell"
+            kind = TYPE_NAMES[action.order_type]
+            order = client.order(side, action.code, action.price, action.quantity, type=kind)
+            self.orders[action.label] = order
+            code, filled = Code(order.code), order.filled
+        if code != action.expect or filled != action.filled:
+            raise DemoError(f"{action}: outcome {code.name}, {filled} t dealt")
+        if code:
+            self.refusals[code] = self.refusals.get(code, 0) + 1
+
+    def run(self, flow: Flow, first: int, last: int, progress: Callable[[int], None]) -> None:
+        """The messages ``first`` … ``last`` - 1 of the flow."""
+        for number in range(first, last):
+            self.send(flow.actions[number])
+            progress(number)
+
+    # --- the desk --------------------------------------------------------------------------------------------
+
+    def negotiate(self, code: str, price: int, quantity: int, seller: int, buyer: int, *, buyer_begins: bool) -> int:
+        """One bulk deal between two members: declare, offer, counter, accept, confirm (R9.1). Returns its amount.
+
+        ``seller``, ``buyer``: indexes of members. The first word is dearer (or cheaper) than where they meet.
+        """
+        maker, taker = (buyer, seller) if buyer_begins else (seller, buyer)
+        way = -1 if buyer_begins else 1
+        first, answer = price + way * 120, price - way * 80
+        side, to = (BUY, (self.accounts[taker],)) if buyer_begins else (SELL, ())
+        declaration = BulkDeclare(side=side, instrument=code, price=first, quantity=quantity, to=to)
+        number = self.members[maker].execute(declaration).data["declaration"]
+        offer = BulkOffer(declaration=number, price=answer, quantity=quantity, note="for delivery today")
+        thread = self.members[taker].execute(offer).data["thread"]
+        self.members[maker].execute(BulkCounter(thread=thread, price=price, quantity=quantity))
+        self.members[taker].execute(BulkAccept(thread=thread, price=price, quantity=quantity))
+        self.members[maker].execute(BulkConfirm(thread=thread, price=price, quantity=quantity))
+        for party in (self.members[maker], self.members[taker]):
+            report = party.wait_for("bulk_deal", OUTCOME_S)
+            if report is None or report.notice is None:
+                raise DemoError(f"bulk deal of {quantity} t {code}: a party was not told")
+            told: dict[str, Any] = report.notice
+            if (told["price"], told["quantity"]) != (price, quantity):
+                raise DemoError(f"bulk deal: {told}")
+        return price * quantity
+
+    def day_closed(self) -> dict[str, Any]:
+        """The day's result from the stream of all events; DemoError when the exchange has not closed the day."""
+        self.ops.subscribe(1)
+        deadline = time.monotonic() + OUTCOME_S
+        while time.monotonic() < deadline:
+            for report in self.ops.events(1.0):
+                if report.notice is not None and report.notice.get("t") == "day_closed":
+                    return report.notice
+        raise DemoError("the exchange did not publish the day's result")
+
+
+def endowments_of(flow: Flow, bulk: list[tuple[int, int]], code: str) -> list[Endowment]:
+    """The flow's members as accounts 1 …; the first sells the bulk, the second buys it."""
+    quantity, amount = sum(q for _, q in bulk), sum((p + 200) * q for p, q in bulk)
+    found = []
+    for number, member in enumerate(flow.members, 1):
+        extra = quantity if number == 1 else 0
+        allowances = {c: q + (extra if c == code else 0) for c, q in member.allowances.items()}
+        found.append(Endowment(number, member.name, member.cash + (amount if number == 2 else 0), allowances))
+    return found

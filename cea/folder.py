@@ -1,0 +1,170 @@
+"""Making a market folder: what stands in it at first, and the registry's opening entries."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import msgspec
+
+from cea.output import Exit, fail
+from replay.figures import DayFigures
+
+if TYPE_CHECKING:
+    from gateway.config import Market
+    from settlement.registry import Registry
+
+DAY_FILE = Path(__file__).with_name("day_20251203.toml")
+
+
+class Endowment(NamedTuple):
+    """What a member brings: account number, name, cash (fen), allowances (t) per vintage."""
+
+    account: int
+    name: str
+    cash: int
+    allowances: dict[str, int]
+
+
+def day_figures() -> DayFigures:
+    """The published figures of 2025-12-03."""
+    return msgspec.toml.decode(DAY_FILE.read_bytes(), type=DayFigures)
+
+
+def registry_url(market: Market) -> str:
+    """The registry's database URL; a relative SQLite file lies in the market folder."""
+    url = market.config.registry
+    name = url.removeprefix("sqlite:///")
+    if name == url or name.startswith("/") or name == ":memory:":
+        return url
+    return f"sqlite:///{(market.folder / name).resolve()}"
+
+
+def open_registry(market: Market) -> Registry:
+    """The registry of a market; the database is made where it is not there."""
+    from settlement.registry import Registry
+
+    return Registry.open(registry_url(market))
+
+
+def accepted(result: Any, what: str) -> None:
+    """Ends the command where the registry refuses an act."""
+    from settlement.errors import Refused
+
+    if isinstance(result, Refused):
+        fail(f"{what}: {result.code}: {result.field}: {result.reason}", Exit.NO)
+
+
+def fill_registry(market: Market, endowments: Sequence[Endowment]) -> None:
+    """Opening entries: real-name accounts, vintages, allowances issued with serial numbers (R13.1)."""
+    from settlement.registry import AccountForm
+
+    registry, now = open_registry(market), market.start_ns()
+    try:
+        for code in market.config.instruments:
+            vintage = 2000 + int(code[3:]) if code[3:].isdigit() else 2020
+            accepted(registry.add_asset(code, "allowance", vintage), f"vintage {code}")
+        with registry.batch(now):
+            for e in endowments:
+                form = AccountForm(
+                    account=e.account,
+                    number=f"R-{e.account:06d}",
+                    name=e.name,
+                    identity=f"9131{e.account:014d}",
+                    bank_account=f"6222{e.account:012d}",
+                )
+                accepted(registry.open_account(form, f"open-{e.account}", now), f"account {e.account}")
+                for code, quantity in e.allowances.items():
+                    document = f"issue-{e.account}-{code}"
+                    accepted(registry.issue(e.account, code, quantity, document, now), document)
+    finally:
+        registry.close()
+
+
+def make_market(
+    folder: Path, endowments: Sequence[Endowment], *, days: Sequence[int] | None = None, **changes: Any
+) -> Market:
+    """A market folder with the vintages and previous closes of 2025-12-03 and these members."""
+    from gateway.config import Config, ConfigError, Member, create
+
+    day = day_figures()
+    settings: dict[str, Any] = {
+        "first_date": day.date,
+        "instruments": {v.code: v.previous for v in day.vintages},
+        "composite": day.composite.previous,
+        "members": tuple(Member(e.account, e.name) for e in endowments),
+        **changes,
+    }
+    try:
+        market = create(folder, Config(**settings), days=days)
+    except ConfigError as error:
+        fail(str(error), Exit.CONFIG)
+    fill_registry(market, endowments)
+    return market
+
+
+def default_endowments(members: int, *, empty: bool) -> list[Endowment]:
+    """Members of a market to play with: 20,000,000 CNY and 200,000 t of each vintage, unless empty."""
+    cash = 0 if empty else 20_000_000_00
+    stock = {} if empty else {v.code: 200_000 for v in day_figures().vintages}
+    return [Endowment(n, f"Member {n:02d}", cash, stock) for n in range(1, members + 1)]
+
+
+def init_command(folder: Path, *, yes: bool, members: int, date: int, members_port: int, empty: bool) -> None:
+    """`cea init`: asks what was not given, makes the folder, says what is in it."""
+    import typer
+
+    if (folder / "market.toml").exists():
+        fail(f"{folder}: there is a market already", Exit.CONFIG)
+    if not yes:
+        if not sys.stdin.isatty():
+            fail("nobody can be asked here: add --yes", Exit.USAGE)
+        folder = Path(typer.prompt("Folder", default=str(folder)))
+        members = typer.prompt("Member accounts", default=members, type=int)
+        members_port = typer.prompt("Port for members (0: a free one)", default=members_port, type=int)
+        empty = not typer.confirm("Give them cash and allowances to trade with?", default=not empty)
+    from gateway.config import Gateway
+
+    endowments = default_endowments(members, empty=empty)
+    market = make_market(
+        folder, endowments, first_date=date or next_trading_day(), gateway=Gateway(members_port=members_port)
+    )
+    save_funding(market, endowments)
+    vintages, horizon = len(market.config.instruments), market.calendar.horizon
+    print(f"{folder}: market of {vintages} vintages, {members} members, first day {market.config.first_date}")
+    print(f"  market.toml   rules, members, ports        calendar.toml  trading days up to {horizon}")
+    print("  keys/         one key per member (0600)    registry.db    accounts, allowances, serial numbers")
+    print(f"Next: cea serve {folder}    and in another terminal: cea fund -m {folder}, cea status -m {folder}")
+
+
+def save_funding(market: Market, endowments: Sequence[Endowment]) -> None:
+    """What `cea fund` will move into trading, as a file that a person can change before."""
+    rows = [list(e) for e in endowments if e.cash or e.allowances]
+    (market.folder / "funding.json").write_bytes(msgspec.json.format(msgspec.json.encode(rows)))
+
+
+def load_funding(market: Market) -> list[Endowment]:
+    """The funding file; ends the command where it cannot be read, with path and reason."""
+    path = market.folder / "funding.json"
+    try:
+        return msgspec.convert(msgspec.json.decode(path.read_bytes()), list[Endowment])
+    except FileNotFoundError:
+        return []
+    except msgspec.DecodeError as error:
+        fail(f"{path}: {error}", Exit.CONFIG)
+
+
+def next_trading_day() -> int:
+    """The first XSHG session from today on, Asia/Shanghai. The calendar's end is an error with its date."""
+    import datetime as dt
+
+    from engine.calendar import TradingCalendar, from_date
+
+    today = from_date(dt.datetime.now(dt.timezone(dt.timedelta(hours=8))).date())
+    try:
+        calendar = TradingCalendar.shanghai(today - 10_000, 21_001_231)
+        return today if calendar.is_trading_day(today) else calendar.next_day(today)
+    except ValueError as error:
+        fail(f"{error}: name a day with --date", Exit.CONFIG)

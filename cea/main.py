@@ -1,0 +1,302 @@
+"""The command `cea`: what there is, with its help. The work is in the modules that a command imports when it runs.
+
+Nothing heavy is imported here (numba, pandas, SQLAlchemy, matplotlib, zmq), so that `cea --help` answers at
+once; tests/test_cli.py measures it.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cea.output import Exit
+
+app = typer.Typer(
+    name="cea",
+    help="The trading system of a national carbon market: run it, trade on it, look into it, replay it.",
+    epilog="Exit codes: 0 done · 1 refused, or something was found · 2 wrong command line · 3 market folder or key "
+    "unusable · 4 no exchange answers · 65 recovery refused · 74 journal's disk failed.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# Sub-commands that live elsewhere: name → (module, one line of help). Imported when used.
+SUB_COMMANDS = {
+    "journal": ("cea.journal_commands", "Look into a journal: files, groups; cut what recovery refuses."),
+    "bulk": ("cea.bulk_commands", "The bulk-agreement desk: declare, offer, counter, accept, confirm."),
+    "registry": ("settlement.commands", "The registry: accounts, allowances, transfers, clearing, statements."),
+    "replay": ("replay.commands", "Replay journals, order-by-order files and historical days."),
+}
+
+MARKET = "Where you act"
+LOOK = "Looking in"
+RUN = "Running a market"
+
+Folder = Annotated[
+    Path,
+    typer.Option("--market", "-m", envvar="CEA_MARKET", help="The market folder (made by `cea init`).", metavar="DIR"),
+]
+Key = Annotated[
+    str,
+    typer.Option("--as", "-a", envvar="CEA_KEY", help="Whose key: an account number, or a key's name.", metavar="WHO"),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
+HERE = Path("market")
+
+
+# --- running a market ------------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=RUN)
+def init(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for the market.")] = HERE,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing, take the defaults.")] = False,
+    members: Annotated[int, typer.Option(min=1, max=4_000, help="How many member accounts.")] = 3,
+    date: Annotated[int, typer.Option(help="First trading day, YYYYMMDD; 0: the next one from today.")] = 0,
+    members_port: Annotated[int, typer.Option(min=0, max=65_535, help="Port for members; 0: a free one.")] = 0,
+    empty: Annotated[bool, typer.Option("--empty", help="Accounts without cash and allowances.")] = False,
+) -> None:
+    """Make a market folder: configuration, CURVE keys, journal, registry.
+
+    The vintages and previous closes are those of 2025-12-03. Unless --empty, each account gets cash and
+    allowances in the registry, ready to be moved into trading when the exchange runs (`cea fund`).
+    """
+    from cea.folder import init_command
+
+    init_command(folder, yes=yes, members=members, date=date, members_port=members_port, empty=empty)
+
+
+@app.command(rich_help_panel=RUN)
+def serve(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The market folder.")] = HERE,
+    clock: Annotated[
+        str, typer.Option(help="real · stepped (moved by an operator) · scaled:N (N times as fast).")
+    ] = "real",
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.")] = False,
+) -> None:
+    """Run the exchange of a market folder until Ctrl-C or SIGTERM.
+
+    Start-up is recovery: snapshot, then journal. Exit code 0 after a clean stop, 65 when recovery needs a
+    decision, 74 when the journal's disk failed.
+    """
+    from cea.serving import serve_command
+
+    serve_command(folder, clock, verbose=verbose)
+
+
+@app.command(rich_help_panel=RUN)
+def fund(folder: Folder = HERE, as_json: Json = False) -> None:
+    """Move every member's registry cash and allowances into its trading account.
+
+    Needs the exchange to run. Safe to repeat: transfers bear document numbers, a second run does nothing.
+    """
+    from cea.serving import fund_command
+
+    fund_command(folder, as_json=as_json)
+
+
+@app.command(rich_help_panel=RUN)
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the demo's market and chart; made anew.")] = Path("out"),
+    seed: Annotated[int, typer.Option(help="Another seed, other orders, the same figures.")] = 1,
+    kill: Annotated[bool, typer.Option("--kill", help="SIGKILL the exchange half-way and start it again.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run 3 December 2025 of the national market through the whole system.
+
+    Registry, exchange process, members over CURVE, bulk desk, close, settlement, bulletin. Every figure is
+    compared with the published one; exit code 1 when any differs.
+    """
+    from cea.demo import demo_command
+
+    demo_command(out, seed=seed, kill=kill, as_json=as_json)
+
+
+@app.command(rich_help_panel=RUN)
+def doctor(folder: Folder = HERE, as_json: Json = False) -> None:
+    """Check this machine and market folder: versions, fonts, disk, keys, calendar, journal, exchange."""
+    from cea.doctor import doctor_command
+
+    doctor_command(folder, as_json=as_json)
+
+
+# --- acting as a member ----------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=MARKET)
+def order(
+    side: Annotated[str, typer.Argument(help="buy or sell")],
+    code: Annotated[str, typer.Argument(help="Vintage, such as CEA24.")],
+    price: Annotated[str, typer.Argument(help="CNY per tonne, such as 59.50.")],
+    quantity: Annotated[int, typer.Argument(help="Tonnes.")],
+    kind: Annotated[str, typer.Option("--type", help="limit · ioc · fok · best_five · post_only")] = "limit",
+    folder: Folder = HERE,
+    who: Key = "",
+    as_json: Json = False,
+) -> None:
+    """Send an order: cea order buy CEA24 59.50 1000
+
+    Exit code 1 when the exchange refuses it, with the reject code and its reason.
+    """
+    from cea.member_commands import order_command
+
+    order_command(folder, who, side, code, price, quantity, kind, as_json=as_json)
+
+
+@app.command(rich_help_panel=MARKET)
+def cancel(
+    order_id: Annotated[str, typer.Argument(help="Order id, or `all`.")],
+    folder: Folder = HERE,
+    who: Key = "",
+    as_json: Json = False,
+) -> None:
+    """Cancel an open order, or all of the account's."""
+    from cea.member_commands import cancel_command
+
+    cancel_command(folder, who, order_id, as_json=as_json)
+
+
+@app.command(rich_help_panel=MARKET)
+def orders(folder: Folder = HERE, who: Key = "", as_json: Json = False) -> None:
+    """List the account's open orders."""
+    from cea.member_commands import orders_command
+
+    orders_command(folder, who, as_json=as_json)
+
+
+@app.command(rich_help_panel=MARKET)
+def fills(folder: Folder = HERE, who: Key = "", as_json: Json = False) -> None:
+    """List what the session's orders have dealt today."""
+    from cea.member_commands import fills_command
+
+    fills_command(folder, who, as_json=as_json)
+
+
+@app.command(rich_help_panel=MARKET)
+def balances(folder: Folder = HERE, who: Key = "", as_json: Json = False) -> None:
+    """Show the account's cash and allowances, bucket by bucket."""
+    from cea.member_commands import balances_command
+
+    balances_command(folder, who, as_json=as_json)
+
+
+# --- looking in ------------------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=LOOK)
+def status(folder: Folder = HERE, as_json: Json = False) -> None:
+    """What the exchange is doing: phase, vintages, sessions, sequence, alarms."""
+    from cea.market_commands import status_command
+
+    status_command(folder, as_json=as_json)
+
+
+@app.command(rich_help_panel=LOOK)
+def book(
+    code: Annotated[str, typer.Argument(help="Vintage, such as CEA24.")],
+    once: Annotated[bool, typer.Option("--once", help="Show it once instead of live.")] = False,
+    folder: Folder = HERE,
+    who: Key = "",
+    as_json: Json = False,
+) -> None:
+    """The five best levels of a vintage, live; Ctrl-C ends it. Once, where the output is no terminal."""
+    from cea.market_commands import book_command
+
+    book_command(folder, who, code, once=once, as_json=as_json)
+
+
+@app.command(rich_help_panel=LOOK)
+def watch(
+    folder: Folder = HERE,
+    who: Key = "",
+    seconds: Annotated[float, typer.Option(help="End after so many seconds; 0: Ctrl-C.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """Deals, phases and prices of the public market-data feed as they happen, a line each."""
+    from cea.market_commands import watch_command
+
+    watch_command(folder, who, seconds=seconds, as_json=as_json)
+
+
+@app.command(rich_help_panel=LOOK)
+def bulletin(
+    folder: Folder = HERE,
+    date: Annotated[int, typer.Option(help="Trading day, YYYYMMDD; 0: the last that is closed.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """The bulletin of a closed day, in Chinese and English, from the journal."""
+    from cea.bulletins import bulletin_command
+
+    bulletin_command(folder, date, as_json=as_json)
+
+
+@app.command(rich_help_panel=LOOK)
+def verify(
+    what: Annotated[str, typer.Argument(help="journal")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A market folder.")] = HERE,
+    expect: Annotated[str, typer.Option(help="The state hash that the replay must end with (hex).")] = "",
+    as_json: Json = False,
+) -> None:
+    """Check a journal: every byte, chain, seal and snapshot, and the state hash of a full replay.
+
+    Exit code 1 when anything is found.
+    """
+    from cea.journal_commands import verify_command
+
+    if what != "journal":
+        raise typer.BadParameter(f"{what!r}: only `journal` can be verified here", param_hint="WHAT")
+    verify_command(folder, expect, as_json=as_json)
+
+
+# --- sub-commands in other modules -----------------------------------------------------------------------------
+
+
+class LazyGroup(TyperGroup):
+    """A group of commands whose module is imported only when one of them is asked for."""
+
+    def __init__(self, name: str, module: str, text: str) -> None:
+        super().__init__(name=name, help=text, no_args_is_help=True, rich_help_panel="More commands")
+        self.rich_markup_mode = "rich"
+        self._module = module
+        self._loaded: Any = None
+
+    def _group(self) -> Any:
+        if self._loaded is None:
+            self._loaded = typer.main.get_group(import_module(self._module).app)
+        return self._loaded
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Names of the commands, from the module."""
+        return self._group().list_commands(ctx)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """One command, from the module."""
+        return self._group().get_command(ctx, cmd_name)
+
+
+def command() -> Any:
+    """The whole command tree."""
+    group = typer.main.get_group(app)
+    for name, (module, text) in SUB_COMMANDS.items():
+        group.add_command(LazyGroup(name, module, text))
+    return group
+
+
+def main() -> None:
+    """Entry point of `cea`. Ctrl-C ends it quietly with 130; a closed pipe is no error."""
+    try:
+        command()()
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(Exit.OK)
+
+
+if __name__ == "__main__":
+    main()
