@@ -21,7 +21,7 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks import control
-from benchmarks.book_kernel import NEW, PRICE, REPLACE, RESULT, run
+from benchmarks.book_kernel import NEW, REPLACE, RESULT, ROW, run
 from benchmarks.book_stream import generate
 from benchmarks.conditions import conditions, describe
 from benchmarks.flash1 import Band
@@ -55,7 +55,7 @@ def read_rows(path: str | Path) -> np.ndarray:
 
 def price_band(rows: np.ndarray) -> Band:
     """The band of prices at which orders can rest. Raises StreamError beyond D17."""
-    prices = rows[(rows[:, 0] == NEW) | (rows[:, 0] == REPLACE), PRICE]
+    prices = rows[(rows[:, 0] == NEW) | (rows[:, 0] == REPLACE), 3]
     if not len(prices):
         return Band(0, 1)
     base, top = int(prices.min()), int(prices.max())
@@ -72,7 +72,7 @@ def new_state(rows: np.ndarray, band: Band) -> tuple[Book, IdTable]:
 
 def apply(state: tuple[Book, IdTable], rows: np.ndarray, band: Band, result: np.ndarray) -> None:
     """Apply all rows; ``result`` (RESULT, (1,)) gets trades, volume and hash."""
-    run(rows, *state, np.int64(band.base), result)
+    run(rows.view(ROW)[:, 0], *state, np.int64(band.base), result)
 
 
 def benchmark(path: str | Path, runs: int) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from typing import Final
 
 import numpy as np
 
-from benchmarks.ids import position
+from benchmarks.ids import FAR, NEAR, look_ahead, position
 from engine.book import (
     allocate,
     append,
@@ -29,7 +29,6 @@ from engine.book import (
     kernel,
     level_of,
     pop_head,
-    prefetch,
     primitive,
     reduce,
     release,
@@ -41,15 +40,11 @@ NEW: Final = 0
 CANCEL: Final = 1
 REDUCE: Final = 2
 REPLACE: Final = 3
-OP: Final = np.uint64(0)  # columns of a row
-ORDER_ID: Final = np.uint64(1)
-SIDE: Final = np.uint64(2)
-PRICE: Final = np.uint64(3)
-QTY: Final = np.uint64(4)
+ROW: Final = np.dtype([(name, "<i4") for name in ("op", "order_id", "side", "price", "qty")])
+"""A row as a record: its place is a constant times its number, which a two-dimensional array cannot promise."""
 
 HASH_START: Final = np.uint64(1469598103934665603)
 HASH_PRIME: Final = np.uint64(1099511628211)
-AHEAD: Final = np.uint64(16)  # rows of look-ahead of the id's prefetch
 
 RESULT: Final = np.dtype([("trades", "<i8"), ("volume", "<i8"), ("hash", "<u8")])
 
@@ -89,7 +84,7 @@ def _match(book, base, trades, volume, h, side, tick, leaves, order_id):
 
 @kernel
 def run(rows, book, ids, base, result):
-    """Apply all rows (int32, (N, 5)) to ``book``, one instrument; ``base`` (i8) is the price of tick 0.
+    """Apply all rows (ROW, (N,)) to ``book``, one instrument; ``base`` (i8) is the price of tick 0.
 
     Writes RESULT. ORDER.account holds the external id.
     """
@@ -101,11 +96,14 @@ def run(rows, book, ids, base, result):
     h = HASH_START
     for i in range(np.uint64(len(rows))):
         if ids.dense:
-            prefetch(slot_of, np.uint64(np.int64(rows[min(i + AHEAD, last), ORDER_ID]) - ids.first_id))
-        op = rows[i, OP]
-        order_id = np.int64(rows[i, ORDER_ID])
-        quantity = np.int64(rows[i, QTY])
-        tick = np.uint64(np.int64(rows[i, PRICE]) - base)
+            far_id = np.int64(rows[min(i + FAR, last)].order_id)
+            near_id = np.int64(rows[min(i + NEAR, last)].order_id)
+            look_ahead(ids, orders, far_id, near_id)
+        row = rows[i]
+        op = row.op
+        order_id = np.int64(row.order_id)
+        quantity = np.int64(row.qty)
+        tick = np.uint64(np.int64(row.price) - base)
         at = position(ids, order_id)
         slot = np.uint64(slot_of[at])
         order = orders[slot]
@@ -113,7 +111,7 @@ def run(rows, book, ids, base, result):
         if op == NEW:
             if live or quantity <= 0:
                 continue
-            side = np.uint64(rows[i, SIDE])
+            side = np.uint64(row.side)
             trades, volume, h, leaves = _match(book, base, trades, volume, h, side, tick, quantity, order_id)
             if leaves > 0:
                 slot = allocate(orders, pool)

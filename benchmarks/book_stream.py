@@ -18,7 +18,7 @@ from numba import njit
 from benchmarks.book_kernel import CANCEL, NEW, REDUCE, REPLACE
 
 MID_START_TICKS: Final = 10_000
-STEP_TICKS: Final = 0.5  # standard deviation of the mid's step, per row
+STEP_TICKS: Final = 0.05  # standard deviation of the mid's step, per row
 DISTANCE_TICKS: Final = 12.0  # mean distance of a resting order from the mid
 SHARE_NEW: Final = 0.55
 SHARE_CANCEL: Final = 0.32

@@ -23,7 +23,7 @@ from typing import Final
 
 import numpy as np
 
-from benchmarks.ids import position
+from benchmarks.ids import FAR, NEAR, look_ahead, position
 from engine.book import (
     allocate,
     append,
@@ -31,7 +31,6 @@ from engine.book import (
     kernel,
     level_of,
     pop_head,
-    prefetch,
     primitive,
     reduce,
     release,
@@ -76,7 +75,6 @@ MODIFY_REJECTED: Final = 5
 assert MESSAGE.itemsize == 16
 assert REPORT.itemsize == 24
 
-AHEAD: Final = np.uint64(16)  # messages of look-ahead of the id's prefetch: about one trip to the third-level cache
 _U0: Final = np.uint64(0)
 _U1: Final = np.uint64(1)
 
@@ -139,7 +137,9 @@ def run(messages, start, stop, book, ids, base, reports):
     last = np.uint64(stop) - _U1
     for i in range(np.uint64(start), np.uint64(stop)):
         if ids.dense:
-            prefetch(slot_of, np.uint64(np.int64(messages[min(i + AHEAD, last)].order_id) - ids.first_id))
+            far_id = np.int64(messages[min(i + FAR, last)].order_id)
+            near_id = np.int64(messages[min(i + NEAR, last)].order_id)
+            look_ahead(ids, orders, far_id, near_id)
         message = messages[i]
         order_id = message.order_id
         at = position(ids, np.int64(order_id))

@@ -8,10 +8,12 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from engine.book import primitive
+from engine.book import prefetch, primitive
 
 DENSE_IDS_MAX: Final = 1 << 27  # a direct table of u4 slots takes at most 512 MB
 
+FAR: Final = np.uint64(16)  # messages of look-ahead to an id's slot: about one trip to the third-level cache
+NEAR: Final = np.uint64(6)  # to the order itself: second-level cache
 _U1: Final = np.uint64(1)
 _SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: 2^64 / golden ratio
 
@@ -56,3 +58,11 @@ def position(ids, order_id):
             at = (at + _U1) & last
         ids.keys[at] = key
     return at
+
+
+@primitive
+def look_ahead(ids, orders, far_id, near_id):
+    """Ask the cache for what two later messages will touch: where the slot of ``far_id`` is kept, and the order of
+    ``near_id``, whose slot was asked for earlier. Only for dense ids; a wrong guess costs nothing but the question."""
+    prefetch(ids.slot_of, np.uint64(far_id - ids.first_id))
+    prefetch(orders, np.uint64(ids.slot_of[np.uint64(near_id - ids.first_id)]))

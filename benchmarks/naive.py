@@ -136,7 +136,7 @@ class NaiveRows:
                 self.enter(order_id, side, price, qty)
         elif order is None:
             return
-        elif op == 1 or qty >= order.leaves and op == 2:
+        elif op == 1 or (qty >= order.leaves and op == 2):
             self.book.take_out(order)
         elif op == 2:
             order.leaves -= max(qty, 0)

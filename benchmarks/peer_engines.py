@@ -1,8 +1,7 @@
 """Two Python engines from the package index behind one small port; run as a script by benchmarks/peers.py.
 
 It imports nothing of this project, so that it runs in an environment that holds only the peer. Input (stdin): JSON
-rows [op, order_id, side, price, qty] of new orders (0) and cancels (1). Output: one JSON object, with the seconds of the
-loop.
+rows [op, order_id, side, price, qty] of new orders (0) and cancels (1). Output: one JSON object.
 """
 
 from __future__ import annotations

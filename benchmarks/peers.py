@@ -3,7 +3,7 @@
 Peers are the naive reference (benchmarks/naive.py) and two packages of the index, `order-matching` and `pyorderbook`.
 They are no dependencies of this project: name a Python that has them (``--python``), or let ``--install`` put them into
 a temporary environment; else they are skipped with the reason. Only new orders and cancels are sent, because the peers
-know nothing else, and only a prefix of the stream, because they are slow. All trades are compared, by number and volume.
+know nothing else, and only a prefix of the stream, because they are slow. Trades are compared by number and volume.
 """
 
 from __future__ import annotations
