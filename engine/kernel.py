@@ -7,20 +7,23 @@
 All state is passed by address in one CONTROL record, because a call with a dozen arrays costs 1.5 µs and one with two
 integers 0.25. `run` stops early when the events' buffer is full, when the table of deals is full, or before a command
 of kind MESSAGE; CONTROL.status says why, and calling it again with the rest of the commands goes on exactly there, in
-the middle of a sweep if need be (the order in flight is kept in CONTROL).
+the middle of a sweep if need be: the order in flight stands in CONTROL, always.
 
-Structure: `run` decodes, checks and matches; what is rare (fill-or-kill look-ahead, take, mass cancel, replace's
-checks) stands in functions of its own, so that the hot path stays small. The primitives of the book are engine.book's.
+How to read it, from the end: `run` → `_begin` (one command) → `_enter` (a new order's checks and lock) → `_match` →
+`_deal` → `_rest`. What is rare stands in `_replace`, `_take`, `_mass_cancel`. Functions that are called from several
+places (`_deal`, `_cancel`) take the control record's address and make their own view of the tables, which costs a few
+loads and keeps compile time and code small; the others become part of `run`. The book's primitives are engine.book's.
 """
 
 # mypy: disable-error-code="no-untyped-def"
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final, NamedTuple
 
 import numpy as np
-from numba import carray, int64, njit
+from numba import int64, njit
 
 from engine.book import (
     BOOK_SIDE,
@@ -31,14 +34,14 @@ from engine.book import (
     POOL,
     allocate,
     append,
+    array_at,
     find,
     head_of,
     id_of,
     level_of,
     next_level,
-    pointer_at,
-    pop_head,
     prefetch,
+    primitive,
     reduce,
     release,
     remove,
@@ -110,54 +113,66 @@ ROOM: Final = 6  # events that one step (a command's head, one deal, its end) ca
 LOOK_AHEAD: Final = 12  # commands; 8 … 16 measured the same (design 4)
 FLAG_POST_ONLY: Final = 2  # ORDER.flags bit 1; bit 0 is the side
 
-# codes and reasons as module ints: an IntEnum member is not a constant to numba
-C_DUPLICATE_REQUEST = int(Code.DUPLICATE_REQUEST)
-C_UNKNOWN_KIND = int(Code.UNKNOWN_KIND)
-C_UNKNOWN_INSTRUMENT = int(Code.UNKNOWN_INSTRUMENT)
-C_UNKNOWN_ACCOUNT = int(Code.UNKNOWN_ACCOUNT)
-C_STALE = int(Code.STALE)
-C_MARKET_CLOSED = int(Code.MARKET_CLOSED)
-C_MARKET_BREAK = int(Code.MARKET_BREAK)
-C_MARKET_HALTED = int(Code.MARKET_HALTED)
-C_INSTRUMENT_HALTED = int(Code.INSTRUMENT_HALTED)
-C_CANCEL_ONLY = int(Code.CANCEL_ONLY)
-C_ACCOUNT_SUSPENDED = int(Code.ACCOUNT_SUSPENDED)
-C_ACCOUNT_CANCEL_ONLY = int(Code.ACCOUNT_CANCEL_ONLY)
-C_BAD_SIDE = int(Code.BAD_SIDE)
-C_BAD_ORDER_TYPE = int(Code.BAD_ORDER_TYPE)
-C_WRONG_POLICY = int(Code.WRONG_POLICY)
-C_ORDER_NOT_OPEN = int(Code.ORDER_NOT_OPEN)
-C_OUT_OF_REACH = int(Code.OUT_OF_REACH)
-C_BAD_TICK = int(Code.BAD_TICK)
-C_PRICE_ABOVE_LIMIT = int(Code.PRICE_ABOVE_LIMIT)
-C_PRICE_BELOW_LIMIT = int(Code.PRICE_BELOW_LIMIT)
-C_QUANTITY_TOO_SMALL = int(Code.QUANTITY_TOO_SMALL)
-C_QUANTITY_TOO_LARGE = int(Code.QUANTITY_TOO_LARGE)
-C_BAD_LOT = int(Code.BAD_LOT)
-C_AMOUNT_TOO_LARGE = int(Code.AMOUNT_TOO_LARGE)
-C_POST_ONLY_WOULD_TRADE = int(Code.POST_ONLY_WOULD_TRADE)
-C_SELF_TRADE = int(Code.SELF_TRADE)
-C_NOT_FILLABLE = int(Code.NOT_FILLABLE)
-C_OPEN_ORDERS_LIMIT = int(Code.OPEN_ORDERS_LIMIT)
-C_ORDER_POOL_FULL = int(Code.ORDER_POOL_FULL)
-C_INSUFFICIENT_CASH = int(Code.INSUFFICIENT_CASH)
-C_BOUGHT_TODAY = int(Code.BOUGHT_TODAY)
-C_INSUFFICIENT_ALLOWANCES = int(Code.INSUFFICIENT_ALLOWANCES)
-C_POSITION_LIMIT = int(Code.POSITION_LIMIT)
-C_SELL_CAP = int(Code.SELL_CAP)
-R_BY_OWNER = int(Reason.BY_OWNER)
-R_IOC_REST = int(Reason.IOC_REST)
-R_BEYOND_BEST_FIVE = int(Reason.BEYOND_BEST_FIVE)
-R_SELF_TRADE = int(Reason.SELF_TRADE)
-R_REDUCED_TO_ZERO = int(Reason.REDUCED_TO_ZERO)
-R_REPLACED_TO_FILLED = int(Reason.REPLACED_TO_FILLED)
-R_MASS_CANCEL = int(Reason.MASS_CANCEL)
-R_TAKEN_OUT = int(Reason.TAKEN_OUT)
+# Codes, reasons and event kinds as int64 constants: numba cannot read an IntEnum, and compiles a function anew for
+# each literal int that it is called with.
+E_ACCEPTED = np.int64(ACCEPTED)
+E_CANCELLED = np.int64(CANCELLED)
+E_FILL_MAKER = np.int64(FILL_MAKER)
+E_FILL_TAKER = np.int64(FILL_TAKER)
+E_MASS_CANCELLED = np.int64(MASS_CANCELLED)
+E_REDUCED = np.int64(REDUCED)
+E_REJECTED = np.int64(REJECTED)
+E_REPLACED = np.int64(REPLACED)
+C_DUPLICATE_REQUEST = np.int64(Code.DUPLICATE_REQUEST)
+C_UNKNOWN_KIND = np.int64(Code.UNKNOWN_KIND)
+C_UNKNOWN_INSTRUMENT = np.int64(Code.UNKNOWN_INSTRUMENT)
+C_UNKNOWN_ACCOUNT = np.int64(Code.UNKNOWN_ACCOUNT)
+C_STALE = np.int64(Code.STALE)
+C_MARKET_CLOSED = np.int64(Code.MARKET_CLOSED)
+C_MARKET_BREAK = np.int64(Code.MARKET_BREAK)
+C_MARKET_HALTED = np.int64(Code.MARKET_HALTED)
+C_INSTRUMENT_HALTED = np.int64(Code.INSTRUMENT_HALTED)
+C_CANCEL_ONLY = np.int64(Code.CANCEL_ONLY)
+C_ACCOUNT_SUSPENDED = np.int64(Code.ACCOUNT_SUSPENDED)
+C_ACCOUNT_CANCEL_ONLY = np.int64(Code.ACCOUNT_CANCEL_ONLY)
+C_BAD_SIDE = np.int64(Code.BAD_SIDE)
+C_BAD_ORDER_TYPE = np.int64(Code.BAD_ORDER_TYPE)
+C_WRONG_POLICY = np.int64(Code.WRONG_POLICY)
+C_ORDER_NOT_OPEN = np.int64(Code.ORDER_NOT_OPEN)
+C_OUT_OF_REACH = np.int64(Code.OUT_OF_REACH)
+C_BAD_TICK = np.int64(Code.BAD_TICK)
+C_PRICE_ABOVE_LIMIT = np.int64(Code.PRICE_ABOVE_LIMIT)
+C_PRICE_BELOW_LIMIT = np.int64(Code.PRICE_BELOW_LIMIT)
+C_QUANTITY_TOO_SMALL = np.int64(Code.QUANTITY_TOO_SMALL)
+C_QUANTITY_TOO_LARGE = np.int64(Code.QUANTITY_TOO_LARGE)
+C_BAD_LOT = np.int64(Code.BAD_LOT)
+C_AMOUNT_TOO_LARGE = np.int64(Code.AMOUNT_TOO_LARGE)
+C_POST_ONLY_WOULD_TRADE = np.int64(Code.POST_ONLY_WOULD_TRADE)
+C_SELF_TRADE = np.int64(Code.SELF_TRADE)
+C_NOT_FILLABLE = np.int64(Code.NOT_FILLABLE)
+C_OPEN_ORDERS_LIMIT = np.int64(Code.OPEN_ORDERS_LIMIT)
+C_ORDER_POOL_FULL = np.int64(Code.ORDER_POOL_FULL)
+C_INSUFFICIENT_CASH = np.int64(Code.INSUFFICIENT_CASH)
+C_BOUGHT_TODAY = np.int64(Code.BOUGHT_TODAY)
+C_INSUFFICIENT_ALLOWANCES = np.int64(Code.INSUFFICIENT_ALLOWANCES)
+C_POSITION_LIMIT = np.int64(Code.POSITION_LIMIT)
+C_SELL_CAP = np.int64(Code.SELL_CAP)
+R_BY_OWNER = np.int64(Reason.BY_OWNER)
+R_IOC_REST = np.int64(Reason.IOC_REST)
+R_BEYOND_BEST_FIVE = np.int64(Reason.BEYOND_BEST_FIVE)
+R_SELF_TRADE = np.int64(Reason.SELF_TRADE)
+R_REDUCED_TO_ZERO = np.int64(Reason.REDUCED_TO_ZERO)
+R_REPLACED_TO_FILLED = np.int64(Reason.REPLACED_TO_FILLED)
+R_MASS_CANCEL = np.int64(Reason.MASS_CANCEL)
+R_TAKEN_OUT = np.int64(Reason.TAKEN_OUT)
 
 _NIL: Final = np.uint64(NIL)
 _LOW32: Final = np.uint64(0xFFFFFFFF)
+_ZERO: Final = np.int64(0)
 SMALL_PRICE: Final = 1 << 31
 SMALL_QUANTITY: Final = 1 << 30  # a price and a quantity below these can't exceed AMOUNT_MAX_FEN
+
+FLAG_FILLED: Final = 4  # ORDER.flags bit 2: ORDER_COLD is in use (else it is zero, and its cache line is left alone)
 
 CONTROL: Final = np.dtype(
     [(f"{name}_at", "<i8") for name in ("market", "accounts", "holdings", "instruments", "sessions", "deals")]
@@ -188,6 +203,19 @@ CONTROL: Final = np.dtype(
 """Addresses and sizes of all tables, what the last call did, and the command in flight."""
 
 
+_entry: Final = partial(njit, _nrt=False, cache=True, nogil=True, error_model="numpy")
+"""njit with a signature: compiled, or read from the cache, at import: nothing compiles while a market is open."""
+
+_inner: Final = partial(_entry, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""njit for what only machine code calls: the wrappers for Python are a third of the compile time."""
+
+_part: Final = _inner(forceinline=True)
+"""njit for a part of the hot path: inlined by LLVM, which compiles faster than numba's own inlining."""
+
+_shared: Final = _inner()
+"""njit for a part that is called from several places, with the control record's address."""
+
+
 class Tables(NamedTuple):
     """All tables as typed arrays, inside machine code only."""
 
@@ -207,30 +235,30 @@ class Tables(NamedTuple):
     events: np.ndarray
 
 
-@njit(cache=True, inline="always")
+@primitive
 def _tables(control_address):
-    control = carray(pointer_at(control_address), (1,), CONTROL)
+    control = array_at(control_address, 1, CONTROL)
     k = control[np.uint64(0)]
     one = np.int64(1)
     return Tables(
         control,
-        carray(pointer_at(k.market_at), (one,), MARKET),
-        carray(pointer_at(k.accounts_at), (k.n_accounts,), ACCOUNT),
-        carray(pointer_at(k.holdings_at), (k.n_accounts * k.n_instruments,), HOLDING),
-        carray(pointer_at(k.instruments_at), (k.n_instruments,), INSTRUMENT),
-        carray(pointer_at(k.sessions_at), (k.n_sessions,), SESSION),
-        carray(pointer_at(k.deals_at), (k.n_deals,), DEAL),
-        carray(pointer_at(k.orders_at), (k.n_orders,), ORDER),
-        carray(pointer_at(k.cold_at), (k.n_orders,), ORDER_COLD),
-        carray(pointer_at(k.pool_at), (one,), POOL),
-        carray(pointer_at(k.sides_at), (k.n_instruments * 2,), BOOK_SIDE),
-        carray(pointer_at(k.levels_at), (k.n_levels,), LEVEL),
-        carray(pointer_at(k.bitmap_at), (k.n_words,), np.uint64),
-        carray(pointer_at(k.events_at), (k.event_capacity,), EVENT),
+        array_at(k.market_at, one, MARKET),
+        array_at(k.accounts_at, k.n_accounts, ACCOUNT),
+        array_at(k.holdings_at, k.n_accounts * k.n_instruments, HOLDING),
+        array_at(k.instruments_at, k.n_instruments, INSTRUMENT),
+        array_at(k.sessions_at, k.n_sessions, SESSION),
+        array_at(k.deals_at, k.n_deals, DEAL),
+        array_at(k.orders_at, k.n_orders, ORDER),
+        array_at(k.cold_at, k.n_orders, ORDER_COLD),
+        array_at(k.pool_at, one, POOL),
+        array_at(k.sides_at, k.n_instruments * 2, BOOK_SIDE),
+        array_at(k.levels_at, k.n_levels, LEVEL),
+        array_at(k.bitmap_at, k.n_words, np.uint64),
+        array_at(k.events_at, k.event_capacity, EVENT),
     )
 
 
-@njit(cache=True, forceinline=True)
+@_part
 def _emit(t, w, c, kind, order_id, account, session, instrument, side, price, quantity, leaves, ref, reason):
     """Writes event ``w``; ``c`` is the command that caused it. Returns w + 1."""
     e = t.events[np.uint64(w)]
@@ -250,13 +278,25 @@ def _emit(t, w, c, kind, order_id, account, session, instrument, side, price, qu
     return w + 1
 
 
-@njit(cache=True, forceinline=True)
+@_part
+def _emit_order(t, w, c, kind, slot, price, quantity, leaves, ref, reason):
+    """Writes an event about the order in ``slot``, for its own account and session."""
+    o = t.orders[slot]
+    order_id = id_of(t.orders, slot)
+    side = o.flags & 1
+    return _emit(
+        t, w, c, kind, order_id, o.account, o.session, o.instrument, side, price, quantity, leaves, ref, reason
+    )
+
+
+@_part
 def _reject(t, w, c, code):
+    no = c.request_no
     return _emit(
         t,
         w,
         c,
-        REJECTED,
+        E_REJECTED,
         c.order_id,
         c.account,
         c.session,
@@ -264,27 +304,27 @@ def _reject(t, w, c, code):
         c.side,
         c.price,
         c.quantity,
-        0,
-        c.request_no,
+        _ZERO,
+        no,
         code,
     )
 
 
-# --- money ----------------------------------------------------------------------------------------------------------
+# --- money ------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@_part
 def _share(amount, ppm):
     """amount × ppm / 10^6, half up, without overflow (D16)."""
     return amount // 1_000_000 * ppm + (2 * (amount % 1_000_000) * ppm + 1_000_000) // 2_000_000
 
 
-@njit(cache=True, forceinline=True)
+@_part
 def _fees(m, amount):
     return _share(amount, m.trading_ppm) + _share(amount, m.settlement_ppm)
 
 
-@njit(cache=True, forceinline=True)
+@_part
 def _lock_of(m, price, leaves, filled_amount):
     """Cash that an open buy holds: its rest at its limit, and the fee room on its running total (R5.2, R5.7)."""
     cash = price * leaves
@@ -293,21 +333,21 @@ def _lock_of(m, price, leaves, filled_amount):
     return cash
 
 
-@njit(cache=True, forceinline=True)
+@_part
 def _price_of(t, s, level):
     """Price of a level of side record ``s``."""
     i = t.instruments[np.uint64(s) >> np.uint64(1)]
     return i.band_base + np.int64(tick_of(t.sides, s, level)) * i.tick
 
 
-@njit(cache=True, forceinline=True)
+@_part
 def _holding(t, account, instrument):
     return t.holdings[np.uint64(account) * np.uint64(t.control[np.uint64(0)].n_instruments) + np.uint64(instrument)]
 
 
-@njit(cache=True, forceinline=True)
+@_part
 def _release_lock(t, m, slot, account, instrument, side, price, quantity):
-    """Gives back the lock of ``quantity`` tonnes that leave the order in ``slot``; its leaves are still the old ones."""
+    """Gives back the lock of ``quantity`` tonnes leaving the order in ``slot``; its leaves are still the old ones."""
     order = t.orders[slot]
     h = _holding(t, account, instrument)
     if side == 0:
@@ -324,60 +364,70 @@ def _release_lock(t, m, slot, account, instrument, side, price, quantity):
         h.sellable += quantity
 
 
-@njit(cache=True, forceinline=True)
-def _cancel(t, w, c, m, slot, ref, reason):
-    """Takes a resting order out of the book, gives back its lock and its slot. Writes CANCELLED."""
+@_part
+def _free(t, slot):
+    """Gives back a slot whose order is out of the book; its part of ORDER_COLD is zero again."""
+    if t.orders[slot].flags & FLAG_FILLED:
+        t.cold[slot].filled = 0
+        t.cold[slot].filled_amount = 0
+    release(t.orders, t.pool, slot)
+
+
+@_shared
+def _cancel(address, w, c, slot, ref, reason):
+    """Takes a resting order out of the book, gives back its lock and its slot. Writes CANCELLED; returns w + 1."""
+    t = _tables(address)
+    m = t.market[np.uint64(0)]
     order = t.orders[slot]
     side = order.flags & 1
-    instrument = order.instrument
-    s = np.uint64(2) * np.uint64(instrument) + np.uint64(side)
-    price = _price_of(t, s, order.level)
+    s = np.uint64(2) * np.uint64(order.instrument) + np.uint64(side)
+    price = _price_of(t, s, np.uint64(order.level))
     if m.accounts_on:
-        _release_lock(t, m, slot, order.account, instrument, side, price, order.leaves)
+        _release_lock(t, m, slot, order.account, np.uint64(order.instrument), side, price, order.leaves)
         t.accounts[np.uint64(order.account)].open_orders -= 1
-    w = _emit(
-        t,
-        w,
-        c,
-        CANCELLED,
-        id_of(t.orders, slot),
-        order.account,
-        order.session,
-        instrument,
-        side,
-        price,
-        order.leaves,
-        0,
-        ref,
-        reason,
-    )
+    w = _emit_order(t, w, c, E_CANCELLED, slot, price, order.leaves, _ZERO, ref, reason)
     remove(t.orders, t.levels, t.sides, t.bitmap, s, slot)
-    release(t.orders, t.pool, slot)
+    _free(t, slot)
     return w
 
 
-# --- deals ----------------------------------------------------------------------------------------------------------
+# --- deals ------------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@_part
+def _remember_fill(t, slot, leaves_after, quantity, amount):
+    """Adds to an order's running totals, which only matter while it lives on (D11, D16)."""
+    if leaves_after > 0:
+        t.cold[slot].filled += quantity
+        t.cold[slot].filled_amount += amount
+        t.orders[slot].flags |= FLAG_FILLED
+
+
+@_part
+def _charge(t, m, account, slot, amount, most):
+    """One side's fees of a deal, on the order's running total (D16), ``most`` fen at most. Returns the fee."""
+    before = t.cold[slot].filled_amount
+    trading = min(_share(before + amount, m.trading_ppm) - _share(before, m.trading_ppm), most)
+    settlement = _share(before + amount, m.settlement_ppm) - _share(before, m.settlement_ppm)
+    settlement = min(settlement, most - trading)
+    m.trading_fees += trading
+    m.settlement_fees += settlement
+    t.accounts[np.uint64(account)].fees_today += trading + settlement
+    return trading + settlement
+
+
+@_part
 def _pay(t, m, slot, account, instrument, limit, leaves, price, quantity):
     """The buyer's side of a deal: pays out of its lock, gets allowances. Returns the fee."""
     a = t.accounts[np.uint64(account)]
     h = _holding(t, account, instrument)
-    cold = t.cold[slot]
     amount = price * quantity
     fee = np.int64(0)
+    freed = limit * quantity
     if m.trading_ppm + m.settlement_ppm != 0:
-        before = cold.filled_amount
-        trading = _share(before + amount, m.trading_ppm) - _share(before, m.trading_ppm)
-        settlement = _share(before + amount, m.settlement_ppm) - _share(before, m.settlement_ppm)
-        fee = trading + settlement
-        m.trading_fees += trading
-        m.settlement_fees += settlement
-        a.fees_today += fee
+        before = t.cold[slot].filled_amount
+        fee = _charge(t, m, account, slot, amount, np.int64(AMOUNT_MAX_FEN))
         freed = _lock_of(m, limit, leaves, before) - _lock_of(m, limit, leaves - quantity, before + amount)
-    else:
-        freed = limit * quantity
     a.locked -= freed
     a.available += freed - amount - fee
     h.buy_open -= quantity
@@ -385,39 +435,26 @@ def _pay(t, m, slot, account, instrument, limit, leaves, price, quantity):
         h.bought_today += quantity
     else:
         h.sellable += quantity
-    cold.filled += quantity
-    cold.filled_amount += amount
     return fee
 
 
-@njit(cache=True, forceinline=True)
+@_part
 def _deliver(t, m, slot, account, instrument, price, quantity):
     """The seller's side of a deal: allowances go, proceeds come (T+0 for use, not for withdrawal). Returns the fee."""
     a = t.accounts[np.uint64(account)]
     h = _holding(t, account, instrument)
-    cold = t.cold[slot]
     amount = price * quantity
     fee = np.int64(0)
     if m.trading_ppm + m.settlement_ppm != 0:
-        before = cold.filled_amount
-        trading = _share(before + amount, m.trading_ppm) - _share(before, m.trading_ppm)
-        settlement = _share(before + amount, m.settlement_ppm) - _share(before, m.settlement_ppm)
-        trading = min(trading, amount)
-        settlement = min(settlement, amount - trading)
-        fee = trading + settlement
-        m.trading_fees += trading
-        m.settlement_fees += settlement
-        a.fees_today += fee
+        fee = _charge(t, m, account, slot, amount, amount)
     a.available += amount - fee
     a.proceeds_today += amount - fee
     h.locked -= quantity
     h.sold_today += quantity
-    cold.filled += quantity
-    cold.filled_amount += amount
     return fee
 
 
-@njit(cache=True, forceinline=True)
+@_part
 def _statistics(m, i, price, quantity):
     """Open, high, low, last, volume, amount of the instrument; the composite at this deal (R6.3, R6.6, R7.3, R7.4)."""
     if i.open == 0:
@@ -444,28 +481,36 @@ def _statistics(m, i, price, quantity):
         m.composite_low = min(m.composite_low, last)
 
 
-@njit(cache=True, forceinline=True)
-def _deal(t, w, c, m, i, s, maker_slot, level, taker_slot, taker_side, limit, leaves, price, quantity):
-    """One deal between a resting order and the incoming one, with all its bookkeeping and its two events."""
-    instrument = np.uint64(s) >> np.uint64(1)
+@_shared
+def _deal(address, w, c, maker_slot, taker_slot, limit, leaves):
+    """One deal of an incoming order (its ``limit`` and ``leaves``) with a resting one, at the resting price (R8.1).
+
+    All its bookkeeping and its two events. Returns (w, quantity).
+    """
+    t = _tables(address)
+    m = t.market[np.uint64(0)]
     maker = t.orders[maker_slot]
     taker = t.orders[taker_slot]
-    maker_account = maker.account
-    taker_account = taker.account
+    taker_side = taker.flags & 1
+    instrument = np.uint64(maker.instrument)
+    s = np.uint64(2) * instrument + np.uint64(taker_side ^ 1)
+    level = np.uint64(maker.level)
+    price = _price_of(t, s, level)
     maker_leaves = maker.leaves
-    maker_id = id_of(t.orders, maker_slot)
+    quantity = min(leaves, maker_leaves)
+    amount = price * quantity
     number = m.deals + np.uint64(1)
     if m.accounts_on:
         if taker_side == 0:
-            buyer_fee = _pay(t, m, taker_slot, taker_account, instrument, limit, leaves, price, quantity)
-            seller_fee = _deliver(t, m, maker_slot, maker_account, instrument, price, quantity)
-            buyer = taker_account
-            seller = maker_account
+            buyer = taker.account
+            seller = maker.account
+            buyer_fee = _pay(t, m, taker_slot, buyer, instrument, limit, leaves, price, quantity)
+            seller_fee = _deliver(t, m, maker_slot, seller, instrument, price, quantity)
         else:
-            buyer_fee = _pay(t, m, maker_slot, maker_account, instrument, price, maker_leaves, price, quantity)
-            seller_fee = _deliver(t, m, taker_slot, taker_account, instrument, price, quantity)
-            buyer = maker_account
-            seller = taker_account
+            buyer = maker.account
+            seller = taker.account
+            buyer_fee = _pay(t, m, maker_slot, buyer, instrument, price, maker_leaves, price, quantity)
+            seller_fee = _deliver(t, m, taker_slot, seller, instrument, price, quantity)
         d = t.deals[m.deals]
         d.time_ns = c.time_ns
         d.price = price
@@ -479,60 +524,28 @@ def _deal(t, w, c, m, i, s, maker_slot, level, taker_slot, taker_side, limit, le
         d.instrument = instrument
         d.method = LISTED
         d.flags = DEAL_BUYER_TAKES if taker_side == 0 else 0
-    else:
-        t.cold[maker_slot].filled += quantity
-        t.cold[taker_slot].filled += quantity
     m.deals = number
-    _statistics(m, i, price, quantity)
-    w = _emit(
-        t,
-        w,
-        c,
-        FILL_MAKER,
-        maker_id,
-        maker_account,
-        maker.session,
-        instrument,
-        taker_side ^ 1,
-        price,
-        quantity,
-        maker_leaves - quantity,
-        number,
-        0,
+    _statistics(m, t.instruments[instrument], price, quantity)
+    _remember_fill(t, maker_slot, maker_leaves - quantity, quantity, amount)
+    _remember_fill(t, taker_slot, leaves - quantity, quantity, amount)
+    w = _emit_order(
+        t, w, c, E_FILL_MAKER, maker_slot, price, quantity, maker_leaves - quantity, np.uint32(number), _ZERO
     )
-    w = _emit(
-        t,
-        w,
-        c,
-        FILL_TAKER,
-        id_of(t.orders, taker_slot),
-        taker_account,
-        taker.session,
-        instrument,
-        taker_side,
-        price,
-        quantity,
-        leaves - quantity,
-        number,
-        0,
-    )
+    w = _emit_order(t, w, c, E_FILL_TAKER, taker_slot, price, quantity, leaves - quantity, np.uint32(number), _ZERO)
     if quantity == maker_leaves:
-        if head_of(t.levels, t.sides, s, level) == maker_slot:
-            pop_head(t.orders, t.levels, t.sides, t.bitmap, s, level)
-        else:  # taking a listing from the middle of its level
-            remove(t.orders, t.levels, t.sides, t.bitmap, s, maker_slot)
         if m.accounts_on:
-            t.accounts[np.uint64(maker_account)].open_orders -= 1
-        release(t.orders, t.pool, maker_slot)
+            t.accounts[np.uint64(maker.account)].open_orders -= 1
+        remove(t.orders, t.levels, t.sides, t.bitmap, s, maker_slot)  # from the middle of its level, when taken
+        _free(t, maker_slot)
     else:
         reduce(t.orders, t.levels, t.sides, s, maker_slot, quantity)
-    return w
+    return w, quantity
 
 
-# --- checks ---------------------------------------------------------------------------------------------------------
+# --- checks -----------------------------------------------------------------------------------------------------
 
 
-@njit(cache=True, forceinline=True)
+@_part
 def _phase(m, time_ns):
     if m.around_the_clock:
         return MORNING
@@ -547,7 +560,7 @@ def _phase(m, time_ns):
     return PHASE_AFTERNOON
 
 
-@njit(cache=True, forceinline=True)
+@_part
 def _check_market(m, i, time_ns):
     """May orders be entered now? (lines 5 and 6 of the table)"""
     phase = _phase(m, time_ns)
@@ -560,7 +573,7 @@ def _check_market(m, i, time_ns):
     return 0
 
 
-@njit(cache=True, forceinline=True)
+@_part
 def _check_account(t, m, account):
     if m.accounts_on:
         status = t.accounts[np.uint64(account)].status
@@ -569,7 +582,7 @@ def _check_account(t, m, account):
     return 0
 
 
-@njit(cache=True, forceinline=True)
+@_part
 def _check_price(i, price):
     if price > 0 and i.tick != 1 and price % i.tick != 0:
         return C_BAD_TICK
@@ -580,7 +593,7 @@ def _check_price(i, price):
     return 0
 
 
-@njit(cache=True, forceinline=True)
+@_part
 def _check_size(i, price, quantity):
     if quantity < i.quantity_min:
         return C_QUANTITY_TOO_SMALL
@@ -593,16 +606,18 @@ def _check_size(i, price, quantity):
     return 0
 
 
-@njit(cache=True, forceinline=True)
+@_part
 def _check_allowances(h, extra):
     if extra > h.sellable:
         return C_BOUGHT_TODAY if extra <= h.sellable + h.bought_today else C_INSUFFICIENT_ALLOWANCES
     return 0
 
 
-@njit(cache=True)
-def _fillable(t, m, opposite, limit_level, best_levels, account, wanted):
-    """Would a fill-or-kill be filled (D12, D13)? Others' quantity inside limit and best levels, as its mode reaches it."""
+@_shared
+def _fillable(address, opposite, limit_level, best_levels, account, wanted):
+    """Would a fill-or-kill be filled (D12, D13)? Others' quantity inside limit and best levels, as its mode reaches."""
+    t = _tables(address)
+    m = t.market[np.uint64(0)]
     mode = t.accounts[np.uint64(account)].self_trade if m.accounts_on else np.uint8(CANCEL_INCOMING)
     found = np.int64(0)
     visited = 0
@@ -622,56 +637,146 @@ def _fillable(t, m, opposite, limit_level, best_levels, account, wanted):
     return found >= wanted
 
 
-# --- rare commands ----------------------------------------------------------------------------------------------------
+@_part
+def _check_account_exists(t, m, account):
+    if m.accounts_on and (
+        np.uint64(account) >= np.uint64(t.control[np.uint64(0)].n_accounts)
+        or t.accounts[np.uint64(account)].status == NOT_OPENED
+    ):
+        return C_UNKNOWN_ACCOUNT
+    return 0
 
 
-@njit(cache=True)
-def _replace(t, w, c, m, slot):
-    """Checks of a REPLACE and its change of terms (D11). Returns (events written, whether the order must match anew)."""
+@_part
+def _check_means(t, m, account, instrument, side, price, quantity):
+    """Open orders, pool, cash or allowances, position and cap of a new order (lines 13 to 15)."""
+    if m.accounts_on:
+        a = t.accounts[np.uint64(account)]
+        if a.open_orders >= a.open_orders_max:
+            return C_OPEN_ORDERS_LIMIT
+    if t.pool[np.uint64(0)].live >= t.pool[np.uint64(0)].capacity:
+        return C_ORDER_POOL_FULL
+    if m.accounts_on:
+        h = _holding(t, account, instrument)
+        if side == 0:
+            if _lock_of(m, price, quantity, _ZERO) > a.available:
+                return C_INSUFFICIENT_CASH
+            if h.sellable + h.bought_today + h.locked + h.in_transfer + h.buy_open > h.position_max - quantity:
+                return C_POSITION_LIMIT
+        else:
+            code = _check_allowances(h, quantity)
+            if code != 0:
+                return code
+            if h.sold_today + h.locked > h.sell_max - quantity:
+                return C_SELL_CAP
+    return 0
+
+
+@_part
+def _lock(t, m, account, instrument, side, price, quantity):
+    if m.accounts_on:
+        h = _holding(t, account, instrument)
+        if side == 0:
+            a = t.accounts[np.uint64(account)]
+            cash = _lock_of(m, price, quantity, _ZERO)
+            a.available -= cash
+            a.locked += cash
+            h.buy_open += quantity
+        else:
+            h.sellable -= quantity
+            h.locked += quantity
+
+
+@_part
+def _tick(i, price):
+    """Level-independent index of a price in the band of instrument ``i``."""
+    offset = price - i.band_base
+    return np.uint64(offset if i.tick == 1 else offset // i.tick)
+
+
+# --- rare commands ------------------------------------------------------------------------------------------------
+
+
+@_part
+def _set_in_flight(k, slot, limit, leaves, order_type):
+    """The order in ``slot`` is to match next."""
+    k.stage = STAGE_MATCH
+    k.slot = np.int64(slot)
+    k.price = limit
+    k.leaves = leaves
+    k.order_type = order_type
+    k.visited = 0
+    k.level = np.int64(NIL)
+
+
+@_part
+def _check_replace(address, t, m, c, slot, filled):
+    """Lines 10 to 15 of the table for new terms that leave something open; the old lock counts as free (D11)."""
     order = t.orders[slot]
-    instrument = order.instrument
-    i = t.instruments[np.uint64(instrument)]
+    i = t.instruments[np.uint64(order.instrument)]
     side = order.flags & 1
-    s = np.uint64(2) * np.uint64(instrument) + np.uint64(side)
+    s = np.uint64(2) * np.uint64(order.instrument) + np.uint64(side)
+    code = _check_size(i, c.price, c.quantity)
+    if code != 0:
+        return code
+    leaves = c.quantity - filled
+    if order.flags & FLAG_POST_ONLY and i.policy != LISTING:
+        opposite = s ^ np.uint64(1)
+        if np.uint64(t.sides[opposite].best) <= level_of(t.sides, opposite, _tick(i, c.price)):
+            return C_POST_ONLY_WOULD_TRADE
+    if m.accounts_on:
+        h = _holding(t, order.account, np.uint64(order.instrument))
+        if side == 0:
+            if _replace_cash(t, m, slot, c.price, leaves) > t.accounts[np.uint64(order.account)].available:
+                return C_INSUFFICIENT_CASH
+            position = h.sellable + h.bought_today + h.locked + h.in_transfer + h.buy_open
+            if leaves > order.leaves and position - order.leaves > h.position_max - leaves:
+                return C_POSITION_LIMIT
+        else:
+            code = _check_allowances(h, leaves - order.leaves)
+            if code != 0:
+                return code
+            if leaves > order.leaves and h.sold_today + h.locked - order.leaves > h.sell_max - leaves:
+                return C_SELL_CAP
+    return 0
+
+
+@_part
+def _replace_cash(t, m, slot, price, leaves):
+    """How much more cash the new terms of a buy lock; negative where they free some."""
+    order = t.orders[slot]
+    amount = t.cold[slot].filled_amount
+    old = _price_of(t, np.uint64(2) * np.uint64(order.instrument), np.uint64(order.level))
+    return _lock_of(m, price, leaves, amount) - _lock_of(m, old, order.leaves, amount)
+
+
+@_shared
+def _replace(address, w, c, slot):
+    """REPLACE (D11): checks, new lock, and either in place or out of its place to match anew. Returns w."""
+    t = _tables(address)
+    m = t.market[np.uint64(0)]
+    order = t.orders[slot]
+    i = t.instruments[np.uint64(order.instrument)]
+    side = order.flags & 1
+    s = np.uint64(2) * np.uint64(order.instrument) + np.uint64(side)
     code = _check_market(m, i, c.time_ns)
     if code == 0:
         code = _check_account(t, m, c.account)
     if code == 0:
         code = _check_price(i, c.price)
-    if code != 0:
-        return _reject(t, w, c, code), False
     filled = t.cold[slot].filled
-    if c.quantity <= filled:
-        return _cancel(t, w, c, m, slot, c.request_no, R_REPLACED_TO_FILLED), False
-    code = _check_size(i, c.price, c.quantity)
-    leaves = c.quantity - filled
-    tick = np.uint64((c.price - i.band_base) // i.tick)
-    if code == 0 and order.flags & FLAG_POST_ONLY and i.policy != LISTING:
-        opposite = s ^ np.uint64(1)
-        if np.uint64(t.sides[opposite].best) <= level_of(t.sides, opposite, tick):
-            code = C_POST_ONLY_WOULD_TRADE
-    old_price = _price_of(t, s, order.level)
-    cash = np.int64(0)
-    if code == 0 and m.accounts_on:
-        h = _holding(t, order.account, instrument)
-        if side == 0:
-            amount = t.cold[slot].filled_amount
-            cash = _lock_of(m, c.price, leaves, amount) - _lock_of(m, old_price, order.leaves, amount)
-            position = h.sellable + h.bought_today + h.locked + h.in_transfer + h.buy_open
-            if cash > t.accounts[np.uint64(order.account)].available:
-                code = C_INSUFFICIENT_CASH
-            elif leaves > order.leaves and position - order.leaves > h.position_max - leaves:
-                code = C_POSITION_LIMIT
-        else:
-            code = _check_allowances(h, leaves - order.leaves)
-            if code == 0 and leaves > order.leaves and h.sold_today + h.locked - order.leaves > h.sell_max - leaves:
-                code = C_SELL_CAP
+    if code == 0 and c.quantity <= filled:
+        return _cancel(address, w, c, slot, c.request_no, R_REPLACED_TO_FILLED)
+    if code == 0:
+        code = _check_replace(address, t, m, c, slot, filled)
     if code != 0:
-        return _reject(t, w, c, code), False
+        return _reject(t, w, c, code)
+    leaves = c.quantity - filled
     if m.accounts_on:
-        h = _holding(t, order.account, instrument)
+        h = _holding(t, order.account, np.uint64(order.instrument))
         if side == 0:
             a = t.accounts[np.uint64(order.account)]
+            cash = _replace_cash(t, m, slot, c.price, leaves)
             a.available -= cash
             a.locked += cash
             h.buy_open += leaves - order.leaves
@@ -680,30 +785,17 @@ def _replace(t, w, c, m, slot):
             h.locked += leaves - order.leaves
     if c.session != 0:
         order.session = c.session
-    w = _emit(
-        t,
-        w,
-        c,
-        REPLACED,
-        id_of(t.orders, slot),
-        order.account,
-        order.session,
-        instrument,
-        side,
-        c.price,
-        c.quantity,
-        leaves,
-        c.request_no,
-        0,
-    )
-    if c.price == old_price and leaves < order.leaves:
+    w = _emit_order(t, w, c, E_REPLACED, slot, c.price, c.quantity, leaves, c.request_no, _ZERO)
+    if c.price == _price_of(t, s, np.uint64(order.level)) and leaves < order.leaves:
         reduce(t.orders, t.levels, t.sides, s, slot, order.leaves - leaves)
-        return w, False
-    remove(t.orders, t.levels, t.sides, t.bitmap, s, slot)
-    return w, True
+    else:
+        remove(t.orders, t.levels, t.sides, t.bitmap, s, slot)
+        order.leaves = 0
+        _set_in_flight(t.control[np.uint64(0)], slot, c.price, leaves, np.uint8(LIMIT))
+    return w
 
 
-@njit(cache=True)
+@_shared
 def _reachable(t, i, s, level):
     """May a taker reach a listing at ``level`` of side ``s`` (R8.4, D14)?"""
     at = np.uint64(t.sides[s].best)
@@ -718,17 +810,17 @@ def _reachable(t, i, s, level):
     return at == level
 
 
-@njit(cache=True)
-def _take(t, w, c, m, maker_slot):
-    """TAKE: a taker names one listing and takes a quantity of it at its price (R8.3, R8.4)."""
+@_shared
+def _take(address, w, c, maker_slot):
+    """TAKE: a taker names one listing and takes a quantity of it at its price (R8.3, R8.4). Returns w."""
+    t = _tables(address)
+    m = t.market[np.uint64(0)]
     maker = t.orders[maker_slot]
-    instrument = maker.instrument
-    i = t.instruments[np.uint64(instrument)]
-    maker_side = maker.flags & 1
-    side = maker_side ^ 1
-    s = np.uint64(2) * np.uint64(instrument) + np.uint64(maker_side)
-    level = np.uint64(maker.level)
-    price = _price_of(t, s, level)
+    instrument = np.uint64(maker.instrument)
+    i = t.instruments[instrument]
+    side = (maker.flags & 1) ^ 1
+    s = np.uint64(2) * instrument + np.uint64(side ^ 1)
+    price = _price_of(t, s, np.uint64(maker.level))
     code = _check_market(m, i, c.time_ns)
     if code == 0:
         code = _check_account(t, m, c.account)
@@ -737,144 +829,309 @@ def _take(t, w, c, m, maker_slot):
             code = C_WRONG_POLICY
         elif maker.account == c.account:
             code = C_SELF_TRADE
-        elif not _reachable(t, i, s, level):
+        elif not _reachable(t, i, s, np.uint64(maker.level)):
             code = C_OUT_OF_REACH
     if code == 0:
         code = _check_size(i, price, c.quantity)
     if code == 0:
-        code = _check_means(t, m, c.account, instrument, side, price, c.quantity)
+        code = _check_means(t, m, c.account, instrument, np.uint8(side), price, c.quantity)
     if code != 0:
         return _reject(t, w, c, code)
-    slot = allocate(t.orders, t.pool)
-    taker = t.orders[slot]
-    taker.account = c.account
-    taker.session = c.session
-    taker.instrument = instrument
-    taker.flags = side
-    t.cold[slot].filled = 0
-    t.cold[slot].filled_amount = 0
-    _lock(t, m, c.account, instrument, side, price, c.quantity)
-    taker_id = id_of(t.orders, slot)
-    w = _emit(
-        t,
-        w,
-        c,
-        ACCEPTED,
-        taker_id,
-        c.account,
-        c.session,
-        instrument,
-        side,
-        price,
-        c.quantity,
-        c.quantity,
-        c.request_no,
-        0,
-    )
-    quantity = min(c.quantity, maker.leaves)
-    w = _deal(t, w, c, m, i, s, maker_slot, level, slot, side, price, c.quantity, price, quantity)
-    rest = c.quantity - quantity
-    if rest > 0:
-        w = _end_unrested(t, w, c, m, slot, side, price, rest, R_TAKEN_OUT)
-    release(t.orders, t.pool, slot)
-    return w
+    slot = _accept(t, m, c, instrument, np.uint8(side), _ZERO, price, c.quantity)
+    w = _emit_order(t, w, c, E_ACCEPTED, slot, price, c.quantity, c.quantity, c.request_no, _ZERO)
+    w, quantity = _deal(address, w, c, maker_slot, slot, price, c.quantity)
+    return _end(address, w, c, slot, price, c.quantity - quantity, R_TAKEN_OUT)
 
 
-@njit(cache=True, forceinline=True)
-def _check_means(t, m, account, instrument, side, price, quantity):
-    """Open orders, pool, cash or allowances, position and cap of a new order (lines 13 to 15)."""
-    if m.accounts_on:
-        a = t.accounts[np.uint64(account)]
-        if a.open_orders >= a.open_orders_max:
-            return C_OPEN_ORDERS_LIMIT
-    if t.pool[np.uint64(0)].live >= t.pool[np.uint64(0)].capacity:
-        return C_ORDER_POOL_FULL
-    if m.accounts_on:
-        h = _holding(t, account, instrument)
-        if side == 0:
-            if _lock_of(m, price, quantity, 0) > a.available:
-                return C_INSUFFICIENT_CASH
-            if h.sellable + h.bought_today + h.locked + h.in_transfer + h.buy_open > h.position_max - quantity:
-                return C_POSITION_LIMIT
-        else:
-            code = _check_allowances(h, quantity)
-            if code != 0:
-                return code
-            if h.sold_today + h.locked > h.sell_max - quantity:
-                return C_SELL_CAP
-    return 0
-
-
-@njit(cache=True, forceinline=True)
-def _lock(t, m, account, instrument, side, price, quantity):
-    if m.accounts_on:
-        h = _holding(t, account, instrument)
-        if side == 0:
-            a = t.accounts[np.uint64(account)]
-            cash = _lock_of(m, price, quantity, 0)
-            a.available -= cash
-            a.locked += cash
-            h.buy_open += quantity
-        else:
-            h.sellable -= quantity
-            h.locked += quantity
-
-
-@njit(cache=True, forceinline=True)
-def _end_unrested(t, w, c, m, slot, side, price, rest, reason):
-    """Cancels the rest of an incoming order that does not rest, and gives back its lock."""
-    order = t.orders[slot]
-    if m.accounts_on:
-        order.leaves = rest
-        _release_lock(t, m, slot, order.account, order.instrument, side, price, rest)
-        order.leaves = 0
-    return _emit(
-        t,
-        w,
-        c,
-        CANCELLED,
-        id_of(t.orders, slot),
-        order.account,
-        order.session,
-        order.instrument,
-        side,
-        price,
-        rest,
-        0,
-        c.request_no,
-        reason,
-    )
-
-
-@njit(cache=True)
-def _sweep(t, w, c, m, account, session, instrument, side, reason, ref):
-    """Cancels open orders in rising slot order; -1 or the ANY values match all. False when the output is full.
+@_shared
+def _sweep(address, w, c, account, session, instrument, side, reason, ref):
+    """Cancels open orders in rising slot order; -1 or the ANY values match all. Returns (w, False when output is full).
 
     Goes on from CONTROL.cursor and adds to CONTROL.count, so that it can be called again.
     """
+    t = _tables(address)
     k = t.control[np.uint64(0)]
     end = np.int64(t.pool[np.uint64(0)].unused)
     slot = k.cursor
     while slot < end:
         order = t.orders[np.uint64(slot)]
-        if order.leaves > 0:
-            if (
-                (account < 0 or np.int64(order.account) == account)
-                and (session <= 0 or np.int64(order.session) == session)
-                and (instrument == ANY_INSTRUMENT or np.int64(order.instrument) == instrument)
-                and (side == ANY_SIDE or np.int64(order.flags & 1) == side)
-            ):
-                if w + ROOM > k.event_capacity:
-                    k.cursor = slot
-                    return w, False
-                w = _cancel(t, w, c, m, np.uint64(slot), ref, reason)
-                k.count += 1
+        if (
+            order.leaves > 0
+            and (account < 0 or np.int64(order.account) == account)
+            and (session <= 0 or np.int64(order.session) == session)
+            and (instrument == ANY_INSTRUMENT or np.int64(order.instrument) == instrument)
+            and (side == ANY_SIDE or np.int64(order.flags & 1) == side)
+        ):
+            if w + ROOM > k.event_capacity:
+                break
+            w = _cancel(address, w, c, np.uint64(slot), ref, reason)
+            k.count += 1
         slot += 1
-    k.cursor = 0
+    k.cursor = slot
+    return w, slot >= end
+
+
+@_shared
+def _mass_cancel(address, w, c):
+    """MASS_CANCEL: one step of it, as far as the output reaches. Returns (w, finished)."""
+    t = _tables(address)
+    k = t.control[np.uint64(0)]
+    account, instrument, side = np.int64(c.account), np.int64(c.instrument), np.int64(c.side)
+    w, finished = _sweep(address, w, c, account, np.int64(-1), instrument, side, R_MASS_CANCEL, c.request_no)
+    if not finished or w + ROOM > k.event_capacity:
+        return w, False
+    no = c.request_no
+    w = _emit(
+        t,
+        w,
+        c,
+        E_MASS_CANCELLED,
+        np.uint64(0),
+        c.account,
+        c.session,
+        c.instrument,
+        c.side,
+        _ZERO,
+        k.count,
+        _ZERO,
+        no,
+        _ZERO,
+    )
     return w, True
 
 
-@njit(cache=True, forceinline=True)
+@_shared
+def _begin_rare(address, w, c, slot):
+    """TAKE, REPLACE, MASS_CANCEL and what is no command at all, after the duplicate check. Returns w."""
+    t = _tables(address)
+    m = t.market[np.uint64(0)]
+    k = t.control[np.uint64(0)]
+    if c.kind == REPLACE:
+        return _replace(address, w, c, slot)
+    if c.kind == TAKE:
+        return _take(address, w, c, slot)
+    code = C_UNKNOWN_KIND
+    if c.kind == MASS_CANCEL:
+        code = 0
+        if c.instrument != ANY_INSTRUMENT and np.uint64(c.instrument) >= np.uint64(m.n_instruments):
+            code = C_UNKNOWN_INSTRUMENT
+        if code == 0:
+            code = _check_account_exists(t, m, c.account)
+        if code == 0 and _phase(m, c.time_ns) == CLOSED:
+            code = C_MARKET_CLOSED
+        if code == 0 and c.side > ANY_SIDE:
+            code = C_BAD_SIDE
+    if code != 0:
+        return _reject(t, w, c, code)
+    k.stage = STAGE_SWEEP
+    k.cursor = 1
+    k.count = 0
+    return w
+
+
+# --- one command ----------------------------------------------------------------------------------------------------
+
+
+@_part
+def _accept(t, m, c, instrument, side, flags, price, quantity):
+    """Gives a new order a slot and its lock. Returns the slot."""
+    slot = allocate(t.orders, t.pool)
+    order = t.orders[slot]
+    order.account = c.account
+    order.session = c.session
+    order.instrument = instrument
+    order.flags = side | flags
+    if m.accounts_on:
+        _lock(t, m, c.account, instrument, side, price, quantity)
+        t.accounts[np.uint64(c.account)].open_orders += 1
+    return slot
+
+
+@_part
+def _check_crossing(address, t, i, c, own, limit):
+    """Post-only must not trade, fill-or-kill must fill (line 12)."""
+    opposite = own ^ np.uint64(1)
+    limit_level = level_of(t.sides, opposite, _tick(i, limit))
+    if c.order_type == POST_ONLY:
+        return C_POST_ONLY_WOULD_TRADE if np.uint64(t.sides[opposite].best) <= limit_level else 0
+    fillable = _fillable(address, opposite, limit_level, i.best_levels, c.account, c.quantity)
+    return 0 if fillable else C_NOT_FILLABLE
+
+
+@_part
+def _enter(address, t, m, w, c):
+    """NEW: all checks in their order, then slot, lock and ACCEPTED; the order is then in flight. Returns w."""
+    instrument = np.uint64(c.instrument)
+    if instrument >= np.uint64(m.n_instruments) or not t.instruments[instrument].listed:
+        return _reject(t, w, c, C_UNKNOWN_INSTRUMENT)
+    i = t.instruments[instrument]
+    side = c.side
+    limit = c.price
+    if c.order_type == BEST_FIVE and limit == 0:
+        limit = i.limit_high if side == 0 else i.limit_low
+    code = _check_account_exists(t, m, c.account)
+    if code == 0 and c.flags & EXPIRES and c.time_ns > np.int64(c.order_id):
+        code = C_STALE
+    if code == 0:
+        code = _check_market(m, i, c.time_ns)
+    if code == 0:
+        code = _check_account(t, m, c.account)
+    if code == 0:
+        if side > 1:
+            code = C_BAD_SIDE
+        elif c.order_type > POST_ONLY:
+            code = C_BAD_ORDER_TYPE
+        elif i.policy == LISTING and c.order_type != LIMIT:
+            code = C_WRONG_POLICY
+    if code == 0:
+        code = _check_price(i, limit)
+    if code == 0:
+        code = _check_size(i, limit, c.quantity)
+    own = np.uint64(2) * instrument + np.uint64(side)
+    if code == 0 and (c.order_type == POST_ONLY or c.order_type == FOK):
+        code = _check_crossing(address, t, i, c, own, limit)
+    if code == 0:
+        code = _check_means(t, m, c.account, instrument, side, limit, c.quantity)
+    if code != 0:
+        return _reject(t, w, c, code)
+    slot = _accept(
+        t, m, c, instrument, side, np.int64(FLAG_POST_ONLY if c.order_type == POST_ONLY else 0), limit, c.quantity
+    )
+    w = _emit_order(t, w, c, E_ACCEPTED, slot, limit, c.quantity, c.quantity, c.request_no, _ZERO)
+    _set_in_flight(t.control[np.uint64(0)], slot, limit, c.quantity, c.order_type)
+    return w
+
+
+@_part
+def _withdraw(address, t, m, w, c, slot):
+    """CANCEL and REDUCE of the order in ``slot``. Returns w."""
+    order = t.orders[slot]
+    if _phase(m, c.time_ns) == CLOSED:
+        return _reject(t, w, c, C_MARKET_CLOSED)
+    reason = R_BY_OWNER
+    if c.kind == REDUCE:
+        i = t.instruments[np.uint64(order.instrument)]
+        if c.quantity < 1:
+            return _reject(t, w, c, C_QUANTITY_TOO_SMALL)
+        if i.lot != 1 and c.quantity % i.lot != 0:
+            return _reject(t, w, c, C_BAD_LOT)
+        reason = R_REDUCED_TO_ZERO
+        if c.quantity < order.leaves:
+            side = order.flags & 1
+            s = np.uint64(2) * np.uint64(order.instrument) + np.uint64(side)
+            price = _price_of(t, s, np.uint64(order.level))
+            if m.accounts_on:
+                _release_lock(t, m, slot, order.account, np.uint64(order.instrument), side, price, c.quantity)
+            reduce(t.orders, t.levels, t.sides, s, slot, c.quantity)
+            return _emit_order(t, w, c, E_REDUCED, slot, price, c.quantity, order.leaves, c.request_no, _ZERO)
+    return _cancel(address, w, c, slot, c.request_no, reason)
+
+
+@_part
+def _begin(address, t, m, w, c):
+    """One command up to the point where it matches or sweeps (CONTROL.stage says so). Returns w."""
+    m.seq = c.seq
+    m.time_ns = c.time_ns
+    session = np.uint64(c.session)
+    if session != np.uint64(0) and c.request_no != 0 and session < np.uint64(t.control[np.uint64(0)].n_sessions):
+        record = t.sessions[session]
+        if c.request_no <= record.last_request:
+            return _reject(t, w, c, C_DUPLICATE_REQUEST)
+        record.last_request = c.request_no
+    if c.kind == NEW:
+        return _enter(address, t, m, w, c)
+    slot = np.uint64(0)
+    if (c.kind >= CANCEL and c.kind <= REPLACE) or c.kind == TAKE:
+        code = _check_account_exists(t, m, c.account)
+        slot = find(t.orders, t.pool, c.order_id)
+        if code == 0 and (slot == np.uint64(0) or (c.kind != TAKE and t.orders[slot].account != c.account)):
+            code = C_ORDER_NOT_OPEN
+        if code != 0:
+            return _reject(t, w, c, code)
+        if c.kind <= REDUCE:
+            return _withdraw(address, t, m, w, c, slot)
+    return _begin_rare(address, w, c, slot)
+
+
+# --- matching -------------------------------------------------------------------------------------------------------
+
+
+@_part
+def _match(address, t, m, w, c):
+    """The order in flight against the opposite side: best level first, FIFO inside. Returns (w, status, reason).
+
+    ``reason`` is why a rest must not rest, -1 where it may.
+    """
+    k = t.control[np.uint64(0)]
+    slot = np.uint64(k.slot)
+    order = t.orders[slot]
+    instrument = np.uint64(order.instrument)
+    i = t.instruments[instrument]
+    opposite = (np.uint64(2) * instrument + np.uint64(order.flags & 1)) ^ np.uint64(1)
+    limit_level = level_of(t.sides, opposite, _tick(i, k.price))
+    rests = k.order_type == LIMIT or k.order_type == POST_ONLY
+    reason = np.int64(-1) if rests else np.int64(R_IOC_REST)
+    if i.policy == LISTING:
+        return w, np.int64(DONE), reason
+    while k.leaves > 0:
+        best = np.uint64(t.sides[opposite].best)
+        if best > limit_level:
+            break
+        if best != np.uint64(k.level):
+            if i.best_levels != 0 and k.visited == i.best_levels:
+                return w, np.int64(DONE), np.int64(R_BEYOND_BEST_FIVE) if rests else reason
+            k.visited += 1
+            k.level = np.int64(best)
+        if w + ROOM > k.event_capacity:
+            return w, np.int64(OUTPUT_FULL), reason
+        if m.accounts_on and np.int64(m.deals) >= k.n_deals:
+            return w, np.int64(DEALS_FULL), reason
+        maker_slot = np.uint64(head_of(t.levels, t.sides, opposite, best))
+        if m.self_trade_on and t.orders[maker_slot].account == order.account:
+            mode = t.accounts[np.uint64(order.account)].self_trade if m.accounts_on else np.uint8(CANCEL_INCOMING)
+            if mode != CANCEL_INCOMING:
+                w = _cancel(address, w, c, maker_slot, np.uint32(0), R_SELF_TRADE)
+            if mode != CANCEL_RESTING:
+                return w, np.int64(DONE), np.int64(R_SELF_TRADE)
+        else:
+            w, quantity = _deal(address, w, c, maker_slot, slot, k.price, k.leaves)
+            k.leaves -= quantity
+    return w, np.int64(DONE), reason
+
+
+@_shared
+def _end(address, w, c, slot, price, rest, reason):
+    """An incoming order ends without resting: its rest, if any, is cancelled and its lock given back. Returns w."""
+    t = _tables(address)
+    m = t.market[np.uint64(0)]
+    order = t.orders[slot]
+    if rest > 0:
+        if m.accounts_on:
+            order.leaves = rest
+            _release_lock(t, m, slot, order.account, np.uint64(order.instrument), order.flags & 1, price, rest)
+            order.leaves = 0
+        w = _emit_order(t, w, c, E_CANCELLED, slot, price, rest, _ZERO, c.request_no, reason)
+    if m.accounts_on:
+        t.accounts[np.uint64(order.account)].open_orders -= 1
+    _free(t, slot)
+    return w
+
+
+@_part
+def _rest(address, t, w, c, reason):
+    """What becomes of the order in flight after matching: it rests, or it ends. Returns w."""
+    k = t.control[np.uint64(0)]
+    slot = np.uint64(k.slot)
+    if k.leaves > 0 and reason < 0:
+        order = t.orders[slot]
+        s = np.uint64(2) * np.uint64(order.instrument) + np.uint64(order.flags & 1)
+        tick = _tick(t.instruments[np.uint64(order.instrument)], k.price)
+        append(t.orders, t.levels, t.sides, t.bitmap, s, slot, level_of(t.sides, s, tick), k.leaves)
+        return w
+    return _end(address, w, c, slot, k.price, k.leaves, reason)
+
+
+@_part
 def _look_ahead(t, commands, n, at):
     """Asks the cache for what the command ``LOOK_AHEAD`` places further on will touch first."""
     ahead = at + LOOK_AHEAD
@@ -900,355 +1157,66 @@ def _look_ahead(t, commands, n, at):
                 account = np.uint64(order.account)
                 prefetch(t.accounts, account)
                 prefetch(
-                    t.holdings,
-                    account * np.uint64(t.control[np.uint64(0)].n_instruments) + np.uint64(order.instrument),
+                    t.holdings, account * np.uint64(t.control[np.uint64(0)].n_instruments) + np.uint64(order.instrument)
                 )
 
 
-# --- the batch --------------------------------------------------------------------------------------------------------
+# --- the batch ----------------------------------------------------------------------------------------------------
 
 
-@njit(int64(int64, int64, int64), cache=True)
-def run(control_address, commands_address, n):
+@_entry(int64(int64, int64, int64))
+def run(address, commands_address, n):
     """Applies ``n`` COMMAND records. Returns CONTROL.status; consumed and written stand in CONTROL."""
-    t = _tables(control_address)
-    commands = carray(pointer_at(commands_address), (n,), COMMAND)
+    t = _tables(address)
+    commands = array_at(commands_address, n, COMMAND)
     k = t.control[np.uint64(0)]
     m = t.market[np.uint64(0)]
-    one = np.uint64(1)
-    two = np.uint64(2)
-    capacity = k.event_capacity
     w = np.int64(0)
     at = np.int64(0)
     status = np.int64(DONE)
-    # the command in flight
-    resumed = k.stage
-    k.stage = STAGE_NONE
-    slot = np.uint64(k.slot)
-    leaves = k.leaves
-    visited = k.visited
-    current = np.uint64(k.level)
-    limit = k.price
-    order_type = k.order_type
     while at < n:
         c = commands[np.uint64(at)]
-        if resumed == STAGE_NONE:
-            if w + ROOM > capacity or (m.accounts_on and np.int64(m.deals) >= k.n_deals):
-                status = np.int64(OUTPUT_FULL) if w + ROOM > capacity else np.int64(DEALS_FULL)
-                break
-            _look_ahead(t, commands, n, at)
-            kind = c.kind
-            if kind == MESSAGE:
-                status = np.int64(AT_MESSAGE)
-                break
-            m.seq = c.seq
-            m.time_ns = c.time_ns
-            session = np.uint64(c.session)
-            if session != np.uint64(0) and c.request_no != 0 and session < np.uint64(k.n_sessions):
-                record = t.sessions[session]
-                if c.request_no <= record.last_request:
-                    w = _reject(t, w, c, C_DUPLICATE_REQUEST)
-                    at += 1
-                    continue
-                record.last_request = c.request_no
-            account = c.account
-            if kind == NEW:
-                instrument = np.uint64(c.instrument)
-                if instrument >= np.uint64(m.n_instruments) or not t.instruments[instrument].listed:
-                    w = _reject(t, w, c, C_UNKNOWN_INSTRUMENT)
-                    at += 1
-                    continue
-                if m.accounts_on and (
-                    np.int64(account) >= k.n_accounts or t.accounts[np.uint64(account)].status == NOT_OPENED
-                ):
-                    w = _reject(t, w, c, C_UNKNOWN_ACCOUNT)
-                    at += 1
-                    continue
-                i = t.instruments[instrument]
-                side = c.side
-                order_type = np.int64(c.order_type)
-                code = 0
-                if c.flags & EXPIRES and c.time_ns > np.int64(c.order_id):
-                    code = C_STALE
-                if code == 0:
-                    code = _check_market(m, i, c.time_ns)
-                if code == 0:
-                    code = _check_account(t, m, account)
-                if code == 0:
-                    if side > 1:
-                        code = C_BAD_SIDE
-                    elif order_type > POST_ONLY:
-                        code = C_BAD_ORDER_TYPE
-                    elif i.policy == LISTING and order_type != LIMIT:
-                        code = C_WRONG_POLICY
-                limit = c.price
-                if order_type == BEST_FIVE and limit == 0:
-                    limit = i.limit_high if side == 0 else i.limit_low
-                if code == 0:
-                    code = _check_price(i, limit)
-                if code == 0:
-                    code = _check_size(i, limit, c.quantity)
-                if code != 0:
-                    w = _reject(t, w, c, code)
-                    at += 1
-                    continue
-                leaves = c.quantity
-                own = two * instrument + np.uint64(side)
-                if order_type == POST_ONLY or order_type == FOK:
-                    offset = limit - i.band_base
-                    limit_level = level_of(t.sides, own ^ one, np.uint64(offset if i.tick == 1 else offset // i.tick))
-                    if order_type == POST_ONLY:
-                        if np.uint64(t.sides[own ^ one].best) <= limit_level:
-                            code = C_POST_ONLY_WOULD_TRADE
-                    elif not _fillable(t, m, own ^ one, limit_level, i.best_levels, account, leaves):
-                        code = C_NOT_FILLABLE
-                if code == 0:
-                    code = _check_means(t, m, account, instrument, side, limit, leaves)
-                if code != 0:
-                    w = _reject(t, w, c, code)
-                    at += 1
-                    continue
-                slot = allocate(t.orders, t.pool)
-                order = t.orders[slot]
-                order.account = account
-                order.session = c.session
-                order.instrument = instrument
-                order.flags = side | (FLAG_POST_ONLY if order_type == POST_ONLY else 0)
-                cold = t.cold[slot]
-                cold.filled = 0
-                cold.filled_amount = 0
-                _lock(t, m, account, instrument, side, limit, leaves)
-                if m.accounts_on:
-                    t.accounts[np.uint64(account)].open_orders += 1
-                w = _emit(
-                    t,
-                    w,
-                    c,
-                    ACCEPTED,
-                    id_of(t.orders, slot),
-                    account,
-                    c.session,
-                    c.instrument,
-                    side,
-                    limit,
-                    leaves,
-                    leaves,
-                    c.request_no,
-                    0,
-                )
-                visited = 0
-                current = _NIL
-            elif kind <= MASS_CANCEL or kind == TAKE:
-                if kind == 0:
-                    w = _reject(t, w, c, C_UNKNOWN_KIND)
-                    at += 1
-                    continue
-                if m.accounts_on and (
-                    np.int64(account) >= k.n_accounts or t.accounts[np.uint64(account)].status == NOT_OPENED
-                ):
-                    code = C_UNKNOWN_ACCOUNT
-                    if (
-                        kind == MASS_CANCEL
-                        and c.instrument != ANY_INSTRUMENT
-                        and np.uint64(c.instrument) >= np.uint64(m.n_instruments)
-                    ):
-                        code = C_UNKNOWN_INSTRUMENT
-                    w = _reject(t, w, c, code)
-                    at += 1
-                    continue
-                if kind == MASS_CANCEL:
-                    code = 0
-                    if c.instrument != ANY_INSTRUMENT and np.uint64(c.instrument) >= np.uint64(m.n_instruments):
-                        code = C_UNKNOWN_INSTRUMENT
-                    elif _phase(m, c.time_ns) == CLOSED:
-                        code = C_MARKET_CLOSED
-                    elif c.side > ANY_SIDE:
-                        code = C_BAD_SIDE
-                    if code != 0:
-                        w = _reject(t, w, c, code)
-                        at += 1
-                        continue
-                    k.cursor = 1
-                    k.count = 0
-                    resumed = np.int64(STAGE_SWEEP)
-                else:
-                    slot = find(t.orders, t.pool, c.order_id)
-                    if slot == np.uint64(0) or (kind != TAKE and t.orders[slot].account != account):
-                        w = _reject(t, w, c, C_ORDER_NOT_OPEN)
-                        at += 1
-                        continue
-                    if kind == CANCEL or kind == REDUCE:
-                        if _phase(m, c.time_ns) == CLOSED:
-                            w = _reject(t, w, c, C_MARKET_CLOSED)
-                        elif kind == CANCEL:
-                            w = _cancel(t, w, c, m, slot, c.request_no, R_BY_OWNER)
-                        else:
-                            order = t.orders[slot]
-                            i = t.instruments[np.uint64(order.instrument)]
-                            if c.quantity < 1:
-                                w = _reject(t, w, c, C_QUANTITY_TOO_SMALL)
-                            elif i.lot != 1 and c.quantity % i.lot != 0:
-                                w = _reject(t, w, c, C_BAD_LOT)
-                            elif c.quantity >= order.leaves:
-                                w = _cancel(t, w, c, m, slot, c.request_no, R_REDUCED_TO_ZERO)
-                            else:
-                                side = order.flags & 1
-                                own = two * np.uint64(order.instrument) + np.uint64(side)
-                                price = _price_of(t, own, order.level)
-                                if m.accounts_on:
-                                    _release_lock(t, m, slot, order.account, order.instrument, side, price, c.quantity)
-                                reduce(t.orders, t.levels, t.sides, own, slot, c.quantity)
-                                w = _emit(
-                                    t,
-                                    w,
-                                    c,
-                                    REDUCED,
-                                    id_of(t.orders, slot),
-                                    order.account,
-                                    order.session,
-                                    order.instrument,
-                                    side,
-                                    price,
-                                    c.quantity,
-                                    order.leaves,
-                                    c.request_no,
-                                    0,
-                                )
-                        at += 1
-                        continue
-                    if kind == TAKE:
-                        w = _take(t, w, c, m, slot)
-                        at += 1
-                        continue
-                    w, again = _replace(t, w, c, m, slot)
-                    if not again:
-                        at += 1
-                        continue
-                    order = t.orders[slot]
-                    limit = c.price
-                    leaves = c.quantity - t.cold[slot].filled
-                    order_type = np.int64(LIMIT)
-                    visited = 0
-                    current = _NIL
-            else:
-                w = _reject(t, w, c, C_UNKNOWN_KIND)
-                at += 1
-                continue
-        if resumed == STAGE_SWEEP:
-            resumed = np.int64(STAGE_NONE)
-            w, finished = _sweep(
-                t,
-                w,
-                c,
-                m,
-                np.int64(c.account),
-                np.int64(-1),
-                np.int64(c.instrument),
-                np.int64(c.side),
-                R_MASS_CANCEL,
-                c.request_no,
-            )
-            if not finished or w + ROOM > capacity:
-                if finished:
-                    k.cursor = np.int64(t.pool[np.uint64(0)].unused)
-                k.stage = STAGE_SWEEP
+        if k.stage == STAGE_NONE:
+            if w + ROOM > k.event_capacity:
                 status = np.int64(OUTPUT_FULL)
                 break
-            w = _emit(
-                t, w, c, MASS_CANCELLED, 0, c.account, c.session, c.instrument, c.side, 0, k.count, 0, c.request_no, 0
-            )
-            at += 1
-            continue
-        # --- matching: the order in `slot` with `leaves` at `limit` -----------------------------------------------
-        resumed = np.int64(STAGE_NONE)
-        order = t.orders[slot]
-        account = order.account
-        side = order.flags & 1
-        instrument = np.uint64(order.instrument)
-        i = t.instruments[instrument]
-        own = two * instrument + np.uint64(side)
-        opposite = own ^ one
-        offset = limit - i.band_base
-        tick = np.uint64(offset if i.tick == 1 else offset // i.tick)
-        limit_level = level_of(t.sides, opposite, tick)
-        reason = np.int64(R_IOC_REST)
-        stopped = False
-        if i.policy != LISTING:
-            while leaves > 0:
-                best = np.uint64(t.sides[opposite].best)
-                if best > limit_level:
-                    break
-                if best != current:
-                    if i.best_levels != 0 and visited == i.best_levels:
-                        stopped = order_type == LIMIT
-                        reason = np.int64(R_BEYOND_BEST_FIVE) if stopped else reason
-                        break
-                    visited += 1
-                    current = best
-                if w + ROOM > capacity or (m.accounts_on and np.int64(m.deals) >= k.n_deals):
-                    status = np.int64(OUTPUT_FULL) if w + ROOM > capacity else np.int64(DEALS_FULL)
-                    break
-                maker_slot = np.uint64(head_of(t.levels, t.sides, opposite, best))
-                if m.self_trade_on and t.orders[maker_slot].account == account:
-                    mode = t.accounts[np.uint64(account)].self_trade if m.accounts_on else np.uint8(CANCEL_INCOMING)
-                    if mode != CANCEL_INCOMING:
-                        w = _cancel(t, w, c, m, maker_slot, 0, R_SELF_TRADE)
-                    if mode != CANCEL_RESTING:
-                        stopped = True
-                        reason = np.int64(R_SELF_TRADE)
-                        break
-                    continue
-                price = _price_of(t, opposite, best)
-                quantity = min(leaves, t.orders[maker_slot].leaves)
-                w = _deal(t, w, c, m, i, opposite, maker_slot, best, slot, side, limit, leaves, price, quantity)
-                leaves -= quantity
-            if status != DONE:
-                k.stage = STAGE_MATCH
+            if m.accounts_on and np.int64(m.deals) >= k.n_deals:
+                status = np.int64(DEALS_FULL)
                 break
-        # --- its rest ----------------------------------------------------------------------------------------------
-        if leaves > 0 and not stopped and (order_type == LIMIT or order_type == POST_ONLY):
-            append(t.orders, t.levels, t.sides, t.bitmap, own, slot, level_of(t.sides, own, tick), leaves)
-        else:
-            if leaves > 0:
-                w = _end_unrested(t, w, c, m, slot, side, limit, leaves, reason)
-            if m.accounts_on:
-                t.accounts[np.uint64(account)].open_orders -= 1
-            release(t.orders, t.pool, slot)
+            if c.kind == MESSAGE:
+                status = np.int64(AT_MESSAGE)
+                break
+            _look_ahead(t, commands, n, at)
+            w = _begin(address, t, m, w, c)
+        if k.stage == STAGE_MATCH:
+            w, status, reason = _match(address, t, m, w, c)
+            if status != DONE:
+                break
+            w = _rest(address, t, w, c, reason)
+        elif k.stage == STAGE_SWEEP:
+            w, finished = _mass_cancel(address, w, c)
+            if not finished:
+                status = np.int64(OUTPUT_FULL)
+                break
+        k.stage = STAGE_NONE
         at += 1
     k.consumed = at
     k.written = w
     k.status = status
-    if k.stage != STAGE_NONE:
-        k.slot = np.int64(slot)
-        k.leaves = leaves
-        k.visited = visited
-        k.level = np.int64(current)
-        k.price = limit
-        k.order_type = order_type
     return status
 
 
-@njit(int64(int64, int64, int64, int64, int64, int64), cache=True)
-def sweep(control_address, command_address, account, session, instrument, reason):
+@_entry(int64(int64, int64, int64, int64, int64, int64))
+def sweep(address, command_address, account, session, instrument, reason):
     """Cancels open orders for a slow-lane command (close of the day, disconnect, operator); see `_sweep`.
 
     ``command_address`` is the COMMAND whose seq and time the events bear. Returns CONTROL.status; call again while
     it is OUTPUT_FULL. CONTROL.cursor must be 1 and count 0 at the first call.
     """
-    t = _tables(control_address)
-    c = carray(pointer_at(command_address), (1,), COMMAND)[np.uint64(0)]
-    k = t.control[np.uint64(0)]
+    k = _tables(address).control[np.uint64(0)]
+    c = array_at(command_address, np.int64(1), COMMAND)[np.uint64(0)]
     w, finished = _sweep(
-        t,
-        np.int64(0),
-        c,
-        t.market[np.uint64(0)],
-        account,
-        session,
-        instrument,
-        np.int64(ANY_SIDE),
-        reason,
-        np.uint32(0),
+        address, np.int64(0), c, account, session, instrument, np.int64(ANY_SIDE), reason, np.uint32(0)
     )
     k.written = w
     k.status = DONE if finished else OUTPUT_FULL
