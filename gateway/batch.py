@@ -63,7 +63,7 @@ class Batch:
         self.count += 1
 
     def cut(self, first_seq: int, time_ns: int) -> tuple[np.ndarray, bytes]:
-        """Numbers and times the batch: COMMAND view (valid until the next add) and payloads. The batch is empty then."""
+        """Numbers and times the batch: COMMAND view (valid until the next add) and payloads; it is empty then."""
         records = self.records[: self.count]
         records["seq"] = np.arange(first_seq, first_seq + self.count, dtype=np.uint64)
         records["time_ns"] = time_ns

@@ -460,7 +460,7 @@ class Client:
             yield from found
 
     def wait_for(self, wanted: str | Any, timeout: float = 10.0) -> Report | None:
-        """The next report that fits: a notice's type ("bulk_thread"), or a function of the report. None: time is over."""
+        """The next report that fits: a notice's type ("bulk_thread") or a function of it. None: time is over."""
         fits = (lambda r: r.notice is not None and r.notice.get("t") == wanted) if isinstance(wanted, str) else wanted
         deadline = time.monotonic() + timeout
         while True:

@@ -29,6 +29,7 @@ from gateway.session import FINAL_LOGIN_CODES, NS_PER_MS, ClientAction, ClientEv
 SOFTWARE: Final = "cea-exchange client 1"
 PROBE_NS: Final = 500 * NS_PER_MS  # while waiting, ask "are you there" this often
 SILENT_NS: Final = 3_000 * NS_PER_MS  # nothing heard for so long while waiting: a new connection
+CONNECT_POLL_MS: Final = 2  # how often a login is tried while the connection is being made
 RECONNECT_NS: Final = 250 * NS_PER_MS
 # Reports applied in one go before the caller gets its turn.
 FRAMES_AT_ONCE: Final = 4_096
@@ -119,7 +120,7 @@ class Connection:
         on_stream: Callable[[Report], None] | None = None,
     ) -> None:
         self._folder = Path(where) if not str(where).startswith("tcp://") else None
-        self._where, self._plane = str(where), plane
+        self.where, self._plane = str(where), plane
         self._server_public = server_public
         self.secret = self._secret(key)
         self.timeout_ns = int(timeout * 1e9)
@@ -144,6 +145,8 @@ class Connection:
         self._heard_ns = self._said_ns = self._tried_ns = 0
         self._knows = False  # True once logged in: then the reports we have seen count
         self._failure: GatewayError | None = None
+        self._login_frame = b""
+        self._login_sent = False
 
     def _secret(self, key: str | keyfile.Secret) -> keyfile.Secret:
         if isinstance(key, keyfile.Secret):
@@ -158,7 +161,7 @@ class Connection:
     def _target(self) -> Target | None:
         if self._folder is None:
             server = self._server_public or self.secret.server_public
-            return Target(self._where, "", bool(server), server)
+            return Target(self.where, "", bool(server), server)
         e = cfg.read_endpoints(self._folder)
         if e is None:
             return None
@@ -220,7 +223,7 @@ class Connection:
             claim=self.secret.public,
         )
         self._login_frame = p.encode(message)
-        self._send(self._login_frame)
+        self._login_sent = self._send(self._login_frame)  # False until there is a connection (IMMEDIATE)
 
     def _settle(self) -> None:
         """After ResyncDone: what has no report was not executed, so it is sent again under its number."""
@@ -249,7 +252,7 @@ class Connection:
     # --- receiving -------------------------------------------------------------------------------------------
 
     def pump(self, wait_ms: int = 0) -> bool:
-        """Takes what has arrived, keeps the session alive. True when something arrived. Raises what the exchange ended."""
+        """Takes what has arrived, keeps the session alive. True when something arrived."""
         now = time.monotonic_ns()
         if self.socket is None and (now - self._tried_ns >= RECONNECT_NS or not self._tried_ns) and not self._connect():
             time.sleep(min(wait_ms, 50) / 1000)
@@ -258,6 +261,8 @@ class Connection:
             time.sleep(min(wait_ms, 20) / 1000)
             return False
         some = False
+        if self.state is ClientState.LOGGING_IN and not self._login_sent:
+            wait_ms = min(wait_ms, CONNECT_POLL_MS)
         if self.socket.poll(wait_ms):
             for _ in range(FRAMES_AT_ONCE):
                 try:
@@ -280,8 +285,8 @@ class Connection:
         if self.socket is None:
             return
         if self.state is ClientState.LOGGING_IN:
-            if now - self._said_ns > PROBE_NS and now - self._heard_ns > PROBE_NS:
-                self._send(self._login_frame)  # the first one finds no connection yet, with IMMEDIATE
+            if not self._login_sent or (now - self._said_ns > PROBE_NS and now - self._heard_ns > PROBE_NS):
+                self._login_sent = self._send(self._login_frame)
             if now - self._heard_ns > SILENT_NS:
                 self._go(ClientEvent.SILENCE)
         elif now - self._said_ns > self._heartbeat_ms * NS_PER_MS // 2:
@@ -466,7 +471,7 @@ class Connection:
         if not self.wait(lambda: self.active):
             self._drop()
             raise NoAnswer(
-                f"no answer from {self._where}: the exchange is down, or it does not know the key {self.secret.name}"
+                f"no answer from {self.where}: the exchange is down, or it does not know the key {self.secret.name}"
             )
 
     def request(self, records: np.ndarray, payload: bytes = b"") -> list[int]:
@@ -516,12 +521,8 @@ class Connection:
         while True:
             if not self.active:
                 self.open()
-            token = self.token
             self._send(p.encode(make(number)))
-            self.wait(
-                lambda t=token: number in self.answers or self.token != t or not self.active,
-                deadline - time.monotonic_ns(),
-            )  # type: ignore[misc]
+            self._wait_answer(number, self.token, deadline - time.monotonic_ns())
             answer = self.answers.pop(number, None)
             if answer is not None:
                 if answer.code:
@@ -529,6 +530,10 @@ class Connection:
                 return answer
             if time.monotonic_ns() >= deadline:
                 raise NoAnswer(f"no answer to {type(make(0)).__name__}")
+
+    def _wait_answer(self, number: int, token: int, timeout_ns: int) -> None:
+        """Until the answer is there, or the login that asked is no more."""
+        self.wait(lambda: number in self.answers or self.token != token or not self.active, timeout_ns)
 
     def subscribe(self, first: int) -> None:
         """Operators: the stream of all events from ``first`` on."""

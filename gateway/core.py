@@ -595,7 +595,7 @@ class Core:
         return [msgspec.msgpack.decode(self.store.payloads[i]) for i in places if i in self.store.payloads]
 
     def flush(self) -> None:
-        """Cuts the batch: journal group, disk, engine, reports. Nothing is sent before the disk has it (guarantee 2)."""
+        """Cuts the batch: journal group, disk, engine, reports; nothing is sent before the disk has it."""
         if not self.batch.count:
             return
         head = self.exchange.market.market[0]
@@ -609,7 +609,7 @@ class Core:
 
     def apply(self, records: np.ndarray, payloads: bytes) -> None:
         """Engine and reports: the same for live commands and for recovered ones."""
-        date = int(self.exchange.market.market[0]["date"])
+        date, closed = (int(self.exchange.market.market[0][name]) for name in ("date", "day_closed"))
         out = self.exchange.apply(records, payloads)
         counters = self.counters
         counters.groups += 1
@@ -625,6 +625,19 @@ class Core:
         if self.publisher is not None:
             self.publisher.on_events(out.events, out.payloads)
         self.dirty |= {s.number for s in self.sessions.values() if s.stream_cursor}
+        if payloads and not closed and self.exchange.market.market[0]["day_closed"]:
+            self._end_day()
+
+    def _end_day(self) -> None:
+        """Tells every session its last report of the day and a hash over all of them."""
+        self.pump()
+        date = int(self.exchange.market.market[0]["date"])
+        for session in self.sessions.values():
+            if session.logged_in:
+                last = self.store.stream(session.number).next_no - 1
+                message = p.EndOfDay(date=date, last_report=last, digest=self.store.digest(session.number))
+                plane = OPERATORS if ROLES[session.role].operator_plane else MEMBERS
+                self.send(plane, session.route, p.encode(message))
 
     # --- sending -------------------------------------------------------------------------------------------
 

@@ -15,16 +15,19 @@ Bulk quotes are not in the live display (R9.4).
 
 from __future__ import annotations
 
+import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Union
 
 import msgspec
 import numpy as np
+import zmq
 
 from engine.book import tick_of
-from engine.messages import MarketNotice
-from engine.records import BUY, EVENT, FILL_MAKER, NOTICE, SELL
+from engine.records import BUY, FILL_MAKER, NOTICE, SELL
+from gateway import config as cfg
+from gateway.connection import Connection
 from gateway.session import NS_PER_MS
 
 if TYPE_CHECKING:
@@ -62,7 +65,7 @@ class Statistics(msgspec.Struct, frozen=True, array_like=True):
     limit_high: int
 
 
-class FeedMessage(msgspec.Struct, frozen=True, tag_field="t", kw_only=True):
+class FeedMessage(msgspec.Struct, tag_field="t", kw_only=True):
     """Base of what is published."""
 
 
@@ -135,7 +138,7 @@ class FeedStatus(FeedMessage, tag="status"):
 
 
 _decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(
-    Union[BookUpdate, BookSnapshot, Screen, Composite, Bulletin, FeedStatus]  # noqa: UP007
+    Union[BookUpdate, BookSnapshot, Screen, Composite, Bulletin, FeedStatus]
 )
 _encoder = msgspec.msgpack.Encoder()
 
@@ -403,7 +406,11 @@ class BookBuilder:
         self.epoch, self.seq, self.live = snapshot.epoch, snapshot.seq, True
         self.resyncs += 1
         kept, self._kept = self._kept, []
-        return any([self.feed(update) for update in kept if update.epoch == self.epoch and update.seq > self.seq])
+        again = False
+        for update in kept:  # all of them: behind a gap they are kept for the next snapshot
+            if update.epoch == self.epoch and update.seq > snapshot.seq:
+                again |= self.feed(update)
+        return again
 
     def _begin_again(self, update: BookUpdate | None) -> bool:
         self.gaps += 1
@@ -433,4 +440,109 @@ class BookBuilder:
         return bids, tuple((p, *self.asks[p]) for p in sorted(self.asks))
 
 
-assert EVENT.itemsize == 64 and issubclass(MarketNotice, msgspec.Struct)
+class MarketDataClient:
+    """Books, deals, statistics, composite, phases and the bulletin, over sockets. Not for several threads.
+
+    ``books[code]`` is a :class:`BookBuilder`; ``notices`` keeps the public notices (phase, day_closed …) as maps.
+    ``codes`` None takes all instruments that are listed now. ``screens``: the conflated feed instead.
+    """
+
+    NOTICES_KEPT: Final = 10_000
+
+    def __init__(
+        self,
+        where: str | os.PathLike[str],
+        *,
+        key: str = "public",
+        codes: Iterable[str] | None = None,
+        screens: bool = False,
+        full: bool = False,
+        timeout: float = 10.0,
+    ) -> None:
+        """full: all levels, with an operator's key on the operator plane."""
+        plane = "operators" if full else "members"
+        self.link = Connection(where, key, plane=plane, timeout=timeout, resume="quick")
+        self.link.open()
+        assert self.link.login is not None
+        self.full, self.screens_only = full, screens
+        self.codes = list(codes) if codes is not None else [i.code for i in self.link.login.instruments]
+        self.books = {code: BookBuilder(code) for code in self.codes}
+        self.screens: dict[str, Screen] = {}
+        self.composite: Composite | None = None
+        self.notices: list[Bulletin] = []
+        self.market_gaps = 0
+        self._market_seq = -1
+        self._wanted: set[str] = set(self.codes)
+        self.socket = self._connect()
+
+    def _connect(self) -> zmq.Socket[Any]:
+        endpoints = cfg.read_endpoints(self.link.where)
+        assert endpoints is not None, "logged in, so there are endpoints"
+        socket = self.link.context.socket(zmq.SUB)
+        socket.linger = 0
+        if endpoints.curve:
+            socket.curve_serverkey = endpoints.server_public.encode()
+            socket.curve_publickey = self.link.secret.public.encode()
+            socket.curve_secretkey = self.link.secret.secret.encode()
+        topics = ["S"] if self.full else ["M", "S"]
+        letter = "O." if self.full else "C." if self.screens_only else "F."
+        for topic in [*topics, *(letter + code for code in self.codes)]:
+            socket.subscribe(topic)
+        socket.connect(endpoints.operator_feed if self.full else endpoints.feed)
+        return socket
+
+    def poll(self, timeout: float = 0.0) -> list[FeedMessage]:
+        """Takes what has arrived, waiting up to ``timeout`` seconds for the first message; repairs gaps."""
+        found: list[FeedMessage] = []
+        self.link.pump()
+        self.repair()
+        if self.socket.poll(int(timeout * 1000)):
+            while True:
+                try:
+                    frame = self.socket.recv_multipart(zmq.DONTWAIT)[1]
+                except zmq.Again:
+                    break
+                message = decode(frame)
+                self.take(message)
+                found.append(message)
+        self.repair()
+        return found
+
+    def take(self, message: FeedMessage) -> None:
+        """One published message; what it shows to be missing is asked for by the next :meth:`repair`."""
+        if isinstance(message, BookUpdate):
+            if message.code in self.books and self.books[message.code].feed(message):
+                self._wanted.add(message.code)
+        elif isinstance(message, Screen):
+            self.screens[message.code] = message
+        elif isinstance(message, FeedStatus):
+            self._wanted |= {code for code, book in self.books.items() if book.status(message)}
+        elif isinstance(message, (Composite, Bulletin)):
+            if self._market_seq >= 0 and message.seq != self._market_seq + 1:
+                self.market_gaps += 1
+            self._market_seq = message.seq
+            if isinstance(message, Composite):
+                self.composite = message
+            else:
+                self.notices.append(message)
+                del self.notices[: -self.NOTICES_KEPT]
+
+    def repair(self) -> None:
+        """Asks for the snapshots that are needed (step 3)."""
+        if self.screens_only:
+            return
+        for code in sorted(self._wanted):
+            data = self.link.query("snapshot", code=code, full=self.full)
+            if not self.books[code].take_snapshot(msgspec.convert(data, BookSnapshot)):
+                self._wanted.discard(code)
+
+    def close(self) -> None:
+        """Gives the sockets back."""
+        self.socket.close(0)
+        self.link.close()
+
+    def __enter__(self) -> MarketDataClient:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()

@@ -50,7 +50,7 @@ class OperatorClient(Client):
         return found
 
     def deals(self, date: int | None = None) -> np.ndarray:
-        """The open day's deals of all methods: engine.market.DEAL records, in order. ``date`` must be the open day's."""
+        """The open day's deals of all methods: engine.market.DEAL records. ``date`` must be the open day's."""
         pages, first = [], 1
         while True:
             args: dict[str, Any] = {"first": first} if date is None else {"first": first, "date": date}

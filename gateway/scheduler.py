@@ -10,6 +10,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from engine import messages
+from engine.auction_messages import AuctionTick
+from engine.bulk_messages import BulkExpire
 from engine.calendar import day_start_ns, parse_clock
 
 if TYPE_CHECKING:
@@ -18,24 +20,40 @@ if TYPE_CHECKING:
 BOUNDARIES = ("morning_open", "morning_end", "afternoon_open", "close")
 
 
-def next_due(core: Core, done_ns: int) -> tuple[int, list[Any]] | None:
+def next_due(core: Core, done_ns: int, tried: set[int]) -> tuple[int, list[Any]] | None:
     """The next thing that falls due after ``done_ns``: (time, commands), None where nothing does.
 
-    Marks at each boundary, CloseDay at the close, RollDay at the opening hour of the next trading day once the
-    day is closed and settled (or settlement is not asked for).
+    Marks at each boundary, CloseDay at the close, the desk's and the auctions' deadlines, RollDay at the opening
+    hour of the next trading day once the day is closed and settled (or settlement is not asked for). ``tried``:
+    deadlines that were served in this run; one that stands after that waits for something else (a halt).
     """
-    m, config = core.exchange.market.market[0], core.market.config
-    if core.exchange.market.market[0]["around_the_clock"] or not m["date"]:
+    m = core.exchange.market.market[0]
+    if m["around_the_clock"] or not m["date"]:
         return None
+    found = [] if m["day_closed"] else _boundary(core, done_ns)
+    for machine, command in ((core.exchange.desk, BulkExpire()), (core.exchange.auctions, AuctionTick())):
+        at = machine.next_deadline()
+        if at is not None and at not in tried:
+            found.append((max(at, done_ns), [command]))
+    if found:
+        return min(found, key=lambda due: due[0])
+    return _roll(core, done_ns) if m["day_closed"] else None
+
+
+def _boundary(core: Core, done_ns: int) -> list[tuple[int, list[Any]]]:
+    m, automatic = core.exchange.market.market[0], core.market.config.close_automatically
     for name in BOUNDARIES:
         at = int(m[name])
         if at > done_ns:
             commands: list[Any] = [messages.PhaseMark()]
-            if name == "close" and config.close_automatically and not m["day_closed"]:
+            if name == "close" and automatic:
                 commands.append(messages.CloseDay())
-            return at, commands
-    if not m["day_closed"]:
-        return (done_ns, [messages.CloseDay()]) if config.close_automatically else None
+            return [(at, commands)]
+    return [(done_ns, [messages.CloseDay()])] if automatic else []
+
+
+def _roll(core: Core, done_ns: int) -> tuple[int, list[Any]] | None:
+    m, config = core.exchange.market.market[0], core.market.config
     if config.roll_needs_settlement and not m["settled"]:
         return None
     try:
@@ -54,8 +72,9 @@ def run_until(core: Core, time_ns: int, set_clock: Callable[[int], None] | None 
     ``set_clock`` moves a stepped clock to each due time, so that the commands bear it.
     """
     done_ns = int(core.exchange.market.market[0]["time_ns"])
+    tried: set[int] = set()
     while True:
-        due = next_due(core, done_ns)
+        due = next_due(core, done_ns, tried)
         if due is None:
             return 0
         at, commands = due
@@ -63,23 +82,23 @@ def run_until(core: Core, time_ns: int, set_clock: Callable[[int], None] | None 
             return at
         if set_clock is not None:
             set_clock(max(at, core.clock.now()))
+        for machine in (core.exchange.desk, core.exchange.auctions):
+            deadline = machine.next_deadline()
+            if deadline is not None and deadline <= at:
+                tried.add(deadline)
         for command in commands:
             core.source(command)
         core.flush()
         done_ns = max(done_ns, at)
-        before = core.exchange.market.market[0]
-        if any(isinstance(c, (messages.CloseDay, messages.RollDay)) for c in commands) and not _took_effect(
-            commands, before
-        ):
+        if not _took_effect(commands[-1], core.exchange.market.market[0]):
             core.alarm(f"the scheduler's {type(commands[-1]).__name__} was refused")
             return 0
 
 
-def _took_effect(commands: list[Any], market: Any) -> bool:
-    last = commands[-1]
+def _took_effect(last: Any, market: Any) -> bool:
     if isinstance(last, messages.CloseDay):
         return bool(market["day_closed"])
-    return int(market["date"]) == last.date
+    return not isinstance(last, messages.RollDay) or int(market["date"]) == last.date
 
 
 def bootstrap(core: Core) -> None:

@@ -47,6 +47,13 @@ RECEIVE_FRAMES_MAX: Final = 2_048
 BACKLOG: Final = 4_096  # connections of a whole market that comes back at once
 HANDSHAKE_MS: Final = 5_000  # a peer that does not finish its handshake is dropped
 CURVE_BYTES: Final = 64  # what encryption adds to a frame (33 bytes) counts in libzmq's limit too
+HANDSHAKE_EVENTS: Final = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED
+    | zmq.EVENT_HANDSHAKE_FAILED_AUTH
+    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+    | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
+    | zmq.EVENT_DISCONNECTED
+)
 SELF_TEST_MS: Final = 1_000
 
 
@@ -260,9 +267,7 @@ class Server:
             for name, with_key in (("an unknown key", True), ("no key", False)):
                 socket = context.socket(zmq.DEALER)
                 socket.linger = 0
-                monitor = socket.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_HANDSHAKE_FAILED_AUTH
-                                                    | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-                                                    | zmq.EVENT_DISCONNECTED)  # fmt: skip
+                monitor = socket.get_monitor_socket(HANDSHAKE_EVENTS)
                 if with_key:
                     socket.curve_serverkey = self._secret.public.encode()
                     socket.curve_publickey, socket.curve_secretkey = public, secret
@@ -336,14 +341,14 @@ class Server:
                 continue
             if curve:
                 part = socket.recv(copy=False)
-                frame, user, more = part.bytes, part.get("User-Id"), part.more
+                frame, user, more = part.bytes, str(part.get("User-Id")), part.more
             else:
-                frame, user, more = socket.recv(), "", socket.get(zmq.RCVMORE)
+                frame, user, more = socket.recv(), "", bool(socket.get(zmq.RCVMORE))
             parts = 1
             while more:  # nobody of ours sends several parts: count and forget them
                 socket.recv()
                 parts += 1
-                more = socket.get(zmq.RCVMORE)
+                more = bool(socket.get(zmq.RCVMORE))
             receive(plane, route, user, frame, parts=parts)
 
     def _publisher_tick(self, now: int) -> None:
