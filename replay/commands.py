@@ -82,3 +82,67 @@ def l3(
         typer.echo("equal" if report.ok else "DIFFERENT")
     if not report.ok:
         raise typer.Exit(DIFFERENT)
+
+
+def _date(text: str | None, default: int) -> int:
+    """``2025-12-03`` or ``20251203`` → 20251203."""
+    if text is None:
+        return default
+    from engine.calendar import to_date
+
+    try:
+        number = int(text.replace("-", ""))
+        to_date(number)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is no date such as 2025-12-03") from None
+    return number
+
+
+@app.command()
+def days(
+    csv: Annotated[Path, typer.Argument(help="The exchange's daily figures.", metavar="CSV")],
+    first: Annotated[str | None, typer.Option("--from", help="First day, 2025-12-03 or 20251203.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last day.")] = None,
+    json: Json = False,
+) -> None:
+    """Historical days of this market: orders lead to the published deals, and every figure must come out."""
+    from replay.progress import progress_bar
+
+    begin, end = _date(first, 0), _date(last, 99_999_999)
+    with _errors():
+        from replay.days import replay_days
+
+        with progress_bar(csv.name, "days") as update:
+            report = replay_days(csv, begin, end, progress=update)
+    if json:
+        _print_json(report)
+    else:
+        _print_days(report)
+    if not report.ok:
+        raise typer.Exit(DIFFERENT)
+
+
+def _print_days(r: Any) -> None:
+    from engine.calendar import to_date
+
+    typer.echo(f"{to_date(r.first)} … {to_date(r.last)}: {r.days:,} days, {r.vintage_days:,} vintage-days")
+    typer.echo(
+        f"  {r.closes_matched:,} closes and {r.limits_matched:,} pairs of limits as published, "
+        f"{r.limit_violations} deals beyond a limit"
+    )
+    typer.echo(
+        f"  {r.composites_matched:,} composites (open, close) as published; high and low too on {r.ranges_matched:,}"
+    )
+    typer.echo(f"  {r.listed_deals:,} listed and {r.bulk_deals:,} bulk deals")
+    for title, findings in (
+        ("exempt (D32)", r.exempt),
+        ("no order of the vintages' deals found for the composite's range", r.ranges_unsolved),
+        ("no bulk deals found", r.bulk_unsolved),
+        ("auctions, not replayed", r.auctions_left_out),
+        ("MISMATCHES", r.mismatches),
+    ):
+        if findings:
+            typer.echo(f"  {title}: {len(findings)}")
+        for f in findings[:20]:
+            typer.echo(f"    {to_date(f.date)} {f.code} {f.field}: {f.reason}")
+    typer.echo("equal" if r.ok else "DIFFERENT")
