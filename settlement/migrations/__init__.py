@@ -1,0 +1,1 @@
+"""Schema versions of the registry (alembic). ``settlement.versions`` runs them."""
