@@ -1,0 +1,586 @@
+"""`cea registry …`: every act and every question of the registry on the command line (R13).
+
+Acts need a document number; repeating one does nothing. Exit code 0: done; 1: refused or something found.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from settlement.registry import Registry
+
+app = typer.Typer(help="The registry.", no_args_is_help=True, rich_markup_mode="rich")
+
+Db = Annotated[
+    str, typer.Option("--db", envvar="CEA_REGISTRY", help="Market folder, SQLite file or postgresql+psycopg://… URL.")
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
+Csv = Annotated[bool, typer.Option("--csv", help="CSV instead of a table.")]
+Account = Annotated[int, typer.Argument(help="The trader's account id at the exchange.")]
+Asset = Annotated[str, typer.Argument(help="Vintage or offset credit, such as CEA24.")]
+Quantity = Annotated[int, typer.Argument(help="Whole tonnes.")]
+Document = Annotated[str, typer.Option("--document", "-d", help="The document number of this act.")]
+File = Annotated[Path, typer.Argument(help="A CSV file; '-' reads standard input.")]
+HERE = "market"
+
+
+def database_url(where: str) -> str:
+    """The URL of a market folder, a file or a URL."""
+    if "://" in where:
+        return where
+    path = Path(where)
+    if not path.is_dir():
+        return f"sqlite:///{path.resolve()}"
+    config = path / "market.toml"
+    url = "sqlite:///registry.db"
+    if config.is_file():
+        import tomllib
+
+        url = tomllib.loads(config.read_text(encoding="utf-8")).get("registry", url)
+    name = url.removeprefix("sqlite:///")
+    return url if name == url or name.startswith("/") else f"sqlite:///{(path / name).resolve()}"
+
+
+def _open(where: str, create: bool = False) -> Registry:
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from settlement.registry import Registry
+    from settlement.versions import SchemaMismatch
+
+    url = database_url(where)
+    file = url.removeprefix("sqlite:///")
+    if file != url and not create and not Path(file).is_file():
+        _fail(f"{file}: no registry here (make one with `cea registry create`)", 3)
+    try:
+        return Registry.open(url)
+    except (SchemaMismatch, SQLAlchemyError) as error:
+        _fail(str(error).splitlines()[0], 3)
+
+
+def _fail(text: str, code: int = 1) -> NoReturn:
+    print(f"cea: {text}", file=sys.stderr)
+    raise typer.Exit(code)
+
+
+def _now() -> int:
+    return time.time_ns()
+
+
+def _plain(value: Any) -> Any:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _answer(result: Any, as_json: bool) -> None:
+    """Print the outcome of an act; a refusal ends the command with code 1."""
+    from settlement.errors import Refused
+
+    refused = isinstance(result, Refused)
+    if as_json:
+        print(json.dumps({"done": not refused, **(_plain(result) or {})}, ensure_ascii=False))
+    elif refused:
+        print(f"cea: refused: {result}", file=sys.stderr)
+    elif result is None:
+        print("done")
+    else:
+        print(f"{result.document}: {'was done before, nothing changed' if result.repeated else 'done'}")
+    if refused:
+        raise typer.Exit(1)
+
+
+def _rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], as_json: bool, as_csv: bool = False) -> None:
+    """Print rows as a table, JSON or CSV."""
+    listed = [list(row) for row in rows]
+    if as_json:
+        print(json.dumps([dict(zip(columns, row, strict=True)) for row in listed], ensure_ascii=False))
+    elif as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(listed)
+    else:
+        from rich import box
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        numbers = {n for n in range(len(columns)) if listed and all(isinstance(row[n], int) for row in listed)}
+        for n, name in enumerate(columns):
+            table.add_column(name, justify="right" if n in numbers else "left", no_wrap=True)
+        for row in listed:
+            table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+        console = Console(highlight=False)
+        if not console.is_terminal:
+            console.width = 200
+        console.print(table)
+
+
+# -- the database
+
+
+@app.command()
+def create(db: Db = HERE) -> None:
+    """Lay down an empty registry (nothing happens where there is one)."""
+    _open(db, create=True).close()
+
+
+@app.command()
+def migrate(db: Db = HERE) -> None:
+    """Bring the schema to this program's version."""
+    from settlement import store, versions
+
+    engine = store.open_engine(database_url(db))
+    before = versions.version(engine)
+    versions.migrate(engine)
+    print(f"schema {before or 'none'} -> {versions.version(engine)}")
+
+
+@app.command()
+def verify(db: Db = HERE, as_json: Json = False) -> None:
+    """Recompute every seal, balance and serial range; exit code 1 when anything does not agree."""
+    from settlement.verify import verify as recompute
+
+    findings = recompute(_open(db).engine)
+    if as_json:
+        print(json.dumps({"sound": not findings, "findings": findings}, ensure_ascii=False))
+    else:
+        print("\n".join(findings) or "sound: every seal, balance and serial range agrees")
+    if findings:
+        raise typer.Exit(1)
+
+
+@app.command()
+def dump(db: Db = HERE) -> None:
+    """Write the registry as SQL to standard output; `restore` reads it back, also into another database."""
+    from settlement.dump import dump as lines
+
+    for line in lines(_open(db).engine):
+        print(line)
+
+
+@app.command()
+def restore(file: File, db: Db) -> None:
+    """Restore a dump into an empty database."""
+    from settlement import store
+    from settlement.dump import restore as read
+    from settlement.errors import Refused
+
+    rows = read(store.open_engine(database_url(db)), _lines(file))
+    if isinstance(rows, Refused):
+        _fail(str(rows))
+    print(f"{rows} rows restored and verified")
+
+
+# -- accounts, vintages, issue
+
+
+@app.command("open")
+def open_account(
+    account: Account,
+    number: Annotated[str, typer.Option(help="Registry account number.")],
+    name: Annotated[str, typer.Option(help="Registered name.")],
+    identity: Annotated[str, typer.Option(help="Unified social credit code.")],
+    document: Document,
+    kind: Annotated[str, typer.Option(help="entity, institution, individual or authority.")] = "entity",
+    province: str = "",
+    bank_account: str = "",
+    db: Db = HERE,
+    as_json: Json = False,
+) -> None:
+    """Open a real-name account."""
+    from settlement.accounts import AccountForm
+
+    form = AccountForm(account, number, name, identity, kind, province, bank_account)
+    _answer(_open(db).open_account(form, document, _now()), as_json)
+
+
+@app.command("close")
+def close_account(account: Account, document: Document, db: Db = HERE, as_json: Json = False) -> None:
+    """Close an account that holds nothing."""
+    _answer(_open(db).close_account(account, document, _now()), as_json)
+
+
+@app.command("add-asset")
+def add_asset(
+    code: Asset,
+    vintage: Annotated[int, typer.Option(help="Compliance year of the vintage.")] = 0,
+    offset: Annotated[bool, typer.Option("--offset", help="An offset credit (CCER).")] = False,
+    db: Db = HERE,
+    as_json: Json = False,
+) -> None:
+    """Register a vintage or an offset credit."""
+    _answer(_open(db).add_asset(code, "offset" if offset else "allowance", vintage), as_json)
+
+
+@app.command()
+def issue(
+    account: Account,
+    asset: Asset,
+    quantity: Quantity,
+    document: Document,
+    step: Annotated[str, typer.Option(help="pre-allocation, final or adjustment.")] = "pre-allocation",
+    db: Db = HERE,
+    as_json: Json = False,
+) -> None:
+    """Issue allowances with serial numbers."""
+    _answer(_open(db).issue(account, asset, quantity, document, _now(), step), as_json)
+
+
+def _lines(file: Path) -> Iterable[str]:
+    if str(file) == "-":
+        return sys.stdin
+    if not file.is_file():
+        _fail(f"{file}: no such file", 3)
+    return file.open(encoding="utf-8-sig", newline="")
+
+
+def _imported(result: Any, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(asdict(result), ensure_ascii=False))
+    elif result.bad:
+        print("\n".join(str(row) for row in result.bad), file=sys.stderr)
+        print(f"cea: nothing imported: {len(result.bad)} bad rows", file=sys.stderr)
+    else:
+        print(f"{result.rows} rows imported, {result.repeated} of them were there already")
+    if result.bad:
+        raise typer.Exit(1)
+
+
+@app.command("import-accounts")
+def import_accounts(file: File, document: Document, db: Db = HERE, as_json: Json = False) -> None:
+    """Open accounts from CSV: account,number,name,identity[,kind,province,bank_account]."""
+    from settlement import imports
+
+    _imported(imports.import_accounts(_open(db), _lines(file), document, _now()), as_json)
+
+
+@app.command("import-issues")
+def import_issues(file: File, db: Db = HERE, as_json: Json = False) -> None:
+    """Issue from CSV: account,asset,quantity,document[,step]. A bad row: nothing is imported."""
+    from settlement import imports
+
+    _imported(imports.import_issues(_open(db), _lines(file), _now()), as_json)
+
+
+@app.command("import-obligations")
+def import_obligations(file: File, db: Db = HERE, as_json: Json = False) -> None:
+    """Verified emissions from CSV: account,year,emissions_t,deadline,document."""
+    from settlement import imports
+
+    _imported(imports.import_obligations(_open(db), _lines(file), _now()), as_json)
+
+
+# -- freezes, deductions, cancellation
+
+
+def _freezing(name: str, text: str, act: Callable[..., Any]) -> None:
+    def command(
+        account: Account,
+        asset: Asset,
+        quantity: Quantity,
+        document: Document,
+        bucket: Annotated[str, typer.Option(help="Where it lies: registry or trading.")] = "registry",
+        db: Db = HERE,
+        as_json: Json = False,
+    ) -> None:
+        _answer(act(_open(db), account, asset, quantity, document, _now(), bucket), as_json)
+
+    command.__doc__ = text
+    app.command(name)(command)
+
+
+def _lifting(name: str, text: str, act: Callable[..., Any]) -> None:
+    def command(
+        freeze: Annotated[str, typer.Argument(help="Document of the freeze or pledge.")],
+        quantity: Quantity,
+        document: Document,
+        db: Db = HERE,
+        as_json: Json = False,
+    ) -> None:
+        _answer(act(_open(db), freeze, quantity, document, _now()), as_json)
+
+    command.__doc__ = text
+    app.command(name)(command)
+
+
+_freezing("freeze", "Freeze judicially.", lambda registry, *terms: registry.freeze(*terms))
+_freezing("pledge", "Freeze in favour of a third party.", lambda registry, *terms: registry.pledge(*terms))
+_lifting("unfreeze", "Lift a judicial freeze, in full or in part.", lambda registry, *terms: registry.unfreeze(*terms))
+_lifting("release", "Lift a third-party freeze, in full or in part.", lambda registry, *terms: registry.release(*terms))
+
+
+@app.command()
+def deduct(
+    freeze: Annotated[str, typer.Argument(help="Document of the judicial freeze.")],
+    quantity: Quantity,
+    document: Document,
+    to_account: Annotated[int | None, typer.Option(help="Who gets it; nobody: out of circulation.")] = None,
+    db: Db = HERE,
+    as_json: Json = False,
+) -> None:
+    """Deduct judicially from what is frozen."""
+    _answer(_open(db).deduct(freeze, quantity, document, _now(), to_account), as_json)
+
+
+@app.command()
+def cancel(
+    account: Account,
+    asset: Asset,
+    quantity: Quantity,
+    document: Document,
+    forced: Annotated[bool, typer.Option("--forced", help="Ordered, not voluntary.")] = False,
+    db: Db = HERE,
+    as_json: Json = False,
+) -> None:
+    """Cancel allowances for good (R13.6)."""
+    _answer(_open(db).cancel(account, asset, quantity, document, _now(), forced), as_json)
+
+
+# -- compliance
+
+
+@app.command()
+def obligation(
+    account: Account,
+    year: int,
+    emissions_t: int,
+    deadline: Annotated[int, typer.Argument(help="YYYYMMDD")],
+    document: Document,
+    db: Db = HERE,
+    as_json: Json = False,
+) -> None:
+    """Record a year's verified emissions and its deadline."""
+    _answer(_open(db).set_obligation(account, year, emissions_t, deadline, document, _now()), as_json)
+
+
+@app.command()
+def surrender(
+    account: Account,
+    year: int,
+    asset: Asset,
+    quantity: Quantity,
+    document: Document,
+    for_entity: Annotated[int | None, typer.Option(help="Forced: the entity that ACCOUNT surrenders for.")] = None,
+    db: Db = HERE,
+    as_json: Json = False,
+) -> None:
+    """Surrender allowances for a compliance year (R13.4)."""
+    registry = _open(db)
+    if for_entity is None:
+        result = registry.surrender(account, year, asset, quantity, document, _now())
+    else:
+        result = registry.forced_surrender(account, for_entity, year, asset, quantity, document, _now())
+    _answer(result, as_json)
+
+
+@app.command()
+def offset(
+    account: Account,
+    year: int,
+    asset: Asset,
+    quantity: Quantity,
+    document: Document,
+    db: Db = HERE,
+    as_json: Json = False,
+) -> None:
+    """Cancel CCER and count them for the year, up to 5 % (R13.5)."""
+    _answer(_open(db).offset(account, year, asset, quantity, document, _now()), as_json)
+
+
+@app.command()
+def cut(
+    account: Account, vintage: int, quantity: Quantity, document: Document, db: Db = HERE, as_json: Json = False
+) -> None:
+    """Cut a later year's allocation (R13.7)."""
+    _answer(_open(db).cut_allocation(account, vintage, quantity, document, _now()), as_json)
+
+
+@app.command("carry-over")
+def carry_over(
+    account: Account, asset: Asset, quantity: Quantity, document: Document, db: Db = HERE, as_json: Json = False
+) -> None:
+    """Apply to exchange old allowances for CEA25 (R13.8)."""
+    _answer(_open(db).apply_carry_over(account, asset, quantity, document, _now()), as_json)
+
+
+@app.command("decide-carry-over")
+def decide_carry_over(
+    application: Annotated[str, typer.Argument(help="Document of the application.")],
+    approve: Annotated[bool, typer.Option("--approve/--refuse")],
+    document: Document,
+    db: Db = HERE,
+    as_json: Json = False,
+) -> None:
+    """Approve or refuse a carry-over."""
+    _answer(_open(db).decide_carry_over(application, approve, document, _now()), as_json)
+
+
+@app.command()
+def warnings(
+    year: int,
+    date: Annotated[int, typer.Argument(help="As of YYYYMMDD.")],
+    db: Db = HERE,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """Entities that have not complied, those that lack most first."""
+    columns = ("account", "emissions", "surrendered", "offset", "missing", "shortfall", "days left", "warning")
+    rows = [
+        (e.account, e.emissions_t, e.surrendered_t, e.offset_t, e.missing_t, e.shortfall_t, e.days_left, e.warning)
+        for e in _open(db).warnings(year, date)
+    ]
+    _rows(columns, rows, as_json, as_csv)
+
+
+@app.command()
+def certificate(
+    account: Account,
+    year: int,
+    date: Annotated[int, typer.Argument(help="Date on the page, YYYYMMDD.")],
+    key: Annotated[Path, typer.Option(help="Signing key (PEM); made where it is not there.")],
+    db: Db = HERE,
+) -> None:
+    """Print the signed completion certificate of an entity."""
+    from settlement import certificate as pages
+    from settlement.errors import Refused
+
+    registry = _open(db)
+    entity = next((e for e in registry.compliance(year, date) if e.account == account), None)
+    form = registry.account(account)
+    if isinstance(form, Refused) or entity is None:
+        _fail(f"account {account} has no obligation for {year}")
+    if not key.exists():
+        pages.new_key(key)
+    page = pages.certificate(entity, form, date, pages.load_key(key))
+    if isinstance(page, Refused):
+        _fail(str(page))
+    print(page)
+
+
+# -- questions
+
+
+@app.command()
+def holdings(
+    account: Annotated[int | None, typer.Argument(help="One account; default: all.")] = None,
+    db: Db = HERE,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """What accounts hold, per asset and bucket (t, CNY in fen)."""
+    rows = [(h.account, h.asset, h.bucket, h.quantity, h.reserved) for h in _open(db).holdings(account)]
+    _rows(("account", "asset", "bucket", "quantity", "reserved"), rows, as_json, as_csv)
+
+
+@app.command()
+def ranges(account: Account, asset: Asset, bucket: str = "registry", db: Db = HERE, as_json: Json = False) -> None:
+    """The serial ranges in a bucket."""
+    from settlement.serials import serial_text
+
+    found = _open(db).ranges(account, asset, bucket)
+    rows = [(serial_text(asset, first), serial_text(asset, last), last - first + 1) for first, last in found]
+    _rows(("first", "last", "tonnes"), rows, as_json)
+
+
+@app.command()
+def circulation(db: Db = HERE, as_json: Json = False) -> None:
+    """Per vintage: issued, and where it is."""
+    rows = [
+        (code, bucket, tonnes) for code, parts in _open(db).circulation().items() for bucket, tonnes in parts.items()
+    ]
+    _rows(("asset", "where", "tonnes"), rows, as_json)
+
+
+@app.command()
+def history(
+    serial: Annotated[str, typer.Argument(help="Such as CEA24-000000000017.")], db: Db = HERE, as_json: Json = False
+) -> None:
+    """Everything that happened to a serial number."""
+    from settlement.errors import Refused
+
+    steps = _open(db).history(serial)
+    if isinstance(steps, Refused):
+        _fail(str(steps))
+    columns = ("batch", "time_ns", "kind", "document", "giver", "taker", "first", "last")
+    _rows(columns, [[getattr(step, name) for name in columns] for step in steps], as_json)
+
+
+@app.command()
+def statement(
+    account: Account,
+    first: Annotated[int, typer.Argument(help="First day, YYYYMMDD.")],
+    last: Annotated[int, typer.Argument(help="Last day, YYYYMMDD.")],
+    db: Db = HERE,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """An account's movements, with its balances before and after (--json)."""
+    from settlement.errors import Refused
+    from settlement.hours import day_bounds_ns
+    from settlement.queries import statement_json
+
+    found = _open(db).statement(account, day_bounds_ns(first)[0], day_bounds_ns(last)[1])
+    if isinstance(found, Refused):
+        _fail(str(found))
+    if as_json:
+        print(statement_json(found))
+        return
+    columns = ("time_ns", "kind", "document", "asset", "bucket", "change")
+    _rows(columns, [[getattr(line, name) for name in columns] for line in found.lines], False, as_csv)
+
+
+# -- settlement
+
+
+@app.command()
+def day(date: int, db: Db = HERE, as_json: Json = False) -> None:
+    """Where the settlement of a day stands, and which deals are held."""
+    from settlement.delivery import Delivery
+    from settlement.errors import Refused
+
+    found = Delivery(_open(db)).day(date)
+    if isinstance(found, Refused):
+        _fail(str(found))
+    if as_json:
+        print(json.dumps(asdict(found), ensure_ascii=False))
+        return
+    s = found.summary
+    yuan = f"{s.amount_fen // 100:,}.{s.amount_fen % 100:02d}"
+    print(f"{date}: {found.state} · {s.deals} deals · {s.quantity_t:,} t · {yuan} CNY")
+    for held in found.held:
+        print(f"  deal {held.deal_id}: {held.state}: {held.reason}")
+
+
+@app.command("resolve")
+def resolve(
+    deal: int,
+    how: Annotated[str, typer.Argument(help="retry, cover (by the risk reserve) or reverse.")],
+    document: Document,
+    by: Annotated[str, typer.Option(help="Who decided.")],
+    db: Db = HERE,
+) -> None:
+    """Resolve a held deal (D26)."""
+    from settlement.deals import date_of
+    from settlement.delivery import Delivery
+    from settlement.errors import Refused
+
+    delivery = Delivery(_open(db))
+    if how == "retry":
+        result = delivery.retry(date_of(deal), _now())
+    elif how == "cover":
+        result = delivery.cover(deal, document, by, _now())
+    elif how == "reverse":
+        result = delivery.reverse(deal, document, by, _now())
+    else:
+        _fail(f"how: {how!r} is not retry, cover or reverse", 2)
+    if isinstance(result, Refused):
+        _fail(str(result))
+    print(f"{result.date}: {result.state}")
