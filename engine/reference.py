@@ -423,7 +423,7 @@ class ReferenceMarket:
         taker.leaves -= quantity
         for order in (maker, taker):
             order.filled += quantity
-            order.filled_amount += price * quantity if self.rules.accounts else 0
+            order.filled_amount += price * quantity
         self.count(self.instruments[maker.instrument], price, quantity)
         flags = m.DEAL_BUYER_TAKES if buyer is taker else 0
         self.deal_number = number = self.deal_number + 1

@@ -43,7 +43,7 @@ class Profile:
     allowances: int = 300
     quantity: int = 60  # typical largest quantity of one order
     orders: int = 64  # capacity of the pool: small, so that it is full at times
-    levels: int = 64
+    levels: int = 512  # a band that outgrows them would end the day roll
     weird: float = 0.04  # share of commands with a field that makes no sense
     slow: float = 0.02  # share of messages
     day_minutes: float = 0.3  # of market time between two commands, on average
@@ -327,8 +327,7 @@ class Generator:
         account = rng.randrange(self.profile.accounts)
         listing = any(i.policy == m.LISTING for i in self.market.instruments)
         kind = rng.choices(
-            (r.NEW, r.CANCEL, r.REDUCE, r.REPLACE, r.TAKE, r.MASS_CANCEL),
-            (60, 9, 6, 12, 25 if listing else 0.5, 0.3),
+            (r.NEW, r.CANCEL, r.REDUCE, r.REPLACE, r.TAKE, r.MASS_CANCEL), (60, 9, 6, 12, 25 if listing else 0.5, 0.3)
         )[0]
         order = None
         if kind in (r.CANCEL, r.REDUCE, r.REPLACE, r.TAKE) and self.market.slots.orders:
@@ -383,7 +382,7 @@ class Generator:
         }
         if rng.random() < 0.05:
             fields["flags"] = r.EXPIRES
-            fields["order_id"] = self.time_ns + rng.choice((-1, 0, 1))
+            fields["order_id"] = rng.choice((self.time_ns - 1, self.time_ns, self.time_ns + 1, 0, (1 << 64) - 1))
         return fields
 
     def price(self, instrument: int, side: int) -> int:
