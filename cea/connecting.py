@@ -45,7 +45,7 @@ def member(folder: Path, who: str) -> Iterator[Client]:
     from gateway.client import Client
 
     name = chosen_key(folder, who)
-    with _explained(folder), Client(folder, key=name, timeout=WAIT_S) as client:
+    with explained(folder), Client(folder, key=name, timeout=WAIT_S) as client:
         yield client
 
 
@@ -55,12 +55,13 @@ def operator(folder: Path, name: str = "ops1") -> Iterator[OperatorClient]:
     from gateway.operator import OperatorClient
 
     name = chosen_key(folder, name)
-    with _explained(folder), OperatorClient(folder, key=name, timeout=WAIT_S) as client:
+    with explained(folder), OperatorClient(folder, key=name, timeout=WAIT_S) as client:
         yield client
 
 
 @contextmanager
-def _explained(folder: Path) -> Iterator[None]:
+def explained(folder: Path) -> Iterator[None]:
+    """Turns what a client raises into one line and an exit code."""
     from gateway.client import GatewayError, NoAnswer, UnknownOutcome
     from gateway.config import read_endpoints
     from gateway.keys import KeyFileError

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from gateway.config import Market
     from settlement.registry import Registry
 
+CEA25_FROM = 20260105
+CEA25_REFERENCE = 9821  # its published close of 2026-08-14
 DAY_FILE = Path(__file__).with_name("day_20251203.toml")
 
 
@@ -83,17 +85,30 @@ def fill_registry(market: Market, endowments: Sequence[Endowment]) -> None:
         registry.close()
 
 
+def vintages_on(date: int) -> tuple[dict[str, int], int]:
+    """Vintages with a reference price each, and the composite's previous close, for a market that begins on a date.
+
+    Those of 2025-12-03; from 2026-01-05 on with CEA25, whose close alone is then the composite (R1.3, R7.2).
+    """
+    day = day_figures()
+    references = {v.code: v.previous for v in day.vintages}
+    if date < CEA25_FROM:
+        return references, day.composite.previous
+    return {**references, "CEA25": CEA25_REFERENCE}, CEA25_REFERENCE
+
+
 def make_market(
     folder: Path, endowments: Sequence[Endowment], *, days: Sequence[int] | None = None, **changes: Any
 ) -> Market:
-    """A market folder with the vintages and previous closes of 2025-12-03 and these members."""
+    """A market folder with the vintages of its first date (:func:`vintages_on`) and these members."""
     from gateway.config import Config, ConfigError, Member, create
 
-    day = day_figures()
+    date = changes.get("first_date", day_figures().date)
+    instruments, composite = vintages_on(date)
     settings: dict[str, Any] = {
-        "first_date": day.date,
-        "instruments": {v.code: v.previous for v in day.vintages},
-        "composite": day.composite.previous,
+        "first_date": date,
+        "instruments": instruments,
+        "composite": composite,
         "members": tuple(Member(e.account, e.name) for e in endowments),
         **changes,
     }
@@ -105,10 +120,10 @@ def make_market(
     return market
 
 
-def default_endowments(members: int, *, empty: bool) -> list[Endowment]:
+def default_endowments(members: int, date: int, *, empty: bool) -> list[Endowment]:
     """Members of a market to play with: 20,000,000 CNY and 200,000 t of each vintage, unless empty."""
     cash = 0 if empty else 20_000_000_00
-    stock = {} if empty else {v.code: 200_000 for v in day_figures().vintages}
+    stock = {} if empty else dict.fromkeys(vintages_on(date)[0], 200_000)
     return [Endowment(n, f"Member {n:02d}", cash, stock) for n in range(1, members + 1)]
 
 
@@ -127,10 +142,9 @@ def init_command(folder: Path, *, yes: bool, members: int, date: int, members_po
         empty = not typer.confirm("Give them cash and allowances to trade with?", default=not empty)
     from gateway.config import Gateway
 
-    endowments = default_endowments(members, empty=empty)
-    market = make_market(
-        folder, endowments, first_date=date or next_trading_day(), gateway=Gateway(members_port=members_port)
-    )
+    first = date or next_trading_day()
+    endowments = default_endowments(members, first, empty=empty)
+    market = make_market(folder, endowments, first_date=first, gateway=Gateway(members_port=members_port))
     save_funding(market, endowments)
     vintages, horizon = len(market.config.instruments), market.calendar.horizon
     print(f"{folder}: market of {vintages} vintages, {members} members, first day {market.config.first_date}")

@@ -120,6 +120,19 @@ def demo(
 
 
 @app.command(rich_help_panel=RUN)
+def clock(
+    to: Annotated[str, typer.Argument(help="Time of day, Asia/Shanghai: 09:30 or 14:59:59.")], folder: Folder = HERE
+) -> None:
+    """Step the clock of an exchange that runs with `--clock stepped`; what falls due on the way is done.
+
+    A time that has passed today means tomorrow.
+    """
+    from cea.market_commands import clock_command
+
+    clock_command(folder, to)
+
+
+@app.command(rich_help_panel=RUN)
 def doctor(folder: Folder = HERE, as_json: Json = False) -> None:
     """Check this machine and market folder: versions, fonts, disk, keys, calendar, journal, exchange."""
     from cea.doctor import doctor_command
