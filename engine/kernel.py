@@ -970,7 +970,7 @@ def _enter(address, t, m, w, c):
     if c.order_type == BEST_FIVE and limit == 0:
         limit = i.limit_high if side == 0 else i.limit_low
     code = _check_account_exists(t, m, c.account)
-    if code == 0 and c.flags & EXPIRES and c.time_ns > np.int64(c.order_id):
+    if code == 0 and c.flags & EXPIRES and np.uint64(c.time_ns) > c.order_id:
         code = C_STALE
     if code == 0:
         code = _check_market(m, i, c.time_ns)
