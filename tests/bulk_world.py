@@ -46,7 +46,9 @@ class World:
             rules = Rules(
                 profile=rules.profile, hours=rules.hours, limits=rules.limits, weights=rules.weights, fees=fees
             )
-        self.market = Market(rules, capacity or Capacity(accounts=max(16, accounts), orders=64, levels=4_096))
+        self.market = Market(
+            rules, capacity or Capacity(accounts=max(16, accounts), instruments=2, orders=64, levels=4_096)
+        )
         for account in range(accounts):
             row = self.market.accounts[account]
             row["status"], row["available"] = ACTIVE, CASH
@@ -55,6 +57,7 @@ class World:
         self.market.roll(DATE)
         for account in range(accounts):
             self.market.holdings[account]["sellable"][:2] = TONNES
+        self.n_accounts = accounts
         self.desk = Desk(self.market)
         self.now = at("13:30")
         self.seq = 0
@@ -106,9 +109,11 @@ class World:
     def check_locks(self) -> None:
         """Every locked fen and tonne of the market belongs to exactly one declaration or dialogue of the desk."""
         self.desk.check()
-        self.market.check()
+        assert (self.market.accounts["available"] >= 0).all()
+        for name in ("sellable", "bought_today", "locked", "buy_open"):
+            assert (self.market.holdings[name] >= 0).all(), name
         cash, allowances = self.desk.locks()
-        for account in range(len(self.market.accounts)):
+        for account in range(self.n_accounts):
             assert self.market.accounts[account]["locked"] == cash.get(account, 0), f"cash of account {account}"
             for instrument in (0, 1):
                 held = self.market.holdings[account, instrument]["locked"]
