@@ -113,6 +113,24 @@ def test_groups_after_a_sequence_inside_a_group_begin_with_the_next_command_and_
         assert half.state() == machine.state()
 
 
+@pytest.mark.parametrize("commands_max", [1, 7, 40, 8_192])
+def test_batches_are_the_groups_put_together(disk: RealDisk, commands_max: int) -> None:
+    journal, machine = opened(disk), Hashed()
+    for size in (1, 30, 2, 9):
+        write(journal, machine, 40, size=size)
+    journal.seal(20260105, b"", {})
+    write(journal, machine, 40, size=3)
+    journal.close()
+    again = opened(disk)
+    for cut in (0, 1, 500, 1_000, again.durable_seq):
+        groups = [(g.commands.tobytes(), g.payloads) for g in again.groups(cut)]
+        batches = [(g.commands.tobytes(), g.payloads) for g in again.batches(cut, commands_max)]
+        assert b"".join(b[0] for b in batches) == b"".join(g[0] for g in groups)
+        assert b"".join(b[1] for b in batches) == b"".join(g[1] for g in groups)
+        if commands_max > 40:
+            assert len(batches) < max(2, len(groups) / 3)
+
+
 def test_nothing_is_durable_before_the_commit_returns() -> None:
     disk = CrashDisk()
     journal = opened(disk)

@@ -119,7 +119,7 @@ class CrashFile:
         self._disk = disk
         self._node = node
 
-    def read(self, offset: int, size: int) -> np.ndarray:
+    def read(self, offset: int, size: int, into: np.ndarray | None = None) -> np.ndarray:
         return np.frombuffer(bytes(self._node.live[offset : offset + size]), np.uint8)
 
     def write(self, offset: int, data: Buffer) -> None:

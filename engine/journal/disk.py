@@ -29,8 +29,11 @@ Buffer = bytes | bytearray | memoryview | np.ndarray
 class File(Protocol):
     """An open file. Offsets and sizes in bytes; errors are ``OSError``."""
 
-    def read(self, offset: int, size: int) -> np.ndarray:
-        """Up to ``size`` bytes from ``offset`` as uint8[n]; shorter only at the end of the file."""
+    def read(self, offset: int, size: int, into: np.ndarray | None = None) -> np.ndarray:
+        """Up to ``size`` bytes from ``offset`` as uint8[n]; shorter only at the end of the file.
+
+        ``into``: a buffer that may be used for it (uint8), so that a long walk touches the same memory again.
+        """
 
     def write(self, offset: int, data: Buffer) -> None:
         """Write all of ``data`` at ``offset``."""
@@ -79,9 +82,9 @@ class RealFile:
     def __init__(self, fd: int) -> None:
         self.fd = fd
 
-    def read(self, offset: int, size: int) -> np.ndarray:
+    def read(self, offset: int, size: int, into: np.ndarray | None = None) -> np.ndarray:
         size = max(0, min(size, self.size() - offset))
-        data = np.empty(size, np.uint8)
+        data = into[:size] if into is not None and into.size >= size else np.empty(size, np.uint8)
         done = 0
         while done < size:
             n = os.preadv(self.fd, [data.data[done:]], offset + done)

@@ -38,7 +38,7 @@ from .group import (
     group_length,
     seed_of,
 )
-from .recovery import Survey, after, decide, read_segment, segment_groups, survey
+from .recovery import Survey, after, decide, read_segment, segment_batches, segment_groups, survey
 from .scan import is_zero
 from .seal import DAY_HASH_BYTES, DayHash, Seal, decode_seal, encode_seal
 from .segment import (
@@ -56,6 +56,7 @@ from .snapshot import drop_older_snapshots, write_snapshot
 # Ends of recent groups, for snapshots that are written while the market goes on: a snapshot of a large market
 # takes under a second, in which no more than some thousand groups commit.
 BOUNDARIES_KEPT: Final = 65_536
+BATCH_COMMANDS: Final = 8_192  # of one step of replay: 512 kB, which stays in the cache
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 # Room that must stay free beside the spare segment: one more segment, for the orders' cancels.
 LOW_WATER_SEGMENTS: Final = 2
@@ -394,6 +395,21 @@ class Journal:
             for group in segment_groups(data, ref):
                 if group.header.kind == COMMANDS and group.header.last_seq > after_seq:
                     yield after(group, after_seq)
+
+    def batches(self, after_seq: int = 0, commands_max: int = BATCH_COMMANDS) -> Iterator[Group]:
+        """As ``groups``, with neighbouring groups put together at memory speed: what replay reads.
+
+        What is yielded is overwritten by the next step.
+        """
+        buffer = np.empty(max((ref.end for ref in self._recovered), default=0), np.uint8)
+        for ref in self._recovered:
+            if ref.next_seq - 1 <= after_seq:
+                continue
+            with _fatal("reading a segment"):
+                data = read_segment(self._disk, ref, buffer)
+            for batch in segment_batches(data, ref, commands_max):
+                if batch.header.last_seq > after_seq:
+                    yield after(batch, after_seq)
 
     # State
 

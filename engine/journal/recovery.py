@@ -7,16 +7,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
 
+from ..records import COMMAND
 from . import scan
 from .decisions import DECISIONS, Action, Finding
 from .disk import Disk
 from .errors import RecoveryRefused
-from .group import Group, decode_group, decode_header, payload_lengths, seed_of
+from .group import COMMANDS, Group, decode_group, decode_header, payload_lengths, seed_of
 from .segment import (
     FORMAT,
     SEGMENT_HEADER_BYTES,
@@ -30,6 +31,7 @@ from .segment import (
 )
 from .snapshot import SNAPSHOT_TEMPORARY, SnapshotHeader, read_snapshot, snapshot_names
 
+BATCH_PAYLOAD_BYTES = 4 << 20  # payloads of one batch: 256 of the longest
 TEMPORARY_NAMES = (SPARE, SNAPSHOT_TEMPORARY)
 
 
@@ -196,6 +198,7 @@ def _walk_segments(disk: Disk, headers: list[tuple[str, SegmentHeader, int]], re
         )
         return
     seed = seed_of(first.journal_id)
+    buffer = np.empty(max(size for _, _, size in headers), np.uint8)
     for position, (name, header, size) in enumerate(headers):
         following = headers[position + 1][1] if position + 1 < len(headers) else None
         if following is not None and following.first_seq <= covered and not whole:
@@ -204,7 +207,7 @@ def _walk_segments(disk: Disk, headers: list[tuple[str, SegmentHeader, int]], re
             if ref.torn_bytes < 0:
                 result.saw(Finding.SEGMENT_SHORT, name, f"{size} bytes of {ref.end}", header.first_seq - 1)
                 return
-        elif (found := _walk_one(disk, name, header, size, following, seed, result)) is None:
+        elif (found := _walk_one(disk, name, header, size, following, seed, buffer, result)) is None:
             return
         else:
             ref = found
@@ -229,7 +232,14 @@ def _walk_segments(disk: Disk, headers: list[tuple[str, SegmentHeader, int]], re
 
 
 def _walk_one(
-    disk: Disk, name: str, header: SegmentHeader, size: int, following: SegmentHeader | None, seed: int, result: Survey
+    disk: Disk,
+    name: str,
+    header: SegmentHeader,
+    size: int,
+    following: SegmentHeader | None,
+    seed: int,
+    buffer: np.ndarray,
+    result: Survey,
 ) -> SegmentRef | None:
     """Walk one segment; None after a fatal observation. ``following`` is None for the last one."""
     start_seq = header.first_seq - 1
@@ -239,7 +249,7 @@ def _walk_one(
         return None
     file = disk.open(name)
     try:
-        data = file.read(0, needed)
+        data = file.read(0, needed, buffer)
     finally:
         file.close()
     walk = scan.walk_groups(
@@ -346,11 +356,11 @@ def decide(disk: Disk, seen: Survey) -> list[str]:
     return alarms
 
 
-def read_segment(disk: Disk, ref: SegmentRef) -> np.ndarray:
-    """The segment's bytes up to its end: uint8[end]."""
+def read_segment(disk: Disk, ref: SegmentRef, into: np.ndarray | None = None) -> np.ndarray:
+    """The segment's bytes up to its end: uint8[end], in the buffer ``into`` where it is large enough."""
     file = disk.open(ref.name)
     try:
-        return file.read(0, ref.end)
+        return file.read(0, ref.end, into)
     finally:
         file.close()
 
@@ -362,6 +372,27 @@ def segment_groups(data: np.ndarray, ref: SegmentRef) -> Iterator[Group]:
         group = decode_group(data, offset)
         offset += group.header.length
         yield group
+
+
+def segment_batches(data: np.ndarray, ref: SegmentRef, commands_max: int) -> Iterator[Group]:
+    """All commands of a verified segment, neighbouring groups put together; what is yielded is overwritten next time.
+
+    The header is that of the first group of each batch, with the last sequence of its last.
+    """
+    records = np.empty(8 * commands_max, np.uint64)
+    blob = np.empty(BATCH_PAYLOAD_BYTES, np.uint8)
+    offset = SEGMENT_HEADER_BYTES
+    while offset < ref.end:
+        first = decode_header(data, offset)
+        stop, count, size = scan.gather_groups(data, offset, ref.end, records, blob)
+        if stop == offset:  # a group of its own size
+            yield decode_group(data, offset)
+            offset += first.length
+            continue
+        if count:
+            header = replace(first, last_seq=first.first_seq + count - 1, count=count, kind=COMMANDS)
+            yield Group(records[: 8 * count].view(COMMAND), blob[:size].tobytes(), header)
+        offset = stop
 
 
 def after(group: Group, seq: int) -> Group:

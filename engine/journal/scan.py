@@ -1,3 +1,4 @@
+# mypy: disable-error-code="no-untyped-def, assignment"
 """Walks groups at memory speed: the checksum, the chain and the shape of each, in machine code.
 
 The walk stops at the first group that is not in order and says where and why; what that means is not
@@ -68,19 +69,25 @@ def _crc_tables() -> np.ndarray:
 _TABLES: Final = _crc_tables()
 
 
+_U1: Final = np.uint64(1)
+_U2: Final = np.uint64(2)
+_U3: Final = np.uint64(3)
+_U4: Final = np.uint64(4)
+
+
 @njit(cache=True, nogil=True)
 def crc32_words(words, first, count, seed):  # type: ignore[no-untyped-def]
     """zlib.crc32 of ``words[first : first + count]`` (uint32), started from ``seed``."""
     t = _TABLES
     byte = np.uint32(0xFF)
     crc = np.uint32(~np.uint32(seed))
-    i = first
-    stop = first + count
-    while i + 4 <= stop:
+    i = np.uint64(first)  # unsigned: no test for negative indices in the loop
+    stop = np.uint64(first + count)
+    while i + _U4 <= stop:
         a = words[i] ^ crc
-        b = words[i + 1]
-        c = words[i + 2]
-        d = words[i + 3]
+        b = words[i + _U1]
+        c = words[i + _U2]
+        d = words[i + _U3]
         crc = (
             t[15, a & byte]
             ^ t[14, (a >> np.uint32(8)) & byte]
@@ -99,7 +106,7 @@ def crc32_words(words, first, count, seed):  # type: ignore[no-untyped-def]
             ^ t[1, (d >> np.uint32(16)) & byte]
             ^ t[0, d >> np.uint32(24)]
         )
-        i += 4
+        i += _U4
     while i < stop:
         a = words[i] ^ crc
         crc = (
@@ -108,7 +115,7 @@ def crc32_words(words, first, count, seed):  # type: ignore[no-untyped-def]
             ^ t[1, (a >> np.uint32(16)) & byte]
             ^ t[0, a >> np.uint32(24)]
         )
-        i += 1
+        i += _U1
     return np.uint32(~crc)
 
 
@@ -236,3 +243,55 @@ def later_places(data: np.ndarray, after: int, *, seed: int) -> list[int]:
 def later_groups(data: np.ndarray, after: int, *, seed: int) -> list[GroupHeader]:
     """Headers of the groups at ``later_places``."""
     return [decode_header(data, place) for place in later_places(data, after, seed=seed)]
+
+
+@njit(cache=True, nogil=True)
+def _gather(words, longs, data, offset, end, records, room, blob, counts):  # type: ignore[no-untyped-def]
+    """Append the commands and payloads of whole groups from ``offset`` on; counts out: [offset, commands, bytes]."""
+    taken = 0
+    used = 0
+    while offset < end:
+        w = offset // 4
+        count = np.int64(words[w + WORD_COUNT])
+        size = np.int64(words[w + WORD_PAYLOAD_BYTES])
+        if words[w + WORD_KIND] == SEAL:  # its payload is not a command's
+            size = np.int64(0)
+        if taken and (taken + count > room or used + size > blob.size):
+            break
+        if count > room or size > blob.size:
+            break
+        q = (offset + HEADER_BYTES) // 8
+        n = count * (RECORD_BYTES // 8)
+        records[taken * 8 : taken * 8 + n] = longs[q : q + n]
+        at = offset + HEADER_BYTES + count * RECORD_BYTES
+        blob[used : used + size] = data[at : at + size]
+        taken += count
+        used += size
+        offset += np.int64(words[w + WORD_LENGTH])
+    counts[0] = offset
+    counts[1] = taken
+    counts[2] = used
+
+
+def gather_groups(
+    data: np.ndarray, offset: int, end: int, records: np.ndarray, blob: np.ndarray
+) -> tuple[int, int, int]:
+    """Copy whole, verified groups side by side: commands into ``records`` (uint64[8 n]), payloads into ``blob``.
+
+    Returns (offset of the first group left, commands copied, payload bytes copied). Nothing is copied where the
+    first group alone is larger than the room.
+    """
+    whole = data.size // 8 * 8
+    counts = np.zeros(3, np.int64)
+    _gather(
+        data[:whole].view(np.uint32),
+        data[:whole].view(np.uint64),
+        data,
+        offset,
+        end,
+        records,
+        records.size // 8,
+        blob,
+        counts,
+    )
+    return int(counts[0]), int(counts[1]), int(counts[2])

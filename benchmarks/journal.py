@@ -1,0 +1,194 @@
+"""The journal alone: what a commit costs, how many commands a second become durable, how fast they are read back.
+
+``python -m benchmarks.journal [--json] [--folder FOLDER] [--quick]``. The folder decides which disk is measured; a
+temporary one below it is made and removed. Figures are medians; the conditions go with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from benchmarks.conditions import conditions, describe
+from engine.journal import Identity, Journal, RealDisk
+from engine.journal.recovery import survey
+from engine.journal.snapshot import read_snapshot, snapshot_names
+from engine.records import COMMAND, NEW
+
+IDENTITY: Final = Identity(engine_abi=0, rules_hash=b"benchmark", journal_id=0xBE7C4)
+GROUP_SIZES: Final = (1, 8, 64, 1_024, 4_096, 16_384)
+COMMITS: Final = 400  # of each group size, for the percentiles
+RUNS: Final = 5
+
+
+def commands_of(count: int) -> np.ndarray:
+    """COMMAND[count] that look like orders; sequences are filled by ``numbered``."""
+    commands = np.zeros(count, COMMAND)
+    commands["kind"] = NEW
+    commands["price"] = 9_000 + np.arange(count) % 1_000
+    commands["quantity"] = 1 + np.arange(count) * 7 % 99_999
+    commands["time_ns"] = np.arange(count) * 331
+    return commands
+
+
+def numbered(commands: np.ndarray, first_seq: int) -> np.ndarray:
+    """The same records, in place, with the sequences from ``first_seq`` on."""
+    commands["seq"] = np.arange(first_seq, first_seq + len(commands), dtype=np.uint64)
+    return commands
+
+
+def in_new_folder(folder: str | None, job: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """Run ``job`` on an empty folder of the disk that is to be measured."""
+    with tempfile.TemporaryDirectory(dir=folder, prefix="journal-benchmark-") as path:
+        return job(Path(path))
+
+
+def commits(path: Path, group: int, count: int) -> dict[str, Any]:
+    """Append and commit ``count`` groups: latency of a commit, and its share that is the disk's."""
+    disk = RealDisk(path)
+    journal = Journal.open(disk, IDENTITY)
+    commands = commands_of(group)
+    append_ns, commit_ns = [], []
+    for _ in range(count):
+        numbered(commands, journal.next_seq)
+        start = time.perf_counter_ns()
+        journal.append(commands)
+        middle = time.perf_counter_ns()
+        journal.commit()
+        commit_ns.append(time.perf_counter_ns() - middle)
+        append_ns.append(middle - start)
+    journal.close()
+    disk.close()
+    total = sum(append_ns) + sum(commit_ns)
+    return {
+        "group": group,
+        "commit_us_p50": round(statistics.median(commit_ns) / 1e3, 1),
+        "commit_us_p99": round(sorted(commit_ns)[int(count * 0.99)] / 1e3, 1),
+        "append_us_p50": round(statistics.median(append_ns) / 1e3, 1),
+        "commit_share": round(sum(commit_ns) / total, 3),
+        "bytes_per_command": round((64 + 64 * group) / group, 1),
+        "million_commands_s": round(group * count / total * 1e3, 3),
+    }
+
+
+def durable_rate(path: Path, total: int, group: int) -> float:
+    """Million commands a second through append and commit, segment changes included."""
+    disk = RealDisk(path)
+    journal = Journal.open(disk, IDENTITY)
+    commands = commands_of(group)
+    spent = 0
+    for _ in range(total // group):
+        numbered(commands, journal.next_seq)
+        start = time.perf_counter_ns()
+        journal.append(commands)
+        journal.commit()
+        spent += time.perf_counter_ns() - start
+    journal.close()
+    disk.close()
+    return total // group * group / spent * 1e3
+
+
+def recovery(path: Path, total: int, group: int) -> dict[str, Any]:
+    """Write ``total`` commands, then time a start: verify everything, read every command once."""
+    disk = RealDisk(path)
+    journal = Journal.open(disk, IDENTITY)
+    commands = commands_of(group)
+    for number in range(total // group):
+        numbered(commands, journal.next_seq)
+        journal.append(commands)
+        if number % 64 == 63:
+            journal.commit()
+    journal.close()
+    verify_s, open_s, read_s = [], [], []
+    for _ in range(3):
+        start = time.perf_counter()
+        assert survey(disk, IDENTITY).next_seq == total // group * group + 1
+        verify_s.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        again = Journal.open(disk, IDENTITY)
+        open_s.append(time.perf_counter() - start)
+        start = time.perf_counter()
+        count = sum(len(batch.commands) for batch in again.batches())
+        read_s.append(time.perf_counter() - start)
+        assert count == total // group * group
+        again.close()
+    disk.close()
+    whole = statistics.median(open_s) + statistics.median(read_s)
+    return {
+        "commands": total // group * group,
+        "group": group,
+        "verify_s": round(statistics.median(verify_s), 3),
+        "open_s": round(statistics.median(open_s), 3),
+        "read_s": round(statistics.median(read_s), 3),
+        "open_and_read_s": round(whole, 3),
+        "ns_per_command": round(whole / total * 1e9, 1),
+    }
+
+
+def snapshot(path: Path, size: int) -> dict[str, Any]:
+    """Write and verify snapshots of ``size`` bytes; read one back."""
+    disk = RealDisk(path)
+    journal = Journal.open(disk, IDENTITY)
+    state = np.random.default_rng(1).integers(0, 256, size, np.uint8)
+    written = []
+    for _ in range(RUNS):
+        journal.append(numbered(commands_of(1), journal.next_seq))
+        journal.commit()
+        start = time.perf_counter()
+        assert journal.snapshot(state, journal.durable_seq)
+        written.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    assert read_snapshot(disk, snapshot_names(disk)[0]) is not None
+    read = time.perf_counter() - start
+    journal.close()
+    disk.close()
+    return {"bytes": size, "write_s": round(statistics.median(written), 3), "read_s": round(read, 3)}
+
+
+def benchmark(folder: str | None, quick: bool) -> dict[str, Any]:
+    """All figures; ``quick`` takes a tenth of the work, for a smoke test."""
+    part = 10 if quick else 1
+    total = 10_000_000 // part
+    rates = [
+        in_new_folder(folder, lambda p: {"rate": durable_rate(p, 3_000_000 // part, 8_192)})["rate"]
+        for _ in range(RUNS if not quick else 1)
+    ]
+    return {
+        "durable_million_commands_s": round(statistics.median(rates), 2),
+        "durable_runs": [round(r, 2) for r in rates],
+        "commits": [in_new_folder(folder, lambda p, g=g: commits(p, g, COMMITS // part)) for g in GROUP_SIZES],  # type: ignore[misc]
+        "recovery": [in_new_folder(folder, lambda p, g=g: recovery(p, total, g)) for g in (8, 1_024)],  # type: ignore[misc]
+        "snapshot": in_new_folder(folder, lambda p: snapshot(p, 100_000_000 // part)),
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="benchmarks.journal", description="The journal alone")
+    parser.add_argument("--folder", help="where to measure: the disk of this folder (default: the temporary folder)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the work")
+    arguments = parser.parse_args(argv)
+    found = conditions()
+    print(describe(found), file=sys.stderr)
+    result = benchmark(arguments.folder, arguments.quick)
+    if arguments.json:
+        print(json.dumps(result | {"conditions": found}))
+        return 0
+    for name, value in result.items():
+        for row in value if isinstance(value, list) and isinstance(value[0], dict) else [value]:
+            print(f"{name:28} {row}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
