@@ -55,6 +55,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
+from engine.memory import aligned_zeros
+
 ORDER: Final = np.dtype(
     [
         ("leaves", "<i8"),
@@ -454,13 +456,6 @@ def new_sides(n_levels: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
                 size = -(-size // 64)
                 words += size + 1  # the zero word that ends a tier
     return sides, aligned_zeros(offset, LEVEL), aligned_zeros(words, np.dtype("<u8"))
-
-
-def aligned_zeros(n: int, dtype: np.dtype) -> np.ndarray:
-    """``n`` zeroed records on a cache-line boundary; untouched pages cost no memory."""
-    raw = np.zeros(n * dtype.itemsize + 64, np.uint8)
-    start = -raw.ctypes.data % 64
-    return raw[start : start + n * dtype.itemsize].view(dtype)
 
 
 def new_book(capacity: int, n_levels: list[int]) -> Book:

@@ -912,7 +912,7 @@ def _begin_rare(address, w, c, slot):
         return _take(address, w, c, slot)
     code = C_UNKNOWN_KIND
     if c.kind == MASS_CANCEL:
-        code = 0
+        code = _ZERO
         if c.instrument != ANY_INSTRUMENT and np.uint64(c.instrument) >= np.uint64(m.n_instruments):
             code = C_UNKNOWN_INSTRUMENT
         if code == 0:

@@ -18,6 +18,7 @@ import numpy as np
 from engine import book
 from engine.calendar import trading_date
 from engine.codes import Code
+from engine.memory import aligned_zeros
 from engine.prices import fee_fen, price_limits
 from engine.records import BUY
 from engine.rules import AMOUNT_MAX_FEN, LEVELS_MAX, QUANTITY_MAX_T, Policy, Rules, in_force
@@ -223,13 +224,13 @@ class Market:
         self.capacity = capacity or Capacity()
         c = self.capacity
         self.market = np.zeros(1, MARKET)
-        self.accounts = np.zeros(c.accounts, ACCOUNT)
-        self.holdings = np.zeros((c.accounts, c.instruments), HOLDING)
-        self.instruments = np.zeros(c.instruments, INSTRUMENT)
-        self.sessions = np.zeros(c.sessions, SESSION)
-        self.deals = np.zeros(c.deals, DEAL)
+        self.accounts = aligned_zeros(c.accounts, ACCOUNT)
+        self.holdings = aligned_zeros(c.accounts * c.instruments, HOLDING).reshape(c.accounts, c.instruments)
+        self.instruments = aligned_zeros(c.instruments, INSTRUMENT)
+        self.sessions = aligned_zeros(c.sessions, SESSION)
+        self.deals = aligned_zeros(c.deals, DEAL)
         self.book = book.new_book(c.orders, [c.levels] * c.instruments)
-        self.cold = book.aligned_zeros(c.orders + 1, book.ORDER_COLD)
+        self.cold = aligned_zeros(c.orders + 1, book.ORDER_COLD)
         self.codes: dict[str, int] = {}
         head = self.market[0]
         head["deals_capacity"] = c.deals
@@ -417,7 +418,9 @@ class Market:
 
     def grow_deals(self) -> None:
         """Doubles the table of the day's deals; addresses change, so the exchange takes them anew."""
-        self.deals = np.concatenate([self.deals, np.zeros(len(self.deals), DEAL)])
+        grown = aligned_zeros(2 * len(self.deals), DEAL)
+        grown[: len(self.deals)] = self.deals
+        self.deals = grown
         self.market[0]["deals_capacity"] = len(self.deals)
 
     def withdrawable(self, account: int) -> int:

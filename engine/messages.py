@@ -348,5 +348,5 @@ def encode(message: msgspec.Struct) -> bytes:
 
 
 def decode(payload: bytes | memoryview) -> Any:
-    """A command from its payload. msgspec.ValidationError names path and reason; DecodeError where it is no MessagePack."""
+    """A command from its payload. ValidationError names path and reason, DecodeError says that it is no MessagePack."""
     return _decoder.decode(payload)

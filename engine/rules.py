@@ -84,7 +84,7 @@ def in_force(entries: tuple[T, ...], date: int) -> T:
 
 
 class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """All parameters of a market. Build with :meth:`national` or :meth:`generic`, change with msgspec.structs.replace."""
+    """All parameters of a market: :meth:`national` or :meth:`generic`, changed with ``msgspec.structs.replace``."""
 
     profile: Literal["national", "generic"]
     hours: tuple[Hours, ...]

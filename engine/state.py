@@ -94,7 +94,7 @@ def parts(exchange: Exchange) -> Iterator[bytes | memoryview]:
         if name == "orders":  # slot 0 takes harmless writes and is nobody's state
             array = array[1:]
         if len(array):
-            yield memoryview(np.ascontiguousarray(array)).cast("B")
+            yield np.ascontiguousarray(array).view("u1").data
     for name, machine in _machines(exchange).items():
         yield name.encode()
         yield machine.dump()
@@ -264,12 +264,12 @@ def check_locks(exchange: Exchange) -> None:
             cash[account] = cash.get(account, 0) + amount
         for key, quantity in more_allowances.items():
             allowances[key] = allowances.get(key, 0) + quantity
-    for account in np.flatnonzero(market.accounts["locked"]):
-        assert cash.get(int(account), 0) == market.accounts[account]["locked"], f"account {account}: locked cash"
+    for account in np.flatnonzero(market.accounts["locked"]).tolist():
+        assert cash.get(account, 0) == market.accounts[account]["locked"], f"account {account}: locked cash"
     assert sum(cash.values()) == int(market.accounts["locked"].sum()), "locked cash without an owner"
-    for account, instrument in zip(*np.nonzero(market.holdings["locked"]), strict=True):
+    for account, instrument in np.argwhere(market.holdings["locked"]).tolist():
         held = market.holdings[account, instrument]["locked"]
-        assert allowances.get((int(account), int(instrument)), 0) == held, f"account {account}: locked allowances"
+        assert allowances.get((account, instrument), 0) == held, f"account {account}: locked allowances"
     assert sum(allowances.values()) == int(market.holdings["locked"].sum()), "locked allowances without an owner"
-    for account in np.flatnonzero(market.accounts["open_orders"]):
-        assert open_count.get(int(account), 0) == market.accounts[account]["open_orders"], f"account {account}: orders"
+    for account in np.flatnonzero(market.accounts["open_orders"]).tolist():
+        assert open_count.get(account, 0) == market.accounts[account]["open_orders"], f"account {account}: orders"
