@@ -6,7 +6,6 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 # About how many deals each vintage's day is cut into (assumed, D33): some 260 deals and 900 messages.
 PIECES: Final = {"CEA22": 12, "CEA23": 60, "CEA24": 140}
 BULK_AFTER_NS: Final = 45 * 60 * 1_000_000_000  # the bulk parties meet three quarters of an hour after 13:00
+COLD_S: Final = 4.0  # a warm start takes two
 WIDTH: Final = 34
 
 
@@ -99,7 +99,7 @@ def demo_command(out: Path, *, seed: int, kill: bool, as_json: bool) -> None:
 class Demo:
     """One run of the demo's day."""
 
-    def __init__(self, out: Path, seed: int, steps: Steps) -> None:
+    def __init__(self, out: Path, seed: int, steps: Steps, pieces: dict[str, int] = PIECES) -> None:
         from cea.folder import day_figures
         from engine.prices import price_limits
         from engine.rules import Rules, in_force
@@ -110,7 +110,7 @@ class Demo:
         steps.start("Order flow from published figures")
         self.day: DayFigures = day_figures()
         rules = Rules.national()
-        self.flow = build_flow(self.day, rules, pieces=PIECES, seed=seed)
+        self.flow = build_flow(self.day, rules, pieces=pieces, seed=seed)
         self.bulk_code = next(v.code for v in self.day.vintages if v.bulk_volume)
         bulk = self.day.vintage(self.bulk_code)
         low, high = price_limits(bulk.previous, in_force(rules.limits, self.day.date).bulk_bp)
@@ -129,9 +129,10 @@ class Demo:
         registry = open_registry(market)
         process = ExchangeProcess(self.folder)
         try:
-            before = registry_totals(registry)
+            stages = [registry_totals(registry)]
             self._start(process)
             self._fund(market, registry)
+            stages.append(registry_totals(registry))
             driver, crash = self._trade(process, kill)
             try:
                 closed = self._close(driver)
@@ -141,13 +142,13 @@ class Demo:
                 self._draw(driver, bulletin)
             finally:
                 driver.close()
-            after = registry_totals(registry)
+            stages.append(registry_totals(registry))
             exit_code = self._stop(process)
             agrees = self._replay(seal_hash)
         finally:
             process.stop()
             registry.close()
-        return self._result(bulletin, before, after, settled, seal_hash, agrees, exit_code, driver, crash)
+        return self._result(bulletin, stages, settled, seal_hash, agrees, exit_code, driver, crash)
 
     # --- step by step ----------------------------------------------------------------------------------------
 
@@ -167,12 +168,16 @@ class Demo:
 
     def _start(self, process: ExchangeProcess) -> None:
         self.steps.start("Exchange process")
-        process.start()
+        process.start(waiting=self._waiting)
         from gateway.config import read_endpoints
 
         endpoints = read_endpoints(self.folder)
         assert endpoints is not None and process.child is not None
         self.steps.done(f"pid {process.child.pid}, CURVE on {endpoints.members}, metrics on {endpoints.metrics}")
+
+    def _waiting(self, seconds: float) -> None:
+        if seconds > COLD_S:
+            self.steps.note(f"{seconds:.0f} s: a first start compiles the engine, up to two minutes")
 
     def _fund(self, market: Market, registry: Registry) -> None:
         from cea.connecting import key_file
@@ -293,8 +298,7 @@ class Demo:
     def _result(
         self,
         bulletin: Bulletin,
-        before: dict[str, int],
-        after: dict[str, int],
+        stages: list[dict[str, dict[str, int]]],
         settled: dict[str, Any],
         seal_hash: str,
         agrees: bool,
@@ -305,13 +309,15 @@ class Demo:
         from cea.comparison import compare
 
         figures = compare(bulletin, self.day)
-        equal, conserved = all(f.equal for f in figures), before == after
+        equal, conserved = all(f.equal for f in figures), is_conserved(stages)
         if not self.steps.quiet:
             print_bulletin(bulletin)
             print_comparison(figures)
-            print_totals(before, after)
-            print(f"journal   {self.folder / 'journal'}\nregistry  {self.folder / 'registry.db'}")
-            print(f"statements {self.folder / 'reports' / 'statements'}\nchart     {self.chart}")
+            print_totals(stages)
+            print(f"journal     {self.folder / 'journal'}")
+            print(f"registry    {self.folder / 'registry.db'}")
+            print(f"statements  {self.folder / 'reports' / 'statements'}")
+            print(f"chart       {self.chart}")
             verdict = "All figures equal the published ones." if equal else "FIGURES DIFFER."
             kept = "Conserved to the tonne and the fen." if conserved else "NOT CONSERVED."
             print(f"{verdict} {kept} {time.monotonic() - self.steps.began:.1f} s")
@@ -325,6 +331,7 @@ class Demo:
             "differences": [f._asdict() for f in figures if not f.equal],
             "refused": {code.name: count for code, count in driver.refusals.items()},
             "settled": settled,
+            "registry": stages,
             "state_hash": seal_hash,
             "killed_ready_s": crash.ready_s if crash else None,
             "market": str(self.folder),
@@ -333,13 +340,26 @@ class Demo:
         }
 
 
-def registry_totals(registry: Registry) -> dict[str, int]:
-    """What must be conserved: all allowances per vintage over all accounts and buckets, and issued (t)."""
-    totals = {}
-    for code, buckets in sorted(registry.circulation().items()):
-        totals[f"{code} issued"] = buckets["issued"]
-        totals[f"{code} held"] = sum(q for name, q in buckets.items() if name != "issued")
+def registry_totals(registry: Registry) -> dict[str, dict[str, int]]:
+    """What the registry holds, per vintage (t) and for money (fen): what came in, and what lies in which bucket."""
+    from settlement.kinds import BANK, CNY, SYSTEM
+
+    totals = {code: dict(buckets) for code, buckets in sorted(registry.circulation().items())}
+    money: dict[str, int] = {}
+    for holding in registry.holdings():
+        if holding.asset == CNY:
+            money[holding.bucket] = money.get(holding.bucket, 0) + holding.quantity
+    totals[CNY] = {"issued": -registry.balance(SYSTEM, CNY, BANK), **money}
     return totals
+
+
+def is_conserved(stages: list[dict[str, dict[str, int]]]) -> bool:
+    """True when at every stage what lies in all buckets is what came in, and the day itself brought nothing in."""
+    balanced = all(
+        t["issued"] == sum(q for name, q in t.items() if name != "issued") for s in stages for t in s.values()
+    )
+    same = all(stages[-1][asset]["issued"] == stages[-2][asset]["issued"] for asset in stages[-1])
+    return balanced and same
 
 
 def print_bulletin(bulletin: Bulletin) -> None:
@@ -364,10 +384,16 @@ def print_comparison(figures: list[Any]) -> None:
     console().print(table(("vintage", *names, ""), shown))
 
 
-def print_totals(before: dict[str, int], after: dict[str, int]) -> None:
-    """Registry balances before and after the day."""
-    rows = [(name, f"{before[name]:,}", f"{after.get(name, 0):,}") for name in before]
-    console().print(table(("registry", "before", "after"), rows))
+def print_totals(stages: list[dict[str, dict[str, int]]]) -> None:
+    """Registry balances at the start, before the first order and after settlement."""
+    from engine.prices import format_amount
+    from settlement.kinds import CASH, CNY, REGISTRY, TRADING
 
-
-Progress = Callable[[int], None]
+    start, opened, settled = stages
+    rows = []
+    for asset in settled:
+        text = format_amount if asset == CNY else "{:,}".format
+        inside = (CASH,) if asset == CNY else (REGISTRY, TRADING)
+        cells = ["/".join(text(stage[asset].get(bucket, 0)) for bucket in inside) for stage in (start, opened, settled)]
+        rows.append((f"{asset} {'/'.join(inside)}", *cells, text(settled[asset]["issued"])))
+    console().print(table(("registry holds", "at first", "before the open", "after settlement", "came in"), rows))

@@ -168,6 +168,9 @@ def lines_of(message: Any) -> list[str]:
     if isinstance(message, Bulletin):
         notice = message.notice
         words = [str(notice[name]) for name in ("what", "instrument", "text") if notice.get(name)]
+        words += [
+            f"{name} {value}" for name, value in notice.get("data", {}).items() if not isinstance(value, dict | list)
+        ]
         return [f"{when}  {notice.get('t', 'notice')}: {' '.join(words)}"]
     return []
 

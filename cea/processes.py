@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 START_S = 120.0  # a cold numba cache compiles the kernel first
@@ -26,29 +27,31 @@ class ExchangeProcess:
         self.log = folder / "run" / "exchange.log"
         self.child: subprocess.Popen[bytes] | None = None
 
-    def start(self, wait: bool = True) -> float:
-        """Starts it; returns how many seconds it took until members can log in (0 without ``wait``)."""
+    def start(self, waiting: Callable[[float], None] | None = None) -> float:
+        """Starts it; returns how many seconds it took until members can log in. ``waiting`` is told the seconds."""
         command = [sys.executable, "-m", "cea.main", "serve", str(self.folder), "--clock", self.clock]
         began = time.monotonic()
         with self.log.open("ab") as log:
             self.child = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
-        if wait:
-            self.wait_ready()
+        self.wait_ready(waiting)
         return time.monotonic() - began
 
-    def wait_ready(self) -> None:
+    def wait_ready(self, waiting: Callable[[float], None] | None = None) -> None:
         """Returns when the child has written its endpoints; NotReady when it ends or takes too long."""
         from gateway.config import read_endpoints
 
         assert self.child is not None, "not started"
-        deadline = time.monotonic() + START_S
+        began = time.monotonic()
         while True:
+            elapsed = time.monotonic() - began
+            if waiting is not None:
+                waiting(elapsed)
             endpoints = read_endpoints(self.folder)
             if endpoints is not None and endpoints.pid == self.child.pid:
                 return
-            if self.child.poll() is not None or time.monotonic() > deadline:
+            if self.child.poll() is not None or elapsed > START_S:
                 raise NotReady(f"the exchange did not start (exit code {self.child.returncode}):\n{self.last_lines()}")
             time.sleep(LOOK_S)
 
