@@ -209,11 +209,11 @@ class Administration:
     # --- money and allowances ------------------------------------------------------------------------------------
 
     def deposit(self, envelope: Envelope, m: msg.Deposit) -> Answer:
-        """D23. CAPACITY where the account's cash would exceed what can be represented."""
+        """D23. CAPACITY where the market's cash would exceed what can be represented."""
         if self.market.account_code(m.account) != Code.OK:
             return Refusal(Code.UNKNOWN_ACCOUNT, "account")
         row = self.market.accounts[m.account]
-        if int(row["available"]) + int(row["locked"]) + m.amount > AMOUNT_MAX_FEN:
+        if self.market.total_cash() + m.amount > AMOUNT_MAX_FEN:  # of all: so that no sum or balance can overflow
             return Refusal(Code.CAPACITY, "amount")
         refusal = self._document(m.document)
         if refusal:
@@ -241,7 +241,7 @@ class Administration:
         index, refusal = self._known(m.account, m.instrument)
         if refusal:
             return refusal
-        if self.market.position(m.account, index) + m.quantity > QUANTITY_MAX_T:
+        if self.market.total_allowances(index) + m.quantity > QUANTITY_MAX_T:
             return Refusal(Code.CAPACITY, "quantity")
         refusal = self._document(m.transfer)
         if refusal:
