@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine import messages
+from engine.codes import Code
 from settlement import outbox
 from settlement.base import Posted
 from settlement.clearing import Summary
@@ -37,15 +38,18 @@ class BankPort(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class EndOfDay:
-    """How a day ended: its state, what was cleared, what is held, what differs."""
+    """How a day ended: its state, what was cleared, what is held, what differs. ``told``: the exchange has
+    heard and accepted that the day is settled; ``answer`` is what it said if not."""
 
     day: Day
     summary: Summary
     differences: list[Difference] = field(default_factory=list)
+    told: bool = False
+    answer: str = ""
 
     @property
     def may_open_next(self) -> bool:
-        return self.day.state in MAY_OPEN_NEXT
+        return self.told and self.day.state in MAY_OPEN_NEXT
 
 
 class Bridge:
@@ -174,10 +178,16 @@ class Bridge:
         assert not isinstance(day, Refused)
         if statements is not None:
             self.write_statements(date, statements)
-        result = EndOfDay(day, day.summary, differences)
-        if result.may_open_next:
-            self.exchange.send(messages.SettleDay(date=date, digest=day.summary.digest))
-        return result
+        told, answer = self._tell(day) if day.state in MAY_OPEN_NEXT else (False, "")
+        return EndOfDay(day, day.summary, differences, told, answer)
+
+    def _tell(self, day: Day, by: str = "") -> tuple[bool, str]:
+        """Tell the exchange that the day is settled; a repeat is refused there as "settled already", which is
+        as good. Without an answer the next ``end_of_day`` tells it again."""
+        answer = self.exchange.send(messages.SettleDay(date=day.date, digest=day.summary.digest, by=by))
+        if answer is None:
+            return False, "no answer"
+        return answer.done or answer.code == Code.WRONG_STATE, answer.text
 
     def release(self, date: int, document: str, by: str, why: str) -> Day | Refused:
         """An operator decides that the next day may open in spite of held pairs or differences (D26)."""
@@ -192,7 +202,7 @@ class Bridge:
             return posted
         day = self.delivery.day(date)
         assert not isinstance(day, Refused)
-        self.exchange.send(messages.SettleDay(date=date, digest=day.summary.digest, by=by))
+        self._tell(day, by)
         return day
 
     def rolled(self, date: int) -> Refused | None:

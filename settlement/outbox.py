@@ -55,7 +55,9 @@ class Outbox:
     def waiting(self) -> list[tuple[str, messages.Message]]:
         """What has no answer yet, in the order in which it was written."""
         table = schema.outbox
-        query = select(table.c.key, table.c.message).where(table.c.state == OutboxState.WAITING.value)
+        query = select(table.c.key, table.c.message).where(
+            table.c.target == EXCHANGE, table.c.state == OutboxState.WAITING.value
+        )
         with store.reading(self.engine) as connection:
             rows = connection.execute(query.order_by(table.c.time_ns, table.c.key)).all()
         return [(row.key, _decoder.decode(row.message.encode())) for row in rows]
@@ -63,7 +65,9 @@ class Outbox:
     def refused(self) -> list[tuple[str, str]]:
         """(key, answer) of what the receiver refused."""
         table = schema.outbox
-        query = select(table.c.key, table.c.answer).where(table.c.state == OutboxState.REFUSED.value)
+        query = select(table.c.key, table.c.answer).where(
+            table.c.target == EXCHANGE, table.c.state == OutboxState.REFUSED.value
+        )
         with store.reading(self.engine) as connection:
             return [(row[0], row[1]) for row in connection.execute(query.order_by(table.c.key))]
 

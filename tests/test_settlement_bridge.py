@@ -1,0 +1,261 @@
+"""The bridge between a real engine and a real registry, and requests to a remote registry."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from registry_world import DAY, NOON
+from small_market import SmallMarket
+
+from engine import messages as msg
+from engine import records as r
+from engine.rules import Rules
+from settlement.bridge import Bridge
+from settlement.errors import Refused, accepted
+from settlement.exchange_port import Answer, LocalExchange
+from settlement.outbox import OutboxState
+from settlement.registry import AccountForm, Registry
+from settlement.remote import REQUEST, Outcome, RemoteRegistry, RequestEvent, RequestState, Unknown
+from settlement.states import DayState
+from settlement.verify import verify
+
+CASH, TONNES = 10**9, 10_000
+
+
+class Bank:
+    """A settlement bank that pays, refuses or does not answer."""
+
+    def __init__(self) -> None:
+        self.answers: list[str | Refused | None] = []
+        self.paid: dict[str, int] = {}
+
+    def pay(self, account: int, amount_fen: int, document: str) -> str | Refused | None:
+        answer = self.answers.pop(0) if self.answers else f"B-{document}"
+        if isinstance(answer, str) or answer is None:
+            self.paid[document] = amount_fen  # also when the answer is lost
+        return answer
+
+
+class Town:
+    """Three members at an exchange with accounts, their registry, and the bridge between."""
+
+    def __init__(self, folder: Path) -> None:
+        self.market = SmallMarket(Rules.generic(accounts=True), cash=1, allowances=1)
+        self.registry = Registry.open(f"sqlite:///{folder}/registry.db")
+        self.exchange = LocalExchange(self.market.exchange)
+        self.bank = Bank()
+        self.bridge = Bridge(self.registry, self.exchange, lambda: NOON, self.bank)
+        assert self.registry.add_asset("X", vintage=2025) is None
+        for account in range(4):
+            form = AccountForm(account, f"R{account}", f"Member {account}", f"91-{account}")
+            accepted(self.registry.open_account(form, f"open-{account}", NOON))
+            accepted(self.registry.issue(account, "X", 2 * TONNES + 1, f"issue-{account}", NOON))
+            # What SmallMarket gave each account at the exchange, in the registry's books.
+            accepted(self.registry.move_in(account, "X", 1, f"T{account}", NOON))
+            accepted(self.registry.deposit(account, 1, f"C{account}", NOON))
+            accepted(self.bridge.move_in(account, "X", TONNES, f"in-{account}"))
+            accepted(self.bridge.deposit(account, CASH, f"deposit-{account}"))
+
+    def trade(self, price: int, quantity: int, seller: int = 0, buyer: int = 1) -> None:
+        common = {"instrument": 0, "price": price, "quantity": quantity, "order_type": r.LIMIT}
+        self.market.send(r.NEW, account=seller, side=r.SELL, request_no=self.next(), **common)
+        seen = self.market.send(r.NEW, account=buyer, side=r.BUY, request_no=self.next(), **common)
+        assert any(event.kind == "taker" for event in seen), seen
+
+    def close(self) -> None:
+        self.market.exchange.execute(msg.CloseDay())
+        assert self.market.exchange.market.market[0]["day_closed"]
+
+    def next(self) -> int:
+        self.request = getattr(self, "request", 0) + 1
+        return self.request
+
+    def sellable(self, account: int) -> int:
+        return int(self.market.exchange.market.holdings[account, 0]["sellable"])
+
+    def available(self, account: int) -> int:
+        return int(self.market.exchange.market.accounts[account]["available"])
+
+
+@pytest.fixture
+def town(tmp_path: Path) -> Iterator[Town]:
+    town = Town(tmp_path)
+    yield town
+    town.registry.close()
+
+
+def test_a_day_at_a_real_engine_settles_and_reconciles(town: Town, tmp_path: Path) -> None:
+    town.trade(1_000, 30)
+    town.trade(1_001, 20, seller=2, buyer=0)
+    town.close()
+    ended = accepted(town.bridge.end_of_day(DAY, statements=tmp_path / "statements"))
+    assert ended.day.state == DayState.RECONCILED
+    assert ended.may_open_next
+    assert ended.differences == []
+    assert (ended.summary.deals, ended.summary.quantity_t) == (2, 50)
+    assert town.registry.balance(1, "X", "trading") == TONNES + 31
+    assert len(list((tmp_path / "statements").iterdir())) == 3
+    again = accepted(town.bridge.end_of_day(DAY))
+    assert again.summary == ended.summary
+    assert town.bridge.rolled(DAY) is None
+    assert verify(town.registry.engine) == []
+
+
+def test_a_difference_of_one_tonne_is_named_and_stops_the_next_open(town: Town) -> None:
+    town.trade(1_000, 30)
+    town.market.exchange.market.holdings[2, 0]["sellable"] += 1
+    town.close()
+    ended = accepted(town.bridge.end_of_day(DAY))
+    assert ended.day.state == DayState.DIFFERENT
+    assert not ended.may_open_next
+    assert [str(d) for d in ended.differences] == ["account 2 X: registry 10001 t, exchange 10002 t"]
+    assert isinstance(town.bridge.rolled(DAY), Refused)
+    assert accepted(town.bridge.release(DAY, "op-1", "Wang", "known")).state == DayState.RELEASED
+    assert town.bridge.rolled(DAY) is None
+
+
+def test_a_difference_that_was_put_right_reconciles(town: Town) -> None:
+    town.trade(1_000, 30)
+    town.market.exchange.market.accounts[2]["available"] += 1
+    town.close()
+    assert accepted(town.bridge.end_of_day(DAY)).day.state == DayState.DIFFERENT
+    town.market.exchange.market.accounts[2]["available"] -= 1
+    assert accepted(town.bridge.end_of_day(DAY)).day.state == DayState.RECONCILED
+
+
+def test_transfers_are_told_again_until_the_exchange_has_answered(town: Town, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The line dies before, then after the exchange has acted: the allowances arrive once."""
+    real = town.exchange.send
+    lost: list[str] = []
+
+    def send(message: Any) -> Answer | None:
+        lost.append("x")
+        if len(lost) == 1:
+            return None
+        answer = real(message)
+        return None if len(lost) == 2 else answer
+
+    town.bridge.outbox._send = send
+    before = town.sellable(1)
+    accepted(town.bridge.move_in(1, "X", 50, "late"))
+    assert town.sellable(1) == before
+    assert town.bridge.resume() == 1
+    assert town.sellable(1) == before + 50
+    assert town.bridge.resume() == 0
+    assert town.sellable(1) == before + 50
+    assert town.bridge.outbox.state("in:late") == OutboxState.DONE
+    assert accepted(town.bridge.move_in(1, "X", 50, "late")).repeated
+
+
+def test_a_transfer_out_goes_back_where_the_registry_refuses(town: Town) -> None:
+    town.market.exchange.execute(msg.TransferOut(account=0, instrument="X", quantity=500, transfer="out-1"))
+    accepted(town.bridge.move_out(0, "X", 500, "out-1"))
+    assert town.sellable(0) == TONNES - 499
+    accepted(town.registry.freeze(0, "X", TONNES - 499, "court", NOON, bucket="trading"))
+    town.market.exchange.execute(msg.TransferOut(account=0, instrument="X", quantity=9, transfer="out-2"))
+    assert isinstance(town.bridge.move_out(0, "X", 9, "out-2"), Refused)
+    assert town.sellable(0) == TONNES - 499
+    assert town.registry.balance(0, "X", "registry") == TONNES + 500
+
+
+def test_a_withdrawal_is_paid_once_refused_or_given_back(town: Town) -> None:
+    assert not isinstance(town.bridge.withdraw(0, 400, "w-1"), Refused)
+    assert (town.available(0), town.registry.cash(0)) == (CASH + 1 - 400, CASH + 1 - 400)
+    town.bank.answers = [None]
+    assert town.bridge.withdraw(0, 100, "w-2") is None
+    accepted(town.bridge.withdraw(0, 100, "w-2"))
+    assert town.bank.paid == {"w-1": 400, "w-2": 100}
+    town.bank.answers = [Refused("closed", "account", "the bank account is closed")]
+    assert isinstance(town.bridge.withdraw(0, 50, "w-3"), Refused)
+    assert (town.available(0), town.registry.cash(0)) == (CASH + 1 - 500, CASH + 1 - 500)
+    assert isinstance(town.bridge.withdraw(0, 10**12, "w-4"), Refused)
+    assert verify(town.registry.engine) == []
+
+
+def test_proceeds_of_the_day_are_not_paid_out_before_settlement(town: Town) -> None:
+    town.trade(1_000, 30)
+    refused = town.bridge.withdraw(0, CASH + 10, "w-1")
+    assert isinstance(refused, Refused)
+    assert town.registry.holdings(0)[-1].reserved == 0
+    town.close()
+    accepted(town.bridge.end_of_day(DAY))
+    assert not isinstance(town.bridge.withdraw(0, CASH + 10, "w-2"), Refused)
+
+
+# -- a remote registry
+
+
+class SimulatedLine:
+    """A registry at the end of a bad line: late, twice, never, refusing; it counts what it executes."""
+
+    def __init__(self, seed: int) -> None:
+        self.dice = random.Random(seed)
+        self.executed: dict[str, Mapping[str, Any]] = {}
+        self.runs: dict[str, int] = {}
+        self.refusing = {"bad"}
+
+    def _decide(self, key: str, request: Mapping[str, Any]) -> Outcome:
+        if request["what"] in self.refusing:
+            return Refused("insufficient", "quantity", "not there")
+        if key not in self.executed:
+            self.executed[key] = request
+            self.runs[key] = self.runs.get(key, 0) + 1
+        return {"batch": len(self.executed)}
+
+    def send(self, key: str, request: Mapping[str, Any]) -> Outcome | Unknown:
+        luck = self.dice.randrange(4)
+        if luck == 0:
+            return Unknown.NO_ANSWER  # never arrived
+        answer = self._decide(key, request)
+        if luck == 1:
+            return Unknown.NO_ANSWER  # arrived, the answer was lost
+        return self._decide(key, request) if luck == 2 else answer  # delivered twice
+
+    def ask(self, key: str) -> Outcome | Unknown:
+        if self.dice.randrange(3) == 0:
+            return Unknown.NO_ANSWER
+        return {"batch": 1} if key in self.executed else Unknown.NEVER_SEEN
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_request_to_a_bad_line_is_executed_exactly_once(tmp_path: Path, seed: int) -> None:
+    registry = Registry.open(f"sqlite:///{tmp_path}/outbox.db")
+    line = SimulatedLine(seed)
+    for number in range(12):
+        # A new object each time: what is open is in the database, not in memory.
+        RemoteRegistry(registry.engine, line).submit(f"k{number}", {"what": "move", "n": number}, NOON)
+    for _ in range(60):
+        if not RemoteRegistry(registry.engine, line).resolve():
+            break
+    assert RemoteRegistry(registry.engine, line).resolve() == []
+    assert line.runs == {f"k{number}": 1 for number in range(12)}
+    registry.close()
+
+
+def test_a_key_keeps_its_outcome_and_its_request(tmp_path: Path) -> None:
+    registry = Registry.open(f"sqlite:///{tmp_path}/outbox.db")
+    remote = RemoteRegistry(registry.engine, SimulatedLine(3))
+    for _ in range(20):
+        answer = remote.submit("k", {"what": "bad"}, NOON)
+        if answer is not None:
+            break
+    assert isinstance(answer, Refused)
+    assert answer.code == "insufficient"
+    assert remote.submit("k", {"what": "bad"}, NOON) == answer
+    other = remote.submit("k", {"what": "move"}, NOON)
+    assert isinstance(other, Refused)
+    assert other.code == "document_used"
+    registry.close()
+
+
+def test_a_request_with_an_outcome_never_changes() -> None:
+    for state, event in product((RequestState.DONE, RequestState.REFUSED), RequestEvent):
+        assert (state, event) not in REQUEST
+    # Sending happens from NEW alone, and NEW is reached again only from "never seen".
+    assert {state for state, event in REQUEST if event == RequestEvent.SEND} == {RequestState.NEW}
+    assert {event for (_, event), to in REQUEST.items() if to == RequestState.NEW} == {RequestEvent.NEVER_SEEN}
