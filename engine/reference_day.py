@@ -91,6 +91,9 @@ class ReferenceExchange(ReferenceMarket):
             return Code.UNKNOWN_ACCOUNT
         if message.document in self.documents:
             return Code.DUPLICATE_DOCUMENT
+        cash = sum(a.available + a.locked for a in self.accounts) + self.trading_fees + self.settlement_fees
+        if cash + message.amount > AMOUNT_MAX_FEN:
+            return Code.CAPACITY
         self.documents.add(message.document)
         account.available += message.amount
         return Code.OK
@@ -117,6 +120,9 @@ class ReferenceExchange(ReferenceMarket):
             return Code.UNKNOWN_INSTRUMENT
         if message.transfer in self.documents:
             return Code.DUPLICATE_DOCUMENT
+        vintage = [h for (_, instrument), h in self.holdings.items() if instrument == index]
+        if sum(h.position() - h.buy_open for h in vintage) + message.quantity > QUANTITY_MAX_T:
+            return Code.CAPACITY
         self.documents.add(message.transfer)
         self.holding_of(message.account, index).sellable += message.quantity
         return Code.OK

@@ -13,7 +13,6 @@ from test_reference import PLANTED, audit
 
 from engine.reference_day import ReferenceExchange
 
-CUTS = (1, 2, 7, 4096)
 CHECKPOINT_EVERY = 1_000
 FAST_LENGTH = 15_000  # commands; seven profiles make 100,000
 _streams: dict[tuple[str, int, int], Stream] = {}
@@ -32,30 +31,37 @@ def stream_of(name: str, seed: int, length: int) -> Stream:
 @pytest.mark.parametrize("name", PROFILES)
 def test_kernel_and_reference_agree_in_any_cutting(name: str) -> None:
     stream = stream_of(name, 11, FAST_LENGTH)
-    hashes = {cut: run(stream, cut=cut) for cut in CUTS}
-    assert len(hashes[1]) >= FAST_LENGTH // CHECKPOINT_EVERY
-    assert all(h == hashes[1] for h in hashes.values()), "the state's hash depends on the cutting"
+    hashes = run(stream, cut=4096)
+    assert len(hashes) >= FAST_LENGTH // CHECKPOINT_EVERY
+    assert run(stream, cut=7) == hashes, "the state's hash depends on the cutting"
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 64])
+@pytest.mark.parametrize("name", PROFILES)
+def test_kernel_and_reference_agree_command_by_command(name: str, cut: int) -> None:
+    stream = stream_of(name, 12, 2_000)
+    assert run(stream, cut=cut) == run(stream, cut=4096)
 
 
 @pytest.mark.parametrize("name", PROFILES)
-@pytest.mark.parametrize("event_capacity", [1, 7, 13])
+@pytest.mark.parametrize("event_capacity", [1, 9])
 def test_kernel_and_reference_agree_however_little_room_there_is_for_events(name: str, event_capacity: int) -> None:
-    stream = stream_of(name, 12, 3_000)
-    assert run(stream, cut=4096, event_capacity=event_capacity) == run(stream, cut=3)
+    stream = stream_of(name, 12, 2_000)
+    assert run(stream, cut=4096, event_capacity=event_capacity) == run(stream, cut=4096)
 
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_all_invariants_hold_after_every_command(name: str) -> None:
-    run(stream_of(name, 13, 500), cut=1, check_every_batch=True)
-    audit(stream_of(name, 12, 3_000))
+    run(stream_of(name, 13, 300), cut=1, check_every_batch=True)
+    audit(stream_of(name, 12, 2_000))
 
 
 @pytest.mark.parametrize(("bug", "name"), PLANTED, ids=lambda x: x if isinstance(x, str) else x.__name__)
 def test_the_difference_finds_a_bug_planted_into_the_reference(bug: type[ReferenceExchange], name: str) -> None:
     def differences() -> None:
-        for seed in (1, 2, 3):
+        for seed in range(1, 7):
             run(
-                make_stream(PROFILES[name], seed, 3_000, checkpoint_every=500, save=states.of_reference, market=bug),
+                make_stream(PROFILES[name], seed, 1_500, checkpoint_every=500, save=states.of_reference, market=bug),
                 cut=64,
             )
 
@@ -64,7 +70,7 @@ def test_the_difference_finds_a_bug_planted_into_the_reference(bug: type[Referen
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 106))
+@pytest.mark.parametrize("seed", range(100, 105))
 @pytest.mark.parametrize("name", PROFILES)
 def test_kernel_and_reference_agree_over_millions_of_commands(name: str, seed: int) -> None:
     stream = make_stream(PROFILES[name], seed, 60_000, checkpoint_every=4_999, save=states.of_reference)

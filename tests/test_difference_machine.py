@@ -230,12 +230,12 @@ def run_machine(machine: type[Machine], examples: int, steps: int, *, shrink: bo
 
 
 def test_the_machine_finds_no_difference() -> None:
-    run_machine(Machine, 40, 40)
+    run_machine(Machine, 30, 30)
 
 
 @pytest.mark.slow
 def test_the_machine_finds_no_difference_in_many_examples() -> None:
-    run_machine(Machine, 2_000, 80)
+    run_machine(Machine, 300, 60)
 
 
 class ForgetsImprovement(ReferenceExchange):

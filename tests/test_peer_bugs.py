@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import pytest
 from small_market import Seen, SmallMarket, of_kind, with_accounts
+from streams import ODD_FEES
 
 from engine import records as r
 from engine.codes import Code, Reason
+from engine.prices import fee_fen
 from engine.rules import AMOUNT_MAX_FEN, QUANTITY_MAX_T
 
 
@@ -177,40 +179,56 @@ def test_output_that_is_full_in_the_middle_of_a_sweep_goes_on_exactly_there(even
     assert sum(e.quantity for e in of_kind(narrow[0], "taker")) == 77
 
 
+HUGE = 1 << 40  # a price at which 2^21 t are AMOUNT_MAX_FEN, 2^23 t are 2^63 and 2^24 t are 0 modulo 2^64
+
+
 def test_price_times_quantity_that_int64_cannot_hold_is_refused() -> None:
-    market = SmallMarket(with_accounts(), reference=1 << 40, levels=1_024, cash=AMOUNT_MAX_FEN)
-    price = 1 << 40
-    fits = AMOUNT_MAX_FEN // price  # 2^21
-    for quantity in (fits + 1, 1 << 23, 1 << 24, (1 << 24) + 1, 1 << 40, QUANTITY_MAX_T):
-        for side in (r.BUY, r.SELL):  # at 2^23 the product is 2^63, at 2^24 it is 0 modulo 2^64
-            (event,) = market.order(side, price, quantity)
+    market = SmallMarket(with_accounts(), accounts=2, reference=HUGE, levels=1_024, cash=AMOUNT_MAX_FEN // 2)
+    fits = AMOUNT_MAX_FEN // HUGE
+    for quantity in (fits + 1, 1 << 23, 1 << 24, (1 << 24) + 1, HUGE, QUANTITY_MAX_T):
+        for side in (r.BUY, r.SELL):
+            (event,) = market.order(side, HUGE, quantity)
             assert (event.kind, event.reason) == ("rejected", Code.AMOUNT_TOO_LARGE), quantity
-    (event,) = market.buy(price, QUANTITY_MAX_T + 1)
-    assert event.reason == Code.QUANTITY_TOO_LARGE
-    (event,) = market.buy(price, (1 << 63) - 1)
-    assert event.reason == Code.QUANTITY_TOO_LARGE
-    (event,) = market.buy(price, fits)
+    for quantity in (QUANTITY_MAX_T + 1, (1 << 63) - 1):
+        (event,) = market.buy(HUGE, quantity)
+        assert event.reason == Code.QUANTITY_TOO_LARGE
+    (event,) = market.buy(HUGE, fits)
+    assert event.reason == Code.INSUFFICIENT_CASH
+    (event,) = market.buy(HUGE, fits // 2)
     assert event.kind == "accepted"
-    assert market.exchange.market.accounts[0]["locked"] == AMOUNT_MAX_FEN
-    fills = of_kind(market.sell(price, fits), "maker")
-    assert [e.quantity for e in fills] == [fits]
-    assert market.exchange.market.accounts[1]["available"] == 2 * AMOUNT_MAX_FEN
+    assert market.exchange.market.accounts[0]["locked"] == AMOUNT_MAX_FEN // 2
+    fills = of_kind(market.sell(HUGE, fits), "maker")
+    assert [e.quantity for e in fills] == [fits // 2]
+    assert market.exchange.market.accounts[1]["available"] == AMOUNT_MAX_FEN
+
+
+def test_the_cash_and_the_allowances_of_all_stay_within_int64() -> None:
+    market = SmallMarket(with_accounts(), accounts=4, cash=AMOUNT_MAX_FEN // 2, allowances=QUANTITY_MAX_T // 2)
+    state = market.exchange.market
+    assert state.total_cash() == AMOUNT_MAX_FEN, "the third and the fourth deposit are refused"
+    assert state.total_allowances(0) == QUANTITY_MAX_T // 2 * 2, "the third and the fourth transfer likewise"
+    assert [int(x) for x in state.accounts["available"]] == [AMOUNT_MAX_FEN // 2] * 2 + [0] * 2
 
 
 def test_the_largest_amount_and_its_fee_do_not_overflow() -> None:
-    from streams import ODD_FEES
-
-    from engine.prices import fee_fen
-
-    market = SmallMarket(with_accounts(fees=ODD_FEES), reference=1 << 40, levels=1_024, cash=AMOUNT_MAX_FEN)
-    quantity = (1 << 20) - 1
-    market.sell(1 << 40, quantity)
-    market.buy(1 << 40, quantity)
-    amount = quantity << 40
+    cash = AMOUNT_MAX_FEN // 2
+    market = SmallMarket(with_accounts(fees=ODD_FEES), accounts=2, reference=HUGE, levels=1_024, cash=cash)
+    quantity = 1 << 19
+    market.sell(HUGE, quantity)
+    market.buy(HUGE, quantity)
+    amount = quantity * HUGE
     fee = sum(fee_fen(amount, ppm) for ppm in (ODD_FEES[0].trading_ppm, ODD_FEES[0].settlement_ppm))
     accounts = market.exchange.market.accounts
-    assert accounts[0]["available"] == AMOUNT_MAX_FEN - amount - fee
-    assert accounts[1]["available"] == AMOUNT_MAX_FEN + amount - fee
+    assert accounts[0]["available"] == cash - amount - fee
+    assert accounts[1]["available"] == cash + amount - fee
+
+
+@pytest.mark.parametrize(("expiry", "stale"), [(0, True), (1 << 62, False), (1 << 63, False), ((1 << 64) - 1, False)])
+def test_an_expiry_time_beyond_a_signed_number_has_not_passed(expiry: int, stale: bool) -> None:
+    market = SmallMarket()
+    market.exchange.advance(1)
+    (event,) = market.send(r.NEW, price=1_000, quantity=1, flags=r.EXPIRES, order_id=expiry)
+    assert (event.kind == "rejected" and event.reason == Code.STALE) == stale
 
 
 def test_a_slot_is_used_again_and_an_order_id_never() -> None:

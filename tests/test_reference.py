@@ -12,7 +12,7 @@ from engine.codes import Code, Reason
 from engine.reference_day import ReferenceExchange
 from engine.reference_state import Instrument, Order
 
-LENGTH = 4_000
+LENGTH = 2_000
 
 
 def tape_of(stream: Stream) -> Tape:
@@ -49,8 +49,8 @@ def test_streams_of_every_profile_pass_the_audit(name: str) -> None:
 
 def test_the_streams_reach_every_reject_code_and_every_reason() -> None:
     codes, reasons = set(), set()
-    for name, profile in PROFILES.items():
-        stream = make_stream(profile, 2 if name == "deep" else 1, 12_000)
+    for profile in PROFILES.values():
+        stream = make_stream(profile, 1, 3_000)
         kinds = stream.events["kind"]
         codes |= set(stream.events["reason"][kinds == r.REJECTED].tolist())
         reasons |= set(stream.events["reason"][kinds == r.CANCELLED].tolist())
@@ -190,7 +190,7 @@ PLANTED = [
 @pytest.mark.parametrize(("bug", "name"), PLANTED, ids=lambda x: x if isinstance(x, str) else x.__name__)
 def test_the_audit_finds_a_planted_bug(bug: type[ReferenceExchange], name: str) -> None:
     def streams() -> None:
-        for seed in (1, 2, 3):
+        for seed in range(1, 7):
             audit(make_stream(PROFILES[name], seed, LENGTH, checkpoint_every=100, save=states.of_reference, market=bug))
 
     with pytest.raises(AssertionError):
