@@ -11,6 +11,7 @@ one slow-lane message, ``advance`` steps the clock.
 from __future__ import annotations
 
 import hashlib
+import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,6 +35,9 @@ from engine.records import ANY_INSTRUMENT, BUY, COMMAND, EVENT, MESSAGE, NO_ACCO
 from engine.rules import Rules
 
 EVENT_CAPACITY = 1 << 15  # 2 MB: the events of 8,192 ordinary commands; when it is full the kernel goes on after a copy
+# An EVENT of kind NOTICE: price, leaves and order_id are zero. Packed by struct: a tenth of the time of numpy's fields.
+NOTICE_EVENT = struct.Struct("<Qq8xq8x8xIIHHBBH")
+assert NOTICE_EVENT.size == EVENT.itemsize
 ENGINE_ABI = 1  # changes whenever the same journal would give other events: stands in every journal segment
 
 
@@ -42,6 +46,15 @@ class Output(NamedTuple):
 
     events: np.ndarray
     payloads: bytes
+
+    def notices(self) -> list[tuple[np.void, Any]]:
+        """Every NOTICE event with its decoded message."""
+        found, at = [], 0
+        for event in self.events[self.events["kind"] == NOTICE]:
+            end = at + int(event["quantity"])
+            found.append((event, messages.decode_notice(self.payloads[at:end])))
+            at = end
+        return found
 
 
 class Level(NamedTuple):
@@ -183,7 +196,9 @@ class Exchange:
                 taken += length
                 done += 1
         assert taken == len(payloads), "payloads do not fit the MESSAGE records"
-        return Output(np.concatenate(self._chunks), b"".join(self._payloads))
+        # joined as bytes: numpy would work out the fields' common type chunk by chunk
+        events = np.concatenate([chunk.view(np.uint8) for chunk in self._chunks]).view(EVENT)
+        return Output(events, b"".join(self._payloads))
 
     def hot_lane(self) -> tuple[np.ndarray, np.ndarray]:
         """Control record (CONTROL, (1,)) and events buffer (EVENT), for machine code that calls ``kernel.run`` itself.
@@ -230,17 +245,26 @@ class Exchange:
 
     def publish(self, envelope: Envelope, notices: list[Notice]) -> None:
         """Writes notices as events of the command in ``envelope``."""
-        events = np.zeros(len(notices), EVENT)
-        for event, notice in zip(events, notices, strict=True):
+        packed = []
+        for notice in notices:
             payload = messages.encode(notice.message)
-            event["seq"], event["time_ns"] = envelope.seq, envelope.time_ns
-            event["kind"], event["quantity"], event["account"] = NOTICE, len(payload), notice.account
-            event["session"], event["reason"], event["side"] = notice.session, notice.reason, notice.public
-            event["instrument"] = notice.instrument
-            if notice.session == envelope.session and envelope.session:
-                event["ref"] = envelope.request_no
+            answers = notice.session == envelope.session and envelope.session
+            packed.append(
+                NOTICE_EVENT.pack(
+                    envelope.seq,
+                    envelope.time_ns,
+                    len(payload),
+                    notice.account,
+                    envelope.request_no if answers else 0,
+                    notice.session,
+                    notice.instrument,
+                    NOTICE,
+                    notice.public,
+                    notice.reason,
+                )
+            )
             self._payloads.append(payload)
-        self._chunks.append(events)
+        self._chunks.append(np.frombuffer(b"".join(packed), EVENT))
 
     def _reject(self, record: np.void, code: Code) -> None:
         event = np.zeros(1, EVENT)

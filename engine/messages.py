@@ -14,8 +14,8 @@ from typing import Annotated, Any, Union
 
 import msgspec
 
-from engine.auction_messages import AUCTION_COMMANDS
-from engine.bulk_messages import BULK_COMMANDS
+from engine.auction_messages import AUCTION_COMMANDS, AUCTION_NOTICES
+from engine.bulk_messages import BULK_COMMANDS, BULK_NOTICES
 from engine.message_types import Account, Amount, Date, Document, InstrumentCode, Message, Name, Quantity, Text
 
 # --- accounts, instruments, keys (operators, D30) --------------------------------------------------------
@@ -336,10 +336,22 @@ MARKET_COMMANDS: tuple[type[Message], ...] = (
     PublishNotice,
 )
 
+MARKET_NOTICES: tuple[type[Message], ...] = (
+    Done,
+    Refused,
+    CashMoved,
+    AllowancesMoved,
+    MarketNotice,
+    DayClosed,
+    DealCancelled,
+)
+
+NOTICES = MARKET_NOTICES + BULK_NOTICES + AUCTION_NOTICES
 COMMANDS = MARKET_COMMANDS + BULK_COMMANDS + AUCTION_COMMANDS
 
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
 _decoder: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Union[COMMANDS])  # type: ignore[valid-type]
+_notices: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Union[NOTICES])  # type: ignore[valid-type]
 
 
 def encode(message: msgspec.Struct) -> bytes:
@@ -350,3 +362,8 @@ def encode(message: msgspec.Struct) -> bytes:
 def decode(payload: bytes | memoryview) -> Any:
     """A command from its payload. ValidationError names path and reason, DecodeError says that it is no MessagePack."""
     return _decoder.decode(payload)
+
+
+def decode_notice(payload: bytes | memoryview) -> Any:
+    """A notice from its payload; errors as of :func:`decode`."""
+    return _notices.decode(payload)
