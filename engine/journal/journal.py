@@ -45,6 +45,7 @@ from .segment import (
     SEGMENT_BYTES,
     SEGMENT_HEADER_BYTES,
     SPARE,
+    ContentHash,
     Identity,
     SegmentHeader,
     content_hash,
@@ -218,11 +219,14 @@ class Journal:
         else:
             file = self._disk.create(SPARE, capacity)
         self._spare = False
-        file.write(0, encode_segment_header(header))
+        encoded = encode_segment_header(header)
+        file.write(0, encoded)
         file.sync()
         self._disk.rename(SPARE, segment_name(index))
         self._disk.sync_names()
         self._file, self._header, self._offset = file, header, SEGMENT_HEADER_BYTES
+        self._content = ContentHash()
+        self._content.update(encoded)
 
     def _prepare_spare(self) -> None:
         """Reserve the next segment's room now, so that a full disk shows while there is still room to trade out."""
@@ -241,9 +245,8 @@ class Journal:
     def _rotate(self, least_bytes: int = 0) -> None:
         self.commit()
         with self._io("beginning a segment"):
-            content = self._file.read(0, self._offset)
             self._file.close()
-            self._begin_segment(self._header.index + 1, self._offset, content_hash(content), least_bytes)
+            self._begin_segment(self._header.index + 1, self._offset, self._content.digest(), least_bytes)
             self._prepare_spare()
 
     # Writing
@@ -319,6 +322,7 @@ class Journal:
             with self._io("commit"):
                 with memoryview(self._buffer) as view:
                     self._file.write(self._offset, view[: self._fill])
+                    self._content.update(view[: self._fill])
                 self._file.sync()
             self._offset += self._fill
             self._fill = 0

@@ -125,6 +125,21 @@ def decode_segment_header(data: bytes) -> SegmentHeader | None:
     return SegmentHeader(*fields) if magic == SEGMENT_MAGIC else None
 
 
+class ContentHash:
+    """``content_hash`` of a segment while it is written: each commit adds its bytes, so that its end costs nothing."""
+
+    def __init__(self) -> None:
+        self._hash = xxhash.xxh3_128()
+
+    def update(self, data: bytes | memoryview) -> None:
+        """Add what was written next."""
+        self._hash.update(data)
+
+    def digest(self) -> bytes:
+        """16 bytes, equal to ``content_hash`` of everything added."""
+        return self._hash.digest()
+
+
 def content_hash(data: np.ndarray) -> bytes:
     """XXH3-128 of a segment's bytes: 16 bytes, against damage and mix-ups, not against an attacker."""
     return xxhash.xxh3_128_digest(data.data)
