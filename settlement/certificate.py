@@ -69,7 +69,7 @@ def is_genuine(page: str, public_key_hex: str) -> bool:
     """Whether a page is unchanged and signed with this key."""
     text, found, block = page.partition(f"\n{_BLOCK}\n")
     lines = block.split("\n")
-    if not found or len(lines) != 4 or lines[0] != f"public key {public_key_hex}":
+    if not found or len(lines) != 4 or lines[0] != f"public key {public_key_hex}" or lines[3]:
         return False
     try:
         public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key_hex))

@@ -104,16 +104,19 @@ def _import(
 ) -> Imported:
     rows, bad = _parse(lines, columns)
     seen: dict[int, int] = {}
+    once: list[tuple[int, Cells]] = []
     for line, cells in rows:
         key = number(cells)
         if key in seen:
             bad.append(BadRow(line, "document", f"is also in line {seen[key]}"))
+        else:
+            once.append((line, cells))
         seen.setdefault(key, line)
     repeated = 0
     try:
         with registry.batch(time_ns) as posting:
             posting.preload_acts(seen)
-            for line, cells in rows:
+            for line, cells in once:
                 result = act(cells)
                 if isinstance(result, Refused):
                     bad.append(BadRow(line, result.field, result.reason))

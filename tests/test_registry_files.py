@@ -1,0 +1,221 @@
+"""Imports, dumps, schema versions, certificates and the command line of the registry."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from registry_world import NOON, PostgresServer, new_database, settled, small_world, some_deals
+from registry_world import postgres as postgres
+from registry_world import url as url
+from registry_world import world as world
+from sqlalchemy import inspect
+from typer.testing import CliRunner
+
+from settlement import certificate, imports, store, versions
+from settlement.commands import app, database_url
+from settlement.compliance import Compliance
+from settlement.dump import dump, restore
+from settlement.errors import Refused, accepted
+from settlement.registry import AccountForm, Registry
+from settlement.schema import metadata
+from settlement.verify import verify
+
+# -- CSV
+
+
+def issues(count: int) -> list[str]:
+    return ["account,asset,quantity,document", *(f"{n % 4 + 1},CEA24,{n + 1},alloc-{n}" for n in range(count))]
+
+
+def test_a_file_of_allocations_is_imported_whole_and_again_does_nothing(world: Registry) -> None:
+    done = imports.import_issues(world, issues(300), NOON)
+    assert (done.rows, done.repeated, done.bad) == (300, 0, [])
+    assert imports.import_issues(world, issues(300), NOON).repeated == 300
+    assert world.circulation()["CEA24"]["issued"] == 4_000_000 + 300 * 301 // 2
+    assert verify(world.engine) == []
+
+
+def test_one_bad_row_imports_nothing_and_every_bad_row_is_named(world: Registry) -> None:
+    lines = issues(20)
+    lines[3] = "1,CEA24,-5,alloc-2"
+    lines[7] = "99,CEA24,5,alloc-6"
+    lines[9] = "1,CEA24,5.5,alloc-8"
+    lines[11] = "1,CEA24,5,alloc-1"
+    lines[13] = "1,CEA24,5"
+    lines[15] = "1,CEA24,5,x,pre-allocation,too,many"
+    done = imports.import_issues(world, lines, NOON)
+    assert done.rows == 0
+    assert [(bad.line, bad.field) for bad in done.bad] == [
+        (4, "quantity"),
+        (8, "account"),
+        (10, "quantity"),
+        (12, "document"),
+        (14, "document"),
+        (16, "file"),
+    ]
+    assert world.circulation()["CEA24"]["issued"] == 4_000_000
+    assert imports.import_issues(world, ["account,asset,amount"], NOON).bad[0].field == "quantity"
+
+
+def test_accounts_and_obligations_come_from_files(world: Registry) -> None:
+    lines = ["number,account,name,identity", "N7,7,七号电厂,91-7", "N8,8,八号电厂,91-8"]
+    assert imports.import_accounts(world, lines, "batch-1", NOON).rows == 2
+    assert accepted(world.account(7)).name == "七号电厂"
+    assert imports.import_accounts(world, lines, "batch-1", NOON).repeated == 2
+    again = imports.import_accounts(world, [lines[0], "N9,9,x,91-9", "N7,10,x,91-10"], "batch-2", NOON)
+    assert [(bad.line, bad.field) for bad in again.bad] == [(3, "number")]
+    assert isinstance(world.account(9), Refused)
+    rows = ["account,year,emissions_t,deadline,document", "7,2024,500,20251231,mee-7"]
+    assert imports.import_obligations(world, rows, NOON).rows == 1
+    assert world.compliance(2024, 20251203)[0].emissions_t == 500
+
+
+# -- dumps and versions
+
+
+def test_a_dump_restores_on_either_database(world: Registry, postgres: PostgresServer, tmp_path: Path) -> None:
+    settled(world, some_deals(40, fees=True))
+    accepted(world.open_account(AccountForm(9, "R9", "O'Neil, X'00' Ltd", "91-9"), "open-9", NOON))
+    lines = list(dump(world.engine))
+    for target in (f"sqlite:///{tmp_path}/copy.db", new_database(postgres)):
+        copy = store.open_engine(target)
+        assert restore(copy, lines) == len(lines) - 2
+        assert list(dump(copy))[-1] == lines[-1]
+        assert Registry(copy).holdings() == world.holdings()
+        assert accepted(Registry(copy).account(9)).name == "O'Neil, X'00' Ltd"
+        copy.dispose()
+
+
+def test_a_dump_that_is_cut_or_changed_is_refused(world: Registry, tmp_path: Path) -> None:
+    lines = list(dump(world.engine))
+    changed = [line.replace("'issue-CEA24-1'", "'issue-CEA24-9'") for line in lines]
+    for number, damaged in enumerate((lines[:-1], changed, ["-- something else", *lines[1:]])):
+        refused = restore(store.open_engine(f"sqlite:///{tmp_path}/{number}.db"), damaged)
+        assert isinstance(refused, Refused)
+    assert isinstance(restore(world.engine, lines), Refused)
+
+
+def test_migrating_an_empty_database_gives_the_present_schema(url: str) -> None:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    engine = store.open_engine(url)
+    versions.migrate(engine)
+    assert versions.version(engine) == versions.HEAD
+    with engine.connect() as connection:
+        differences = compare_metadata(MigrationContext.configure(connection), metadata)
+    assert [d for d in differences if d[0] != "remove_index"] == []
+    registry = small_world(url)
+    settled(registry, some_deals(20))
+    assert verify(registry.engine) == []
+    registry.close()
+    engine.dispose()
+
+
+def test_the_frozen_statements_are_those_of_the_present_schema(url: str) -> None:
+    """While version 0001 is the newest. A change of schema.py needs a new version beside it."""
+    engine = store.open_engine(url)
+    folder = Path(versions.__file__).with_name("migrations") / "versions"
+    frozen = (folder / f"0001_{engine.dialect.name}.sql").read_text(encoding="utf-8")
+    assert [s.strip() for s in frozen.split(";\n\n") if s.strip()] == versions.statements(engine.dialect.name, engine)
+    engine.dispose()
+
+
+@pytest.mark.parametrize(("found", "word"), [("0000", "cea registry migrate"), ("9999", "newer")])
+def test_another_versions_database_is_not_opened(url: str, found: str, word: str) -> None:
+    small_world(url).close()
+    engine = store.open_engine(url)
+    with store.writing(engine) as connection:
+        connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{found}'")
+    with pytest.raises(versions.SchemaMismatch, match=word):
+        Registry.open(url)
+    engine.dispose()
+
+
+def test_a_foreign_database_is_left_alone(url: str) -> None:
+    engine = store.open_engine(url)
+    with store.writing(engine) as connection:
+        connection.exec_driver_sql("CREATE TABLE somebody (x INTEGER)")
+    with pytest.raises(versions.SchemaMismatch, match="not a registry's"):
+        Registry.open(url)
+    assert inspect(engine).get_table_names() == ["somebody"]
+    engine.dispose()
+
+
+# -- certificates
+
+ENTITY = Compliance(7, 2024, 1_000, 20251231, 950, 50)
+FORM = AccountForm(7, "R7", "七号电厂", "91-7")
+
+
+def test_a_certificate_is_genuine_until_a_character_changes(tmp_path: Path) -> None:
+    certificate.new_key(tmp_path / "key.pem")
+    assert (tmp_path / "key.pem").stat().st_mode & 0o777 == 0o600
+    key = certificate.load_key(tmp_path / "key.pem")
+    page = certificate.certificate(ENTITY, FORM, 20251203, key)
+    assert isinstance(page, str)
+    public = certificate.public_hex(key)
+    assert certificate.is_genuine(page, public)
+    for forged in (page.replace("950", "951"), page + "x", page[:-9], page.replace("七", "八"), ""):
+        assert not certificate.is_genuine(forged, public)
+    certificate.new_key(tmp_path / "other.pem")
+    assert not certificate.is_genuine(page, certificate.public_hex(certificate.load_key(tmp_path / "other.pem")))
+
+
+def test_no_certificate_for_an_entity_that_lacks_a_tonne(tmp_path: Path) -> None:
+    certificate.new_key(tmp_path / "key.pem")
+    lacking = replace(ENTITY, surrendered_t=949)
+    page = certificate.certificate(lacking, FORM, 20251203, certificate.load_key(tmp_path / "key.pem"))
+    assert isinstance(page, Refused)
+    assert "1 t are missing" in page.reason
+
+
+# -- the command line
+
+
+def run(*words: object, code: int = 0) -> str:
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == code, done.output
+    return done.output
+
+
+def test_an_entity_lives_a_year_on_the_command_line(tmp_path: Path) -> None:
+    db = ("--db", tmp_path / "r.db")
+    run("holdings", *db, code=3)
+    run("create", *db)
+    run("add-asset", "CEA24", "--vintage", 2024, *db)
+    run("open", 1, "--number", "R1", "--name", "一号", "--identity", "91-1", "-d", "o-1", *db)
+    file = tmp_path / "alloc.csv"
+    file.write_text("account,asset,quantity,document\n1,CEA24,1000,a-1\n", encoding="utf-8")
+    run("import-issues", file, *db)
+    assert json.loads(run("issue", 1, "CEA24", 5, "-d", "a-2", "--json", *db))["done"] is True
+    assert json.loads(run("issue", 1, "CEA24", 0, "-d", "a-3", "--json", *db, code=1))["field"] == "quantity"
+    run("freeze", 1, "CEA24", 5, "-d", "c-1", *db)
+    run("deduct", "c-1", 5, "-d", "c-2", *db)
+    run("obligation", 1, 2024, 1000, 20251231, "-d", "m-1", *db)
+    assert json.loads(run("warnings", 2024, 20251203, "--json", *db))[0]["warning"] == "watch"
+    run("certificate", 1, 2024, 20251203, "--key", tmp_path / "k.pem", *db, code=1)
+    run("surrender", 1, 2024, "CEA24", 1000, "-d", "s-1", *db)
+    assert "履约完成证明" in run("certificate", 1, 2024, 20251203, "--key", tmp_path / "k.pem", *db)
+    assert json.loads(run("history", "CEA24-000000000010", "--json", *db))[-1]["kind"] == "surrender"
+    assert "1,CEA24,surrendered,1000,0" in run("holdings", "--csv", *db)
+    assert json.loads(run("verify", "--json", *db)) == {"sound": True, "findings": []}
+    assert "end of dump" in run("dump", *db)
+
+
+def test_verify_ends_with_one_when_a_row_was_tampered_with(tmp_path: Path) -> None:
+    registry = small_world(f"sqlite:///{tmp_path}/r.db")
+    with store.writing(registry.engine) as connection:
+        connection.exec_driver_sql("DROP TRIGGER transfer_no_update")
+        connection.exec_driver_sql("UPDATE transfer SET amount = amount + 1 WHERE kind = 17")
+    registry.close()
+    assert "was changed after it was posted" in run("verify", "--db", tmp_path / "r.db", code=1)
+
+
+def test_a_market_folder_names_its_registry(tmp_path: Path) -> None:
+    assert database_url(str(tmp_path)) == f"sqlite:///{tmp_path}/registry.db"
+    (tmp_path / "market.toml").write_text('registry = "postgresql+psycopg://cea@db/registry"\n', encoding="utf-8")
+    assert database_url(str(tmp_path)) == "postgresql+psycopg://cea@db/registry"
