@@ -7,12 +7,12 @@ was sequenced today, so that a repeated ``request_no`` is compared with what it 
 from __future__ import annotations
 
 import struct
-from array import array
 from typing import Any, Final
 
 import numpy as np
 
 from engine.records import COMMAND, MESSAGE, RECORD_BYTES
+from gateway import hot
 
 # A group closes when the input is drained or at this many commands: 256 KiB, some 0.3 ms of engine time.
 BATCH_RECORDS: Final = 4_096
@@ -73,47 +73,45 @@ class Batch:
 
 
 class CommandLog:
-    """The day's sequenced commands, and per session the sequence of each request_no."""
+    """The day's sequenced commands, chained per session: the latest one, and for each the one before."""
 
     def __init__(self) -> None:
         self.records = np.zeros(1 << 14, COMMAND)
+        self.previous = np.zeros(1 << 14, np.uint32)
+        self.last = np.zeros(1 << 16, np.uint32)
         self.count = 0
         self.first_seq = 1
         self.payloads: dict[int, bytes] = {}
-        self.requests: dict[int, tuple[int, Any]] = {}  # session → (first request_no, array of seq)
+
+    def warm_up(self) -> None:
+        """Compiles (or loads) the machine code, before the market opens."""
+        other = CommandLog()
+        other.append(np.zeros(1, COMMAND), b"")
+        other.seq_of(1, 1)
 
     def append(self, commands: np.ndarray, payloads: bytes) -> None:
-        """Takes a group. commands: COMMAND[n], sequenced."""
+        """Takes a group. commands: COMMAND[n], sequenced; payloads of its MESSAGE commands, in order."""
         n, base = len(commands), self.count
         if base == 0:
             self.first_seq = int(commands[0]["seq"])
         if base + n > len(self.records):
-            grown = np.zeros(max(2 * len(self.records), base + n), COMMAND)
-            grown[:base] = self.records[:base]
-            self.records = grown
+            size = max(2 * len(self.records), base + n)
+            records, previous = np.zeros(size, COMMAND), np.zeros(size, np.uint32)
+            records[:base], previous[:base] = self.records[:base], self.previous[:base]
+            self.records, self.previous = records, previous
         self.records[base : base + n] = commands
         self.count = base + n
+        hot.link_commands(commands, base, self.previous, self.last)
         at = 0
-        first = self.first_seq + base
-        kinds, sessions = commands["kind"].tolist(), commands["session"].tolist()
-        for i in range(n):
-            if kinds[i] == MESSAGE:
-                size = int(commands[i]["quantity"])
-                self.payloads[first + i] = payloads[at : at + size]
-                at += size
-            session = sessions[i]
-            if session:
-                found = self.requests.get(session)
-                if found is None:
-                    found = self.requests[session] = (int(commands[i]["request_no"]), array("Q"))
-                found[1].append(first + i)
+        for i in np.flatnonzero(commands["kind"] == MESSAGE).tolist() if payloads else ():
+            size = int(commands[i]["quantity"])
+            self.payloads[self.first_seq + base + i] = payloads[at : at + size]
+            at += size
 
     def seq_of(self, session: int, request_no: int) -> int:
         """The sequence of a session's request of today, 0 where there is none."""
-        found = self.requests.get(session)
-        if found is None or not 0 <= request_no - found[0] < len(found[1]):
-            return 0
-        return found[1][request_no - found[0]]
+        found = hot.find_command(self.records, self.previous, self.last, session, request_no)
+        return self.first_seq + int(found) if found >= 0 else 0
 
     def same(self, seq: int, record: bytes | memoryview, payload: bytes) -> bool:
         """True when a record that a client sent is the one that was sequenced as ``seq``."""
@@ -128,8 +126,8 @@ class CommandLog:
     def start_day(self) -> None:
         """Forgets the commands of the day before."""
         self.count = 0
+        self.last[:] = 0
         self.payloads.clear()
-        self.requests.clear()
 
     def dump(self) -> dict[str, Any]:
         """Plain values and bytes for the exchange's snapshot."""
@@ -139,6 +137,6 @@ class CommandLog:
     def load(self, data: dict[str, Any]) -> None:
         """Puts a dump back."""
         self.start_day()
-        records = np.frombuffer(data["records"], COMMAND)
+        records = np.frombuffer(bytearray(data["records"]), COMMAND)
         if len(records):
             self.append(records, bytes(data["payloads"]))

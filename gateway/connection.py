@@ -272,7 +272,7 @@ class Connection:
                 some = True
                 self._heard_ns = time.monotonic_ns()
                 self._take(frame)
-                if self.socket is None:
+                if self.socket is None or self._failure is not None:
                     break
         self._keep_alive(time.monotonic_ns())
         if self._failure is not None:

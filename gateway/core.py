@@ -28,11 +28,12 @@ from gateway import protocol as p
 from gateway.batch import Batch, CommandLog
 from gateway.clock import Clock, SteppedClock
 from gateway.config import Market
+from gateway.hot import HOT
 from gateway.keys import Key, KeyTable
 from gateway.market_data import Publisher
 from gateway.queries import answer_query
 from gateway.reports import ReportStore
-from gateway.roles import ROLES
+from gateway.roles import ROLES, kinds_mask
 from gateway.session import NS_PER_MS, Action, Bucket, Event, Session, State, step
 from gateway.zap import MEMBERS, OPERATORS
 
@@ -89,15 +90,18 @@ class Core:
         self.store = store or ReportStore()
         self.log = command_log or CommandLog()
         self.batch = Batch()
+        self.hot = np.zeros(1 << 16, HOT)
         self.sessions: dict[int, Session] = {}
         self.tokens: dict[int, Session] = {}
         self.dirty: set[int] = set()
+        self.streaming: set[int] = set()  # sessions with a subscription to all events
         self.counters = Counters()
         self.proposals: dict[int, tuple[str, Any]] = {}
         self.alarms: list[str] = []
         self.mono_ns = 0
         self._next_tick_ns = 0
         self.received_ns = 0
+        self._login_route = b""
         self.stopping = False
         self.clock_stepped: Callable[[int], None] = lambda time_ns: None  # the server notes it for its next start
         self.update_routing()
@@ -108,7 +112,7 @@ class Core:
         """The session of a key; made when first needed."""
         found = self.sessions.get(key.session)
         if found is None:
-            found = self.sessions[key.session] = Session(key.session, key.account, key.role)
+            found = self.sessions[key.session] = Session(key.session, key.account, key.role, self.hot[key.session])
         return found
 
     def update_routing(self) -> None:
@@ -140,6 +144,8 @@ class Core:
         session.state, actions = step(session.state, event)
         plane = OPERATORS if ROLES[session.role].operator_plane else MEMBERS
         for action in actions:
+            if action is Action.TELL_OLD and session.route == self._login_route:
+                continue  # the same connection logs in again: there is nobody else to tell
             if action is Action.TELL or action is Action.TELL_OLD:
                 why = code or (Code.SESSION_IN_USE if action is Action.TELL_OLD else Code.OK)
                 message = "taken over by a new login of the same key" if action is Action.TELL_OLD else text
@@ -147,6 +153,7 @@ class Core:
             elif action is Action.CLOSE:
                 self.tokens.pop(session.token, None)
                 session.token, session.stream_cursor = 0, 0
+                self.streaming.discard(session.number)
                 session.dead_man_ms = -1
             elif action is Action.ARM:
                 if session.cancel_ms >= 0:
@@ -160,6 +167,12 @@ class Core:
                     next_report=session.cursor, next_request=session.next_request, seq=self.exchange.seq
                 )
                 self.send(plane, session.route, p.encode(done))
+        self._refresh(session)
+
+    def _refresh(self, session: Session) -> None:
+        """After any change of what machine code may do for a session."""
+        role = ROLES[session.role]
+        session.refresh(kinds_mask(role), members=not role.operator_plane)
 
     def cancel_session(self, session: Session, why: str) -> None:
         """Cancels a session's listed orders as a journaled command (D8)."""
@@ -414,6 +427,7 @@ class Core:
         self.counters.logins += 1
         session = self.session(key)
         stream = self.store.stream(key.session)
+        self._login_route = route
         self._transit(session, Event.LOGIN, Code.SESSION_IN_USE)
         self.tokens.pop(session.token, None)
         # 48 random bits and the session's number: unguessable, and machine code finds the session at once.
@@ -424,12 +438,13 @@ class Core:
         session.heartbeat_ns = message.heartbeat_ms * NS_PER_MS
         session.cancel_ms = message.cancel_on_disconnect_ms
         session.dead_man_ms, session.stream_cursor = -1, 0
+        self.streaming.discard(session.number)
         session.behind_since_ns = session.throttled = session.malformed = 0
         c = self.config
-        session.orders = Bucket(c.orders_per_second, c.orders_burst, self.mono_ns)
-        session.cancels = Bucket(
-            c.orders_per_second * c.cancels_factor, c.orders_burst * c.cancels_factor, self.mono_ns
-        )
+        row, factor = session.row, c.cancels_factor
+        row["per_second"], row["burst"], row["cancels_factor"] = c.orders_per_second, c.orders_burst, factor
+        session.orders = Bucket(row, "order", c.orders_per_second, c.orders_burst, self.mono_ns)
+        session.cancels = Bucket(row, "cancel", c.orders_per_second * factor, c.orders_burst * factor, self.mono_ns)
         session.next_request = self.last_request(key.session) + 1
         session.old_until = stream.next_no
         if message.resume == "quick":
@@ -438,6 +453,7 @@ class Core:
             session.cursor = max(message.last_report + 1, stream.first_no)
         else:
             session.cursor = stream.first_no
+        self._refresh(session)
         self.send(plane, route, p.encode(self._accepted(session)))
         self.dirty.add(session.number)
 
@@ -553,7 +569,9 @@ class Core:
         self.send(plane, session.route, frame)
 
     def _on_subscribe(self, plane: str, session: Session, message: p.Subscribe) -> None:
+        (self.streaming.add if message.first else self.streaming.discard)(session.number)
         session.stream_cursor = 0 if message.first == 0 else max(message.first, self.store.first_event_no)
+        self._refresh(session)
         self.dirty.add(session.number)
 
     def _on_step_clock(self, plane: str, session: Session, message: p.StepClock) -> None:
@@ -621,12 +639,17 @@ class Core:
         if payloads:
             self.update_routing()
         self.log.append(records, payloads)
-        self.dirty |= self.store.append(out.events, out.payloads)
+        self.deliver(out.events, self.store.append(out.events, out.payloads), out.payloads)
         if self.publisher is not None:
             self.publisher.on_events(out.events, out.payloads)
-        self.dirty |= {s.number for s in self.sessions.values() if s.stream_cursor}
+        if self.streaming:
+            self.dirty |= self.streaming
         if payloads and not closed and self.exchange.market.market[0]["day_closed"]:
             self._end_day()
+
+    def deliver(self, events: np.ndarray, touched: np.ndarray, payloads: bytes) -> None:
+        """What a batch's sessions get now; the hot lane sends most of it at once instead."""
+        self.dirty.update(touched.tolist())
 
     def _end_day(self) -> None:
         """Tells every session its last report of the day and a hash over all of them."""
@@ -695,11 +718,15 @@ class Core:
 
     def _try(self, plane: str, session: Session, frame: bytes) -> bool:
         if self.send(plane, session.route, frame):
-            session.last_sent_ns, session.behind_since_ns = self.mono_ns, 0
+            session.last_sent_ns = self.mono_ns
+            if session.behind_since_ns:
+                session.behind_since_ns = 0
+                self._refresh(session)
             return True
         self.counters.blocked += 1
         if not session.behind_since_ns:
             session.behind_since_ns = self.mono_ns or 1
+            self._refresh(session)
         return False
 
     # --- time ----------------------------------------------------------------------------------------------

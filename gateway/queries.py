@@ -219,26 +219,24 @@ def _status(core: Core, session: Session, args: dict[str, Any]) -> dict[str, Any
     }
 
 
-_STATUS_FIELDS = tuple(
-    [
-        "reference",
-        "limit_low",
-        "limit_high",
-        "open",
-        "high",
-        "low",
-        "last",
-        "close",
-        "volume",
-        "amount",
-        "deals",
-        "bulk_volume",
-        "bulk_amount",
-        "auction_volume",
-        "auction_amount",
-        "halted",
-        "listed",
-    ]
+_STATUS_FIELDS = (
+    "reference",
+    "limit_low",
+    "limit_high",
+    "open",
+    "high",
+    "low",
+    "last",
+    "close",
+    "volume",
+    "amount",
+    "deals",
+    "bulk_volume",
+    "bulk_amount",
+    "auction_volume",
+    "auction_amount",
+    "halted",
+    "listed",
 )
 
 ANSWERS: Final[dict[str, Callable[[Any, Any, dict[str, Any]], Any]]] = {

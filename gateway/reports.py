@@ -12,48 +12,48 @@ account goes to its drop copies besides. Operators see everything, as the stream
 
 from __future__ import annotations
 
-from array import array
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import msgspec
 import numpy as np
 import xxhash
 
 from engine.records import EVENT, NO_ACCOUNT, NOTICE
+from gateway import hot
 from gateway.protocol import REPORTS_PER_FRAME
 
 EVENTS_AT_START: Final = 1 << 14
+BLOCKS_AT_START: Final = 1 << 8
+SESSIONS: Final = 1 << 16  # session numbers are 16 bits
 
 
-class Stream:
-    """One session's reports of the day: ``first_no`` is the number of index 0."""
+class Span(NamedTuple):
+    """The numbers of a session's reports of the day: ``first_no`` … ``next_no`` - 1."""
 
-    __slots__ = ("first_no", "index")
-
-    def __init__(self, first_no: int = 1) -> None:
-        self.first_no = first_no
-        self.index = array("I")
-
-    @property
-    def next_no(self) -> int:
-        """The number that the next report will have."""
-        return self.first_no + len(self.index)
+    first_no: int
+    next_no: int
 
 
 class ReportStore:
-    """Events of the day and their streams."""
+    """Events of the day and their streams. A stream's index is a chain of blocks (gateway.hot)."""
 
     def __init__(self) -> None:
         self.events = np.zeros(EVENTS_AT_START, EVENT)
         self.count = 0
         self.first_event_no = 1  # number of events[0] in the operators' stream, over all days
         self.payloads: dict[int, bytes] = {}
-        self.streams: dict[int, Stream] = {}
+        self.streams = np.zeros(SESSIONS, hot.STREAM)
+        self.blocks = np.zeros((BLOCKS_AT_START, hot.BLOCK), np.uint32)
+        self.previous = np.zeros(BLOCKS_AT_START, np.uint32)
+        self.used = 1  # block 0 means none
+        self._marks = np.zeros(SESSIONS, np.uint8)
+        self._touched = np.zeros(SESSIONS, np.uint16)
         self._sessions_of: dict[int, list[int]] = {}
         self._copies_of: dict[int, list[int]] = {}
+        self._copied = np.zeros(0, np.uint8)
         self._all: list[int] = []
+        self.direct = False  # True when each event of the last batch was one session's
 
     # --- who gets what -------------------------------------------------------------------------------------
 
@@ -70,73 +70,104 @@ class ReportStore:
         by_account.pop(NO_ACCOUNT, None)
         self._sessions_of, self._copies_of = dict(by_account), dict(by_copy)
         self._all = sorted({s for s, _ in pairs} | {s for s, _ in copy_pairs})
+        self._copied = np.zeros(max(by_copy, default=-1) + 1, np.uint8)
+        self._copied[list(by_copy)] = 1
 
-    def stream(self, session: int) -> Stream:
-        """A session's stream; it starts empty."""
-        found = self.streams.get(session)
-        if found is None:
-            found = self.streams[session] = Stream()
-        return found
+    def stream(self, session: int) -> Span:
+        """The numbers of a session's reports; an unused stream begins at 1."""
+        row = self.streams[session]
+        return Span(int(row["first_no"]) or 1, int(row["next_no"]) or 1)
+
+    def warm_up(self) -> None:
+        """Compiles (or loads) the machine code of an empty store, before the market opens."""
+        other = ReportStore()
+        event = np.zeros(1, EVENT)
+        event["session"] = event["seq"] = 1
+        other.append(event, b"")
+        other.page(1, 1, 1)
+        other.of_seq(1, 1)
+        hot.push(other.streams, other.blocks, other.previous, other.used, 1, 0)
 
     # --- writing -------------------------------------------------------------------------------------------
 
-    def append(self, events: np.ndarray, payloads: bytes) -> set[int]:
-        """Takes the events of one batch (EVENT[n]; payloads of the notices in order). Returns the streams that grew."""
-        n = len(events)
-        base = self.count
+    def append(self, events: np.ndarray, payloads: bytes) -> np.ndarray:
+        """Takes the events of a batch (EVENT[n]; payloads of the notices in order).
+
+        Returns the sessions whose streams grew: uint16, a view that the next call overwrites.
+        """
+        n, base = len(events), self.count
         if base + n > len(self.events):
             grown = np.zeros(max(2 * len(self.events), base + n), EVENT)
             grown[:base] = self.events[:base]
             self.events = grown
         self.events[base : base + n] = events
         self.count = base + n
+        self._make_room(n)
+        self.direct = not payloads and bool(hot.plain(events, self._copied))
+        if self.direct:
+            self.used, touched = hot.index_events(
+                events, base, self.streams, self.blocks, self.previous, self.used, self._marks, self._touched
+            )
+            return self._touched[:touched]
+        return self._append_mixed(events, payloads, base)
+
+    def _make_room(self, reports: int) -> None:
+        """Blocks for so many more reports, each of which may begin a new one."""
+        if self.used + reports < len(self.previous):
+            return
+        size = max(2 * len(self.previous), self.used + reports + 1)
+        blocks, previous = np.zeros((size, hot.BLOCK), np.uint32), np.zeros(size, np.uint32)
+        blocks[: self.used], previous[: self.used] = self.blocks[: self.used], self.previous[: self.used]
+        self.blocks, self.previous = blocks, previous
+
+    def _append_mixed(self, events: np.ndarray, payloads: bytes, base: int) -> np.ndarray:
+        """Events with notices, several addressees or drop copies among them, one by one."""
         touched: set[int] = set()
         sessions, accounts, kinds = events["session"].tolist(), events["account"].tolist(), events["kind"].tolist()
-        at = 0
-        copies = self._copies_of
-        for i in range(n):
-            session = sessions[i]
+        at, copies = 0, self._copies_of
+        for i in range(len(events)):
             if kinds[i] == NOTICE:
                 size = int(events[i]["quantity"])
                 self.payloads[base + i] = payloads[at : at + size]
                 at += size
-            if session:
-                self.stream(session).index.append(base + i)
-                touched.add(session)
-                targets: Iterable[int] = ()
+            if sessions[i]:
+                targets: Iterable[int] = (sessions[i],)
             elif accounts[i] != NO_ACCOUNT:
                 targets = self._sessions_of.get(accounts[i], ())
             else:
                 targets = self._all if kinds[i] == NOTICE and events[i]["side"] == 1 else ()
+            targets = [*targets, *copies.get(accounts[i], ())]
+            self._make_room(len(targets))
             for target in targets:
-                self.stream(target).index.append(base + i)
-                touched.add(target)
-            if copies and accounts[i] in copies:
-                for target in copies[accounts[i]]:
-                    self.stream(target).index.append(base + i)
-                    touched.add(target)
+                self.used = hot.push(self.streams, self.blocks, self.previous, self.used, target, base + i)
+            touched.update(targets)
         assert at == len(payloads), "payloads and notices do not add up"
-        return touched
+        return np.array(sorted(touched), np.uint16)
 
     def start_day(self) -> None:
         """Forgets the events of the day before; numbers go on."""
-        for stream in self.streams.values():
-            stream.first_no = stream.next_no
-            stream.index = array("I")
+        self.streams["first_no"] = self.streams["next_no"]
+        self.streams["tail"] = self.streams["fill"] = 0
+        self.used = 1
         self.first_event_no += self.count
         self.count = 0
         self.payloads.clear()
 
     # --- reading -------------------------------------------------------------------------------------------
 
+    def _places(self, session: int, first_no: int, count: int) -> np.ndarray:
+        """Event indices (uint32[count]) of a session's reports from ``first_no`` on."""
+        places = np.empty(count, np.uint32)
+        hot.collect(self.streams, self.blocks, self.previous, session, first_no, places)
+        return places
+
     def page(self, session: int, first_no: int, last_no: int) -> tuple[np.ndarray, bytes]:
         """Reports first_no … last_no (at most one frame's worth) of a session: events EVENT[n], payloads."""
-        stream = self.stream(session)
-        start = first_no - stream.first_no
-        stop = min(last_no - stream.first_no + 1, start + REPORTS_PER_FRAME, len(stream.index))
-        assert 0 <= start <= stop, "a page lies inside the stream"
-        places = stream.index[start:stop]
-        return self.events[np.frombuffer(places, np.uint32)] if places else self.events[:0], self._blob(places)
+        span = self.stream(session)
+        count = min(last_no + 1, first_no + REPORTS_PER_FRAME, span.next_no) - first_no
+        assert first_no >= span.first_no and count >= 0, "a page lies inside the stream"
+        places = self._places(session, first_no, count)
+        return self.events[places], self._blob(places.tolist())
 
     def event_page(self, first_no: int) -> tuple[np.ndarray, bytes]:
         """Events from number ``first_no`` of the stream of all events, at most one frame's worth."""
@@ -152,30 +183,31 @@ class ReportStore:
 
     def of_seq(self, session: int, seq: int) -> tuple[int, int]:
         """(first, last + 1) report numbers of a command in a session's stream: its whole outcome there."""
-        stream = self.stream(session)
-        seqs = self.events["seq"][np.frombuffer(stream.index, np.uint32)] if stream.index else np.zeros(0, np.uint64)
-        first, last = np.searchsorted(seqs, np.uint64(seq)), np.searchsorted(seqs, np.uint64(seq), "right")
-        return stream.first_no + int(first), stream.first_no + int(last)
+        first, last = hot.numbers_of(self.streams, self.blocks, self.previous, self.events, session, np.uint64(seq))
+        return int(first), int(last)
 
     def digest(self, session: int) -> str:
         """XXH3-128 over a session's reports of the day, events and payloads."""
-        stream = self.stream(session)
-        digest = xxhash.xxh3_128()
-        for no in range(stream.first_no, stream.next_no, REPORTS_PER_FRAME):
-            events, payloads = self.page(session, no, stream.next_no - 1)
-            digest.update(events.tobytes())
-            digest.update(payloads)
+        span = self.stream(session)
+        places = self._places(session, span.first_no, span.next_no - span.first_no)
+        digest = xxhash.xxh3_128(self.events[places].tobytes())
+        digest.update(self._blob(places.tolist()))
         return digest.hexdigest()
 
     # --- snapshot ------------------------------------------------------------------------------------------
 
     def dump(self) -> dict[str, Any]:
         """Plain values and bytes for the exchange's snapshot."""
+        streams = []
+        for session in np.flatnonzero(self.streams["next_no"]).tolist():
+            span = self.stream(session)
+            places = self._places(session, span.first_no, span.next_no - span.first_no)
+            streams.append((session, span.first_no, places.tobytes()))
         return {
             "events": self.events[: self.count].tobytes(),
             "first_event_no": self.first_event_no,
             "payloads": sorted(self.payloads.items()),
-            "streams": [(s, t.first_no, t.index.tobytes()) for s, t in sorted(self.streams.items())],
+            "streams": streams,
         }
 
     def load(self, data: dict[str, Any]) -> None:
@@ -185,12 +217,10 @@ class ReportStore:
         self.events[: len(events)] = events
         self.count, self.first_event_no = len(events), data["first_event_no"]
         self.payloads = {i: bytes(p) for i, p in data["payloads"]}
-        self.streams = {}
+        self.streams[:], self.used = np.zeros(1, hot.STREAM), 1
         for session, first_no, index in data["streams"]:
-            stream = self.streams[session] = Stream(first_no)
-            stream.index.frombytes(bytes(index))
-
-
-def encode_dump(data: dict[str, Any]) -> bytes:
-    """MessagePack of a dump."""
-    return msgspec.msgpack.encode(data)
+            places = np.frombuffer(index, np.uint32)
+            self.streams[session]["first_no"] = self.streams[session]["next_no"] = first_no
+            self._make_room(len(places))
+            for place in places.tolist():
+                self.used = hot.push(self.streams, self.blocks, self.previous, self.used, session, place)

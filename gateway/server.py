@@ -29,6 +29,8 @@ from gateway import zap
 from gateway.batch import BATCH_RECORDS, CommandLog
 from gateway.clock import SteppedClock, make_clock
 from gateway.core import Core, split_snapshot
+from gateway.lane import HotLane
+from gateway.libzmq import LibzmqMissing
 from gateway.market_data import Publisher
 from gateway.metrics import Metrics
 from gateway.reports import ReportStore
@@ -100,6 +102,7 @@ class Server:
         self.endpoints: cfg.Endpoints
         self.metrics = Metrics()
         self._zap: zap.ZapThread | None = None
+        self.lane: HotLane | None = None
         self._keys_stamp = 0
         self._disk_low = False
         self._next_housekeeping_ns = 0
@@ -145,6 +148,8 @@ class Server:
             exchange, self._publish, epoch=recovery.epoch, checksum_every=self.config.checksum_every
         )
         self._bind()
+        if self.config.lane == "hot":
+            self._start_hot_lane()
         self._housekeeping(time.monotonic_ns())
         log.info(
             "open: epoch %d, sequence %d, recovered in %.3f s",
@@ -153,9 +158,21 @@ class Server:
             (time.monotonic_ns() - began) / 1e9,
         )
 
+    def _start_hot_lane(self) -> None:
+        """Machine code on the members' socket; without its libzmq the plain lane serves, and says so."""
+        try:
+            self.lane = HotLane(self.sockets[zap.MEMBERS])
+        except LibzmqMissing as error:
+            self.core.alarm(f"the plain lane serves: {error}")
+            return
+        self.core.deliver = self.lane.deliver_for(self.core)  # type: ignore[method-assign, assignment]
+        self.lane.warm_up(self.core)
+
     def _restore(self) -> tuple[Exchange, ReportStore, CommandLog]:
         """The state of the newest snapshot, or a new market."""
         store, command_log = ReportStore(), CommandLog()
+        store.warm_up()
+        command_log.warm_up()
         capacity = Capacity(**self.market.config.capacity)
         snapshot = self.journal.recovery.snapshot
         if snapshot is None:
@@ -330,6 +347,9 @@ class Server:
 
     def drain(self, plane: str) -> None:
         """Takes what is waiting on a plane, at most DRAIN_MESSAGES."""
+        if self.lane is not None and plane == zap.MEMBERS:
+            self.lane.drain(self.core)
+            return
         socket, core = self.sockets[plane], self.core
         receive, curve = core.receive, self.config.curve
         for _ in range(DRAIN_MESSAGES):

@@ -13,7 +13,10 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Final
 
+import numpy as np
+
 from engine.codes import Code
+from gateway.hot import FILL_UNIT
 
 NS_PER_MS: Final = 1_000_000
 
@@ -164,28 +167,31 @@ def client_step(state: ClientState, event: ClientEvent) -> tuple[ClientState, tu
 
 
 class Bucket:
-    """A token bucket in whole units, on monotonic time (D3)."""
+    """A token bucket in whole units, on monotonic time (D3). Its two numbers stand in the session's HOT row."""
 
-    __slots__ = ("_burst", "_fill", "_per_second", "_time_ns")
+    __slots__ = ("_burst", "_fill", "_per_second", "_row", "_time")
 
-    def __init__(self, per_second: int, burst: int, now_ns: int) -> None:
+    def __init__(self, row: np.void, name: str, per_second: int, burst: int, now_ns: int) -> None:
+        self._row, self._fill, self._time = row, f"{name}_fill", f"{name}_time_ns"
         self._per_second, self._burst = per_second, burst
-        self._fill, self._time_ns = burst * 1_000_000_000, now_ns
+        row[self._fill], row[self._time] = burst * FILL_UNIT, now_ns
 
     def take(self, count: int, now_ns: int) -> int:
         """0 when ``count`` was taken, else milliseconds until it can be."""
-        fill = min(self._fill + (now_ns - self._time_ns) * self._per_second, self._burst * 1_000_000_000)
-        self._time_ns = now_ns
-        missing = count * 1_000_000_000 - fill
+        passed_ns = max(0, now_ns - int(self._row[self._time]))
+        fill = min(int(self._row[self._fill]) + passed_ns * self._per_second, self._burst * FILL_UNIT)
+        missing = count * FILL_UNIT - fill
         if missing <= 0:
-            self._fill = fill - count * 1_000_000_000
-            return 0
-        self._fill = fill
-        return max(1, -(-missing // (self._per_second * NS_PER_MS)))
+            fill -= count * FILL_UNIT
+        self._row[self._fill], self._row[self._time] = fill, now_ns
+        return 0 if missing <= 0 else max(1, -(-missing // (self._per_second * NS_PER_MS)))
 
 
 class Session:
-    """One session on the exchange's side: everything that is not in the journal."""
+    """One session on the exchange's side: everything that is not in the journal.
+
+    What machine code needs of it stands in ``row``, its row of the HOT table (gateway.hot).
+    """
 
     __slots__ = (
         "account",
@@ -193,37 +199,31 @@ class Session:
         "cancel_due_ns",
         "cancel_ms",
         "cancels",
-        "cursor",
         "dead_man_due_ns",
         "dead_man_ms",
         "heartbeat_ns",
         "key",
-        "last_heard_ns",
-        "last_sent_ns",
         "malformed",
-        "next_request",
         "number",
         "old_until",
         "orders",
         "role",
         "route",
+        "row",
         "state",
         "stream_cursor",
         "throttled",
         "token",
     )
 
-    def __init__(self, number: int, account: int, role: str) -> None:
-        self.number, self.account, self.role = number, account, role
+    def __init__(self, number: int, account: int, role: str, row: np.void) -> None:
+        self.number, self.account, self.role, self.row = number, account, role, row
         self.state = State.OUT
         self.key = ""  # public key of who is logged in, or was last
         self.route = b""
         self.token = 0
-        self.next_request = 1  # what the sequencer expects; the engine's last_request + 1 plus what is in the batch
-        self.cursor = 1  # number of the next report to send
         self.old_until = 0  # reports below this number may have been sent before
         self.stream_cursor = 0  # operators: next event number to send, 0 without a subscription
-        self.last_heard_ns = self.last_sent_ns = 0
         self.heartbeat_ns = 0
         self.cancel_ms = -1
         self.cancel_due_ns = 0
@@ -233,11 +233,57 @@ class Session:
         self.throttled = self.malformed = 0
         self.orders: Bucket | None = None
         self.cancels: Bucket | None = None
+        self.next_request = self.cursor = 1
 
     @property
     def logged_in(self) -> bool:
         """True while the token is good."""
         return self.state is not State.OUT
+
+    @property
+    def next_request(self) -> int:
+        """What the sequencer expects: the engine's last_request + 1, plus what is in the batch."""
+        return int(self.row["next_request"])
+
+    @next_request.setter
+    def next_request(self, value: int) -> None:
+        self.row["next_request"] = value
+
+    @property
+    def cursor(self) -> int:
+        """Number of the next report to send."""
+        return int(self.row["cursor"])
+
+    @cursor.setter
+    def cursor(self, value: int) -> None:
+        self.row["cursor"] = value
+
+    @property
+    def last_heard_ns(self) -> int:
+        """Monotonic time of its last valid message."""
+        return int(self.row["last_heard_ns"])
+
+    @last_heard_ns.setter
+    def last_heard_ns(self, value: int) -> None:
+        self.row["last_heard_ns"] = value
+
+    @property
+    def last_sent_ns(self) -> int:
+        """Monotonic time of what was last sent to it."""
+        return int(self.row["last_sent_ns"])
+
+    @last_sent_ns.setter
+    def last_sent_ns(self, value: int) -> None:
+        self.row["last_sent_ns"] = value
+
+    def refresh(self, kinds: int, *, members: bool) -> None:
+        """Writes into the row what machine code may do for this session in its present state."""
+        row = self.row
+        row["token"], row["account"], row["kinds"], row["members"] = self.token, self.account, kinds, members
+        route = self.route.ljust(16, b"\0")[:16]
+        row["route_low"], row["route_high"] = int.from_bytes(route[:8], "little"), int.from_bytes(route[8:], "little")
+        row["takes"] = self.token != 0 and self.state in (State.RESYNC, State.ACTIVE)
+        row["sends"] = self.state is State.ACTIVE and not self.stream_cursor and not self.behind_since_ns
 
 
 # Codes with which a client does not try again by itself.

@@ -11,10 +11,10 @@ from gateway.client import Client, LoggedOut, LoginRefused, NoAnswer, Refusal
 from gateway.operator import OperatorClient
 
 
-@pytest.fixture(scope="module")
-def exchange(tmp_path_factory):
+@pytest.fixture(scope="module", params=["plain", "hot"])
+def exchange(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("market") / "m"
-    gm.make(folder)
+    gm.make(folder, lane=request.param)
     with gm.running(folder) as process, OperatorClient(folder) as ops:
         gm.fund(ops)
         yield process, ops
@@ -87,9 +87,10 @@ def test_a_second_login_of_the_same_key_takes_over(exchange):
         second.mass_cancel()
 
 
-def test_a_kill_loses_nothing_and_reports_come_again_byte_for_byte(tmp_path):
+@pytest.mark.parametrize("lane", ["plain", "hot"])
+def test_a_kill_loses_nothing_and_reports_come_again_byte_for_byte(tmp_path, lane):
     folder = tmp_path / "m"
-    gm.make(folder)
+    gm.make(folder, lane=lane)
     with gm.running(folder) as process, OperatorClient(folder) as ops, Client(folder, key="member-1") as me:
         gm.fund(ops)
         other = Client(folder, key="member-2")

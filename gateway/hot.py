@@ -1,0 +1,383 @@
+"""The hot lane's machine code: drain a socket into the batch, index the reports, send them.
+
+The interpreter is entered once a batch, not once a message. What one message may not do here (a login, a
+slow-lane command, anything refused) is handed to Python with its bytes, so that there is one place for each
+decision: this file only takes what is plainly right.
+
+Shared tables: HOT (one row per session number: :data:`HOT`), the batch's records, the report store's events,
+streams and blocks. Python owns them and calls these functions under its lock; nothing here keeps an address.
+"""
+
+# mypy: ignore-errors
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+from numba import carray, int32, njit, types, uint8, uint64
+from numba.extending import intrinsic
+
+from engine.records import CANCEL, COMMAND, EVENT, MASS_CANCEL, MESSAGE, NOTICE, RECORD_BYTES, REDUCE
+from gateway.libzmq import call4
+
+HOT: Final = np.dtype(
+    [
+        ("token", "<u8"),
+        ("route_low", "<u8"),  # the 16 bytes of the routing id
+        ("route_high", "<u8"),
+        ("cursor", "<u8"),  # number of the next report to send
+        ("last_heard_ns", "<i8"),
+        ("last_sent_ns", "<i8"),
+        ("order_fill", "<i8"),  # token buckets, in 1e-9 units
+        ("order_time_ns", "<i8"),
+        ("cancel_fill", "<i8"),
+        ("cancel_time_ns", "<i8"),
+        ("per_second", "<i8"),
+        ("burst", "<i8"),
+        ("cancels_factor", "<i8"),
+        ("next_request", "<u4"),
+        ("account", "<u4"),
+        ("kinds", "<u4"),  # allowed command kinds, as bits
+        ("takes", "u1"),  # records are taken: logged in, not lost
+        ("sends", "u1"),  # reports go out as they arise: active, not behind
+        ("members", "u1"),  # on the members' plane
+        ("pad", "u1"),
+    ]
+)
+
+STREAM: Final = np.dtype([("first_no", "<u8"), ("next_no", "<u8"), ("tail", "<u4"), ("fill", "<u4")])
+"""A session's reports of the day: numbers first_no … next_no - 1; ``tail`` is its last block, ``fill`` its use."""
+
+BLOCK: Final = 256  # reports in a block of a stream's index
+
+ROUTE_BYTES: Final = 16
+HEADER_BYTES: Final = 32
+DONTWAIT: Final = 1
+SNDMORE: Final = 2
+
+# What drain() came back for.
+EMPTY: Final = 0  # nothing waits
+FULL: Final = 1  # the batch is full
+SLOW: Final = 2  # a message for Python lies in the hand-over buffer
+CAPPED: Final = 3  # as many messages as asked for were taken
+
+# Fields of the state that drain() gives back.
+STATE_COUNT: Final = 0  # records in the batch
+STATE_MESSAGES: Final = 1  # messages taken
+STATE_ROUTE: Final = 2  # bytes of the routing id in the hand-over buffer
+STATE_SIZE: Final = 3  # bytes of the frame behind it
+STATE_PARTS: Final = 4
+STATE_FIELDS: Final = 8
+
+FILL_UNIT: Final = 1_000_000_000
+_RISK_DOWN_MASK: Final = (1 << CANCEL) | (1 << REDUCE) | (1 << MASS_CANCEL)
+
+
+@intrinsic
+def _pointer(typing_context: Any, address: Any) -> Any:
+    """An integer address as a void pointer, for carray."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.inttoptr(args[0], context.get_value_type(types.voidptr))
+
+    return types.voidptr(types.int64), generate
+
+
+@njit(cache=True, inline="always")
+def _bytes_at(address, size):  # type: ignore[no-untyped-def]
+    return carray(_pointer(address), (size,), np.uint8)
+
+
+@njit(cache=True, inline="always")
+def _words_at(address, count):  # type: ignore[no-untyped-def]
+    return carray(_pointer(address), (count,), np.uint64)
+
+
+@njit(cache=True, inline="always")
+def _ints_at(address, count):  # type: ignore[no-untyped-def]
+    return carray(_pointer(address), (count,), np.uint32)
+
+
+@njit(cache=True)
+def _take(row, source, count, buffer_at, filled, session, now_ns):  # type: ignore[no-untyped-def]
+    """Checks a frame's records and copies them into the batch; 0 where Python must look at them, nothing changed."""
+    words = _words_at(source, 8 * count)
+    ints = _ints_at(source, 16 * count)
+    octets = _bytes_at(source, RECORD_BYTES * count)
+    expected = row.next_request
+    for i in range(count):
+        w, d, b = 8 * i, 16 * i, 64 * i
+        owner = ints[d + 14]  # session in the low half, instrument in the high one
+        low = owner & np.uint32(0xFFFF)
+        kind = octets[b + 60]
+        if (
+            (words[w] | words[w + 1]) != 0
+            or words[w + 5] != row.token
+            or ints[d + 12] != expected
+            or ints[d + 13] != 0
+            or (low != 0 and low != session)
+            or kind == MESSAGE
+            or kind > 31
+            or ((row.kinds >> np.uint32(kind)) & np.uint32(1)) == 0
+        ):
+            return 0
+        expected += np.uint32(1)
+    cost = count * FILL_UNIT
+    if (np.uint32(1) << np.uint32(octets[60])) & np.uint32(_RISK_DOWN_MASK):
+        per_second, burst = row.per_second * row.cancels_factor, row.burst * row.cancels_factor
+        fill = min(row.cancel_fill + (now_ns - row.cancel_time_ns) * per_second, burst * FILL_UNIT)
+        if fill < cost:
+            return 0
+        row.cancel_fill, row.cancel_time_ns = fill - cost, now_ns
+    else:
+        fill = min(row.order_fill + (now_ns - row.order_time_ns) * row.per_second, row.burst * FILL_UNIT)
+        if fill < cost:
+            return 0
+        row.order_fill, row.order_time_ns = fill - cost, now_ns
+    out = _words_at(buffer_at + filled * RECORD_BYTES, 8 * count)
+    for i in range(8 * count):
+        out[i] = words[i]
+    out_ints = _ints_at(buffer_at + filled * RECORD_BYTES, 16 * count)
+    for i in range(count):
+        out[8 * i + 5] = np.uint64(0)
+        out_ints[16 * i + 13] = row.account
+        out_ints[16 * i + 14] = (out_ints[16 * i + 14] & np.uint32(0xFFFF0000)) | np.uint32(session)
+    row.next_request = expected
+    row.last_heard_ns = now_ns
+    return 1
+
+
+@njit(cache=True)
+def drain(  # type: ignore[no-untyped-def]
+    socket, f_recv, f_data, f_size, f_more, messages_at, hot, buffer_at, capacity, limit, now_ns, over, state
+):
+    """Takes messages of a ROUTER until none waits, the batch is full, or one is Python's.
+
+    messages_at: two initialised zmq_msg_t. hot: HOT[65,536]. buffer_at: the batch's records, ``capacity`` of them,
+    ``state[STATE_COUNT]`` filled. over: uint8, room for a routing id and a frame. Returns EMPTY, FULL, SLOW, CAPPED.
+    """
+    first, second = messages_at, messages_at + 64
+    taken = 0
+    while taken < limit:
+        if state[STATE_COUNT] + 1_024 > capacity:
+            return FULL
+        if int32(call4(f_recv, first, socket, DONTWAIT, 0)) < 0:
+            return EMPTY
+        taken += 1
+        state[STATE_MESSAGES] += 1
+        parts = 0
+        if int32(call4(f_more, first, 0, 0, 0)) == 0:
+            continue  # a routing id without a frame: not ours to answer
+        if int32(call4(f_recv, second, socket, DONTWAIT, 0)) < 0:
+            return EMPTY
+        parts = 1
+        route_size = call4(f_size, first, 0, 0, 0)
+        route_at = call4(f_data, first, 0, 0, 0)
+        size = call4(f_size, second, 0, 0, 0)
+        data_at = call4(f_data, second, 0, 0, 0)
+        more = int32(call4(f_more, second, 0, 0, 0)) != 0
+        if not more and size >= RECORD_BYTES and size % RECORD_BYTES == 0 and route_size == ROUTE_BYTES:
+            token = _words_at(data_at, 8)[5]
+            session = np.int64(token & uint64(0xFFFF))
+            row = hot[session]
+            route = _words_at(route_at, 2)
+            if row.takes != 0 and row.token == token and row.route_low == route[0] and row.route_high == route[1]:
+                count = size // RECORD_BYTES
+                if count <= 1_024 and _take(row, data_at, count, buffer_at, state[STATE_COUNT], session, now_ns):
+                    state[STATE_COUNT] += count
+                    continue
+        kept = min(size, over.size - route_size)
+        source = _bytes_at(route_at, route_size)
+        for i in range(route_size):
+            over[i] = source[i]
+        source = _bytes_at(data_at, kept)
+        for i in range(kept):
+            over[route_size + i] = source[i]
+        while more:
+            if int32(call4(f_recv, second, socket, DONTWAIT, 0)) < 0:
+                break
+            parts += 1
+            more = int32(call4(f_more, second, 0, 0, 0)) != 0
+        state[STATE_ROUTE], state[STATE_SIZE], state[STATE_PARTS] = route_size, kept, parts
+        return SLOW
+    return CAPPED
+
+
+@njit(cache=True)
+def push(streams, blocks, previous, used, session, index):  # type: ignore[no-untyped-def]
+    """Adds one event index to a session's stream; returns how many blocks are in use."""
+    row = streams[session]
+    if row.next_no == 0:
+        row.first_no = row.next_no = 1
+    if row.tail == 0 or row.fill == BLOCK:
+        previous[used] = row.tail
+        row.tail = used
+        row.fill = 0
+        used += 1
+    blocks[row.tail, row.fill] = index
+    row.fill += np.uint32(1)
+    row.next_no += np.uint64(1)
+    return used
+
+
+@njit(cache=True)
+def index_events(events, base, streams, blocks, previous, used, marks, touched):  # type: ignore[no-untyped-def]
+    """Adds a batch's events (all of them for one session each) to their streams.
+
+    marks: uint8[65,536], zero; touched: uint16, the sessions that grew. Returns (blocks in use, number touched).
+    """
+    n = 0
+    for i in range(events.size):
+        session = np.int64(events[i].session)
+        used = push(streams, blocks, previous, used, session, base + i)
+        if marks[session] == 0:
+            marks[session] = 1
+            touched[n] = session
+            n += 1
+    for i in range(n):
+        marks[touched[i]] = 0
+    return used, n
+
+
+@njit(cache=True)
+def plain(events, copied):  # type: ignore[no-untyped-def]
+    """True where every event belongs to one session and to no drop copy (copied: uint8 per account)."""
+    for i in range(events.size):
+        e = events[i]
+        if e.session == 0 or e.kind == NOTICE or (e.account < copied.size and copied[e.account] != 0):
+            return False
+    return True
+
+
+@njit(cache=True)
+def collect(streams, blocks, previous, session, first_no, out):  # type: ignore[no-untyped-def]
+    """Event indices of reports first_no … first_no + out.size - 1 of a session, from its last block backwards."""
+    row = streams[session]
+    block = np.int64(row.tail)
+    end = np.int64(row.next_no)  # number behind the block's last report
+    fill = np.int64(row.fill)
+    first = np.int64(first_no)
+    last = first + out.size
+    while block != 0 and end > first:
+        start = end - fill
+        for no in range(max(first, start), min(last, end)):
+            out[no - first] = blocks[block, no - start]
+        end = start
+        block = np.int64(previous[block])
+        fill = BLOCK
+
+
+@njit(cache=True)
+def numbers_of(streams, blocks, previous, events, session, seq):  # type: ignore[no-untyped-def]
+    """(first, last + 1) numbers of a command's reports in a stream; walks back from the end."""
+    row = streams[session]
+    block, no, fill = np.int64(row.tail), np.int64(row.next_no), np.int64(row.fill)
+    first = last = np.int64(0)
+    while block != 0:
+        for i in range(fill - 1, -1, -1):
+            no -= 1
+            at = events[blocks[block, i]].seq
+            if at == seq:
+                if last == 0:
+                    last = no + 1
+                first = no
+            elif at < seq:
+                return first, last
+        block = np.int64(previous[block])
+        fill = BLOCK
+    return first, last
+
+
+@njit(cache=True)
+def link_commands(commands, base, previous, last):  # type: ignore[no-untyped-def]
+    """Chains a group's commands by session: previous[i] and last[session] hold index + 1 of the one before."""
+    for i in range(commands.size):
+        session = np.int64(commands[i].session)
+        if session != 0:
+            previous[base + i] = last[session]
+            last[session] = base + i + 1
+
+
+@njit(cache=True)
+def find_command(commands, previous, last, session, request_no):  # type: ignore[no-untyped-def]
+    """Index of a session's request, -1 where it is not of today; walks back one request at a time."""
+    at = np.int64(last[session])
+    while at != 0:
+        number = commands[at - 1].request_no
+        if number == request_no:
+            return at - 1
+        if number < request_no:
+            return -1
+        at = np.int64(previous[at - 1])
+    return -1
+
+
+@njit(cache=True)
+def deliver(  # type: ignore[no-untyped-def]
+    socket, f_send, hot, streams, events, touched, counts, places, out, received_ns, sent_ns, mono_ns, per_frame, left
+):
+    """Sends a batch's reports to the sessions that are up to date; the others go into ``left``.
+
+    events: EVENT[n] of the batch, each of one session; touched: the sessions, after index_events. counts: int64
+    [65,536], zero; places: int64[n]; out: uint8, a frame's room. Returns how many sessions are left for Python.
+    """
+    n = events.size
+    for i in range(n):
+        counts[events[i].session] += 1
+    start = 0
+    for t in range(touched.size):  # counts becomes where each session's events begin
+        session = touched[t]
+        size = counts[session]
+        counts[session] = start
+        start += size
+    for i in range(n):
+        session = events[i].session
+        places[counts[session]] = i
+        counts[session] += 1
+    head8 = out[:HEADER_BYTES].view(np.int64)
+    n_left = 0
+    begin = 0
+    for t in range(touched.size):
+        session = touched[t]
+        end = counts[session]
+        size = end - begin
+        row = hot[session]
+        sendable = row.sends != 0 and row.members != 0 and row.cursor + uint64(size) == streams[session].next_no
+        sent = begin
+        while sendable and sent < end:
+            m = min(end - sent, per_frame)
+            flags = 2 if sent + m == end else 0  # CAUGHT_UP
+            head8[0] = 1 | (flags << 8) | (m << 16)
+            head8[1] = np.int64(row.cursor)
+            head8[2] = received_ns
+            head8[3] = sent_ns
+            words = out[HEADER_BYTES : HEADER_BYTES + m * RECORD_BYTES].view(np.int64)
+            for k in range(m):
+                source = events[places[sent + k] : places[sent + k] + 1].view(np.int64)
+                for w in range(8):
+                    words[8 * k + w] = source[w]
+            route_at = row_address(hot, session) + 8
+            if int32(call4(f_send, socket, route_at, ROUTE_BYTES, SNDMORE | DONTWAIT)) < 0:
+                break
+            if int32(call4(f_send, socket, out.ctypes.data, HEADER_BYTES + m * RECORD_BYTES, DONTWAIT)) < 0:
+                break
+            row.cursor += uint64(m)
+            row.last_sent_ns = mono_ns
+            sent += m
+        if not sendable or sent < end:
+            left[n_left] = session
+            n_left += 1
+        begin = end
+    for t in range(touched.size):
+        counts[touched[t]] = 0
+    return n_left
+
+
+@njit(cache=True, inline="always")
+def row_address(hot, session):  # type: ignore[no-untyped-def]
+    """Address of a session's row; its routing id lies at offset 8."""
+    return hot.ctypes.data + np.int64(session) * hot.itemsize
+
+
+assert HOT.fields is not None and HOT.fields["route_low"][1] == 8 and COMMAND.itemsize == EVENT.itemsize == 64
+assert uint8 is not None

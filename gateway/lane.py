@@ -1,0 +1,133 @@
+"""The hot lane: the members' socket served by machine code, one entry into the interpreter per batch.
+
+It does exactly what the plain lane does, for the messages that need no decision; all others it hands to
+:meth:`gateway.core.Core.receive` with their bytes (see gateway.hot).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+import zmq
+
+from engine.records import EVENT
+from gateway import hot, libzmq
+from gateway import protocol as p
+from gateway.batch import BATCH_RECORDS
+from gateway.core import Core
+from gateway.zap import MEMBERS
+
+ROUTE_BYTES_MAX: Final = 256  # ZeroMQ's own limit is 255
+# Groups that one drain makes before timers and the other plane get their turn.
+ROUNDS_MAX: Final = 8
+MESSAGES_PER_ROUND: Final = 2 * BATCH_RECORDS
+
+
+class HotLane:
+    """Drains one ROUTER socket into a core's batch, and sends the batch's reports."""
+
+    def __init__(self, socket: zmq.Socket[Any]) -> None:
+        """Raises LibzmqMissing where the library cannot be called."""
+        f = libzmq.addresses()
+        self._socket = int(socket.underlying)
+        self._messages = np.zeros(2 * libzmq.MESSAGE_BYTES, np.uint8)
+        self._first = self._messages.ctypes.data
+        initialise = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(f["zmq_msg_init"])
+        initialise(self._first)
+        initialise(self._first + libzmq.MESSAGE_BYTES)
+        self._property = ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.c_void_p, ctypes.c_char_p)(f["zmq_msg_gets"])
+        self._f = tuple(f[f"zmq_msg_{name}"] for name in ("recv", "data", "size", "more"))
+        self._f_send = f["zmq_send"]
+        self._over = np.zeros(ROUTE_BYTES_MAX + p.FRAME_BYTES_MAX + 64, np.uint8)
+        self._state = np.zeros(hot.STATE_FIELDS, np.int64)
+        self._counts = np.zeros(1 << 16, np.int64)
+        self._places = np.zeros(1 << 16, np.int64)
+        self._out = np.zeros((p.HEADER_BYTES + p.REPORTS_PER_FRAME * 64) // 8, np.int64).view(np.uint8)
+        self._left = np.zeros(1 << 16, np.uint16)
+
+    def warm_up(self, core: Core) -> None:
+        """Compiles (or loads) the machine code before the market opens: a drain and a delivery of nothing."""
+        self.drain(core)
+        store = core.store
+        store.direct = True
+        events = np.zeros(1, EVENT)[:0]
+        core.deliver(events, store._touched[:0], b"")
+        self._deliver(core, events, store._touched[:0])
+
+    def drain(self, core: Core) -> None:
+        """Takes what is waiting; makes a group whenever the batch is full."""
+        state, curve = self._state, core.config.curve
+        batch = core.batch
+        buffer_at = batch.records.ctypes.data
+        for _ in range(ROUNDS_MAX):
+            core.mono_ns = now = time.monotonic_ns()
+            state[hot.STATE_COUNT], state[hot.STATE_MESSAGES] = batch.count, 0
+            why = hot.drain(  # type: ignore[call-arg]
+                self._socket,
+                *self._f,
+                self._first,
+                core.hot,
+                buffer_at,
+                BATCH_RECORDS,
+                MESSAGES_PER_ROUND,
+                now,
+                self._over,
+                state,
+            )
+            batch.count = int(state[hot.STATE_COUNT])
+            core.counters.frames += int(state[hot.STATE_MESSAGES]) - (why == hot.SLOW)
+            if why == hot.SLOW:
+                self._hand_over(core, curve)
+            elif why == hot.EMPTY:
+                return
+            else:
+                core.flush()
+
+    def _hand_over(self, core: Core, curve: bool) -> None:
+        """One message for Python, with the key that libzmq attached to it."""
+        state = self._state
+        route_size, size, parts = (int(state[i]) for i in (hot.STATE_ROUTE, hot.STATE_SIZE, hot.STATE_PARTS))
+        user = ""
+        if curve and parts == 1:
+            user = (self._property(self._first + libzmq.MESSAGE_BYTES, b"User-Id") or b"").decode("ascii", "replace")
+        route = self._over[:route_size].tobytes()
+        frame = self._over[route_size : route_size + size].tobytes()
+        core.receive(MEMBERS, route, user, frame, parts=parts)
+
+    def deliver_for(self, core: Core) -> Callable[[np.ndarray, np.ndarray, bytes], None]:
+        """The core's ``deliver``: sends at once to sessions that are up to date, leaves the others to ``pump``."""
+        store, slow = core.store, core.deliver
+
+        def deliver(events: np.ndarray, touched: np.ndarray, payloads: bytes) -> None:
+            if not store.direct or not len(events):
+                slow(events, touched, payloads)
+            else:
+                self._deliver(core, events, touched)
+
+        return deliver
+
+    def _deliver(self, core: Core, events: np.ndarray, touched: np.ndarray) -> None:
+        if len(events) > len(self._places):
+            self._places = np.zeros(2 * len(events), np.int64)
+        left = hot.deliver(
+            self._socket,
+            self._f_send,
+            core.hot,
+            core.store.streams,
+            events,
+            touched,
+            self._counts,
+            self._places,
+            self._out,
+            core.received_ns,
+            core.clock.now(),
+            core.mono_ns,
+            p.REPORTS_PER_FRAME,
+            self._left,
+        )
+        if left:
+            core.dirty.update(self._left[:left].tolist())
