@@ -28,6 +28,7 @@ TRADERS_MIN: Final = 6  # of which four may be excluded at once (two makers, the
 AHEAD_MAX: Final = 4  # deals of its vintage that a resting order may stand before its own
 QUOTE_LIFE_MAX: Final = 6  # deals of its vintage that a quote outlives before it is cancelled
 QUOTES_MAX: Final = 3  # new quotes per deal: some five orders a deal, assumed (D33)
+SMALL_T: Final = 20_000  # what the newcomer's 2,000,000 CNY buy at up to 100 CNY
 STEP_NS: Final = 20_000_000  # between two messages of the flow; the market's real spacing is not public
 ORDER_MAX_T: Final = 99_999  # R4.1
 
@@ -96,12 +97,10 @@ class FlowBuilder:
             for v in day.vintages
         }
         volume = {v.code: v.listed_volume for v in day.vintages}
-        # four times what is dealt, over all traders, and stock for quotes: nobody runs out by chance
-        self.stock = {code: 5_000 + 4 * v // traders // 1_000 * 1_000 for code, v in volume.items()}
+        # each could deal most of the day alone, and has stock for quotes: nobody runs out by chance
+        self.stock = {code: 5_000 + v * 3 // 4 // 1_000 * 1_000 for code, v in volume.items()}
         self.members = [
-            Member(
-                f"Member {i + 1:02d}", 4_000_000_00 + 4 * self._day_amount() // traders // 100_00 * 100_00, self.stock
-            )
+            Member(f"Member {i + 1:02d}", 4_000_000_00 + self._day_amount() // 100_00 * 100_00, self.stock)
             for i in range(traders)
         ]
         self.members.append(Member("Newcomer", 2_000_000_00, {}))
@@ -323,13 +322,14 @@ def _add_refusals(b: FlowBuilder, episodes: list[Episode], slots: dict[str, list
     b.refused(b.after[at[5]], b.newcomer, other, SELL, b.limits[other][1], 50, Code.INSUFFICIENT_ALLOWANCES)
     b.refused(b.after[at[6]], 3, code, BUY, low, 90_000, Code.NOT_FILLABLE)
     # the newcomer buys a little, and cannot sell it today
-    for slot in slots[code]:
+    for slot, episode in enumerate(episodes):
         for n, a in enumerate(b.main[slot]):
-            small = a.kind == NEW and a.side == BUY and 0 < a.quantity == a.filled <= 20_000
-            if small and a.order_type == LIMIT and a.price * a.quantity < b.members[b.newcomer].cash:
+            small = a.kind == NEW and a.side == BUY and 0 < a.quantity == a.filled <= SMALL_T
+            if small:
+                highest = b.limits[episode.code][1]
                 b.main[slot][n] = a._replace(member=b.newcomer)
-                b.refused(b.after[slot], b.newcomer, code, SELL, high, a.quantity, Code.BOUGHT_TODAY)
-                b._cancel(b.after[slot], b.newcomer, a.label, code, Code.ORDER_NOT_OPEN)
+                b.refused(b.after[slot], b.newcomer, episode.code, SELL, highest, a.quantity, Code.BOUGHT_TODAY)
+                b._cancel(b.after[slot], b.newcomer, a.label, episode.code, Code.ORDER_NOT_OPEN)
                 return
 
 
