@@ -23,6 +23,7 @@ from engine.journal.inspection import list_files, recovery_text, show_groups, ve
 from engine.journal.recovery import survey
 from engine.journal.rewrite import identity_of, rewrite, sound_groups
 from engine.journal.scan import crc32_words, walk_groups
+from engine.journal.tail import append_group
 from engine.records import COMMAND, NEW
 
 SEGMENT_BYTES = 64 << 10
@@ -189,6 +190,42 @@ def test_a_walk_over_more_groups_than_its_table_holds_goes_on(monkeypatch: pytes
     walk = walk_groups(data, 512, data.size, seed=seed_of(IDENTITY.journal_id), epoch=1, next_seq=1, prev_crc=0)
     assert len(walk.offsets) == 100
     assert walk.next_seq == 101
+
+
+def test_machine_code_appends_the_same_bytes_as_python() -> None:
+    disks = CrashDisk(), CrashDisk()
+    rng = random.Random(6)
+    journals = [opened(disk) for disk in disks]
+    for _ in range(40):
+        batch = []
+        for count in [rng.randrange(1, 40) for _ in range(rng.randrange(1, 6))]:
+            first = journals[0].next_seq + sum(len(c) for c in batch)
+            commands, _ = some_commands(rng, first, count)
+            commands["kind"] = NEW
+            batch.append(commands)
+        for commands in batch:
+            journals[0].append(commands)
+        tail, left = journals[1].lend(), list(batch)
+        while left and append_group(tail.ctypes.data, left[0].ctypes.data, len(left[0]), int(left[0]["time_ns"][-1])):
+            left.pop(0)
+        journals[1].take_back()
+        for commands in left:  # the segment is full: python begins the next one
+            journals[1].append(commands)
+        assert journals[0].commit() == journals[1].commit()
+    assert disks[0].names() == disks[1].names()
+    assert len(disks[0].names()) > 3
+    assert all(disks[0].content(name) == disks[1].content(name) for name in disks[0].names())
+    assert journals[1].snapshot(b"state", journals[1].durable_seq)
+
+
+def test_nothing_else_appends_or_commits_while_the_tail_is_lent(disk: RealDisk) -> None:
+    journal = opened(disk)
+    journal.lend()
+    for call in (journal.commit, journal.lend, lambda: journal.append(*some_commands(random.Random(1), 1, 1))):
+        with pytest.raises(AssertionError, match=r"tail"):
+            call()
+    journal.take_back()
+    assert journal.commit() == 0
 
 
 # Snapshots

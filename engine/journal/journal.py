@@ -53,10 +53,12 @@ from .segment import (
     segment_name,
 )
 from .snapshot import drop_older_snapshots, write_snapshot
+from .tail import TAIL
 
 # Ends of recent groups, for snapshots that are written while the market goes on: a snapshot of a large market
 # takes under a second, in which no more than some thousand groups commit.
 BOUNDARIES_KEPT: Final = 65_536
+LANE_BYTES: Final = 1 << 20  # 16,000 commands: far more than a lane drains before it commits
 BATCH_COMMANDS: Final = 8_192  # of one step of replay: 512 kB, which stays in the cache
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 # Room that must stay free beside the spare segment: one more segment, for the orders' cancels.
@@ -110,6 +112,7 @@ class Journal:
         self._fill = 0
         self._spare = False
         self._failed = False
+        self._lent: np.ndarray | None = None
         last = seen.segments[-1] if seen.segments else None
         self._journal_id = last.header.journal_id if last else identity.journal_id
         self._seed = seed_of(self._journal_id)
@@ -286,6 +289,7 @@ class Journal:
         self._add(COMMANDS, records, blob, int(commands["time_ns"][-1]))
 
     def _add(self, kind: int, records: memoryview | bytes, blob: memoryview | bytes, time_ns: int) -> None:
+        assert self._lent is None, "take the tail back first"
         count = len(records) // RECORD_BYTES
         length = group_length(count, len(blob))
         if length > GROUP_BYTES_MAX:
@@ -309,6 +313,35 @@ class Journal:
         )
         self._fill += length
         self._next_seq += count
+        self._remember_boundary()
+
+    def lend(self, room_bytes: int = LANE_BYTES) -> np.ndarray:
+        """The tail as a TAIL[1] record for ``tail.append_group``; nothing else may append until ``take_back``.
+
+        At least ``room_bytes`` of the commit buffer are free for it, unless the segment ends before: then the lane
+        finds no room, and an ``append`` after ``take_back`` begins the next segment.
+        """
+        assert self._lent is None, "the tail is lent already"
+        if self._fill + room_bytes > len(self._buffer):
+            self._buffer.extend(bytes(self._fill + room_bytes - len(self._buffer)))
+        self._lent = np.zeros(1, TAIL)
+        tail = self._lent[0]
+        tail["buffer_at"] = np.frombuffer(self._buffer, np.uint8).ctypes.data
+        tail["fill"] = self._fill
+        tail["room"] = min(len(self._buffer), self._header.capacity - self._offset)
+        tail["next_seq"], tail["synced_seq"] = self._next_seq, self._durable_seq
+        tail["crc"], tail["seed"], tail["epoch"] = self._crc, self._seed, self.recovery.epoch
+        return self._lent
+
+    def take_back(self) -> None:
+        """Go on from what the lane appended. Only its last group's end can be that of a snapshot."""
+        assert self._lent is not None, "the tail is not lent"
+        tail, self._lent = self._lent[0], None
+        self._fill, self._next_seq, self._crc = int(tail["fill"]), int(tail["next_seq"]), int(tail["crc"])
+        if tail["groups"]:
+            self._remember_boundary()
+
+    def _remember_boundary(self) -> None:
         self._boundaries[self._next_seq - 1] = self._crc
         if len(self._boundaries) > BOUNDARIES_KEPT:
             self._boundaries.popitem(last=False)
@@ -318,6 +351,7 @@ class Journal:
 
         Raises ``JournalFailed`` on any error: the process must end; nothing is tried again.
         """
+        assert self._lent is None, "take the tail back first"
         if self._fill:
             with self._io("commit"):
                 with memoryview(self._buffer) as view:

@@ -1,0 +1,79 @@
+# mypy: disable-error-code="no-untyped-def, assignment"
+"""Appending groups from machine code: the journal's tail as one record that a numba lane works on by address.
+
+::
+
+    tail = journal.lend()                    # TAIL[1]; from here on only the lane appends
+    append_group(tail.ctypes.data, commands_at, count, time_ns)      # as often as there is room
+    journal.take_back()                      # the journal goes on from what the lane left
+    journal.commit()
+
+The bytes are those that ``Journal.append`` writes. A lane appends groups without payloads only; a MESSAGE
+command goes through ``Journal.append`` between ``take_back`` and the next ``lend``.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import njit
+
+from ..book import array_at
+from ..records import RECORD_BYTES
+from .group import COMMANDS as COMMANDS_KIND
+from .group import CRC_START, GROUP_MAGIC, HEADER_BYTES
+from .scan import crc32_words
+
+TAIL: Final = np.dtype(
+    [
+        ("buffer_at", "<i8"),  # address of the commit buffer
+        ("fill", "<i8"),  # bytes in it
+        ("room", "<i8"),  # bytes that it may hold: what is left of buffer and segment
+        ("next_seq", "<u8"),
+        ("synced_seq", "<u8"),
+        ("crc", "<u4"),  # of the last group
+        ("seed", "<u4"),
+        ("epoch", "<u4"),
+        ("groups", "<u4"),  # appended since ``lend``
+    ]
+)
+_WORD: Final = np.dtype(np.uint32)
+_LONG: Final = np.dtype(np.uint64)
+
+
+@njit(cache=True, nogil=True)
+def append_group(tail_at, commands_at, count, time_ns):
+    """Append ``count`` >= 1 sequenced COMMAND records at an address as one group. False: no room, nothing done.
+
+    Cost: one copy and one checksum. The records' sequences are the caller's; the first must be ``next_seq``.
+    """
+    tail = array_at(tail_at, 1, TAIL)[0]
+    length = HEADER_BYTES + RECORD_BYTES * count
+    if tail.fill + length > tail.room:
+        return False
+    start = tail.buffer_at + tail.fill
+    words = array_at(start, length // 4, _WORD)
+    longs = array_at(start, length // 8, _LONG)
+    records = array_at(commands_at, count * (RECORD_BYTES // 8), _LONG)
+    first = tail.next_seq
+    words[0] = GROUP_MAGIC
+    words[2] = tail.crc
+    words[3] = length
+    longs[2] = first
+    longs[3] = first + np.uint64(count) - np.uint64(1)
+    longs[4] = tail.synced_seq
+    longs[5] = np.uint64(time_ns)
+    words[12] = tail.epoch
+    words[13] = count
+    words[14] = 0
+    words[15] = COMMANDS_KIND
+    for i in range(count * (RECORD_BYTES // 8)):
+        longs[HEADER_BYTES // 8 + i] = records[i]
+    crc = crc32_words(words, CRC_START // 4, length // 4 - CRC_START // 4, tail.seed)
+    words[1] = crc
+    tail.crc = crc
+    tail.next_seq = first + np.uint64(count)
+    tail.fill += length
+    tail.groups += np.uint32(1)
+    return True
