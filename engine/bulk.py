@@ -57,6 +57,11 @@ THREADS_MAX: Final = 100_000
 # How many ended numbers are kept for a clear refusal; older ones are "unknown".
 ENDED_MAX: Final = 100_000
 
+# Names as notices show them.
+DECLARED_WORD: Final = {state: state.name.lower() for state in Declared}
+TALK_WORD: Final = {state: state.name.lower() for state in Talk}
+TURN_WORD: Final = {turn: turn.name.lower() for turn in Turn}
+
 Answer = list[Notice] | Refusal
 
 
@@ -561,9 +566,9 @@ class Desk:
         deals = found.quantity // self.market.rules.bulk_quantity_min_t if found.partial else 1
         return price, found.quantity, max(1, deals)
 
-    def _relock(self, found: Declaration) -> Refusal | None:
+    def _relock(self, found: Declaration, how: Callable[..., Code] = bulk_locks.change) -> Refusal | None:
         """The maker's lock follows its terms; nothing changes when it can't."""
-        code = bulk_locks.change(self.market, found.hold, found.maker, found.instrument, found.side, self._terms(found))
+        code = how(self.market, found.hold, found.maker, found.instrument, found.side, self._terms(found))
         return None if code == Code.OK else refuse(code, "price" if found.side == BUY else "quantity")
 
     def _move(
@@ -576,7 +581,7 @@ class Desk:
         state, actions = entry
         for at, action in enumerate(actions):
             if action in (DeclaredAction.LOCK, DeclaredAction.RELOCK):
-                refusal = self._relock(found)
+                refusal = self._relock(found, bulk_locks.take if action == DeclaredAction.LOCK else bulk_locks.change)
                 if refusal:
                     assert at == 0, "an action that can fail comes first"
                     return refusal
@@ -730,7 +735,7 @@ class Desk:
             price=found.price,
             quantity=found.quantity,
             partial=found.partial,
-            state=found.state.name.lower(),
+            state=DECLARED_WORD[found.state],
             valid_until=found.valid_until,
             note=found.note,
         )
@@ -752,8 +757,8 @@ class Desk:
             instrument=self.market.code_of(found.instrument),
             price=thread.price,
             quantity=thread.quantity,
-            state=thread.state.name.lower(),
-            event=turn.name.lower(),
+            state=TALK_WORD[thread.state],
+            event=TURN_WORD[turn],
             by=by,
             note=note,
         )
