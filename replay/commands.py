@@ -146,3 +146,49 @@ def _print_days(r: Any) -> None:
         for f in findings[:20]:
             typer.echo(f"    {to_date(f.date)} {f.code} {f.field}: {f.reason}")
     typer.echo("equal" if r.ok else "DIFFERENT")
+
+
+@app.command()
+def journal(
+    path: Annotated[
+        Path, typer.Argument(help="A market folder, a journal folder, or a segment file.", metavar="DIR|FILE")
+    ],
+    rules: Annotated[
+        Path | None, typer.Option(help="The journal's rules (TOML), where no market folder has them.")
+    ] = None,
+    at: Annotated[str | None, typer.Option(help="Go to a sequence number or a time, 2025-12-03T10:15:30.")] = None,
+    step: Annotated[int, typer.Option(help="After --at: show the next commands one by one.")] = 0,
+    account: Annotated[int | None, typer.Option(help="Only this account's events.")] = None,
+    instrument: Annotated[str | None, typer.Option(help="Only this instrument's events.")] = None,
+    order: Annotated[int | None, typer.Option(help="Only this order's events: its whole life.")] = None,
+    events: Annotated[bool, typer.Option("--events", help="Print all events.")] = False,
+    speed: Annotated[float, typer.Option(help="Times real time, for --events; 0: as fast as possible.")] = 0.0,
+    what_if: Annotated[
+        list[str] | None, typer.Option("--what-if", help="A rule that had been otherwise: best_levels=1. Repeatable.")
+    ] = None,
+    index: Annotated[
+        Path | None, typer.Option(help="Folder of states: written by a full replay, used by --at.")
+    ] = None,
+    expect: Annotated[
+        Path | None, typer.Option(help="An earlier report (--json): its hashes must come out again.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """A journal of this exchange: verified with a hash per minute, to any moment, filtered, or under other rules."""
+    from replay import journal_views as views
+
+    wanted = views.Wanted(account, instrument, order, events, speed)
+    with _errors():
+        settings, disk, last_segment = views.open_journal(path, rules)
+        if what_if:
+            ok, value = views.what_if(settings, disk, what_if, json)
+        elif at is not None:
+            ok, value = views.moment(settings, disk, last_segment, at, step, index, account, json)
+        elif wanted.any:
+            ok, value = views.events(settings, disk, last_segment, wanted, json)
+        else:
+            ok, value = views.verify(settings, disk, last_segment, index, expect, json)
+    if json:
+        _print_json(value)
+    if not ok:
+        raise typer.Exit(DIFFERENT)
