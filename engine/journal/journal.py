@@ -27,19 +27,9 @@ import numpy as np
 from ..records import RECORD_BYTES
 from .disk import Buffer, Disk, File, byte_view
 from .errors import JournalError, JournalFailed, RecoveryRefused
-from .group import (
-    COMMANDS,
-    GROUP_BYTES_MAX,
-    SEAL,
-    Group,
-    decode_group,
-    decode_header,
-    encode_group,
-    group_length,
-    seed_of,
-)
+from .group import COMMANDS, GROUP_BYTES_MAX, SEAL, Group, decode_group, encode_group, group_length, seed_of
 from .recovery import Survey, after, decide, read_segment, segment_batches, segment_groups, survey
-from .scan import is_zero
+from .scan import is_zero, walk_groups
 from .seal import DAY_HASH_BYTES, DayHash, Seal, decode_seal, encode_seal
 from .segment import (
     SEGMENT_BYTES,
@@ -107,6 +97,7 @@ class Journal:
         self._disk = disk
         self._identity = identity
         self._recovered = seen.segments
+        self._ends = [(ref.name, ref.end) for ref in seen.segments]
         self._segment_bytes = segment_bytes
         self._buffer = bytearray(1 << 16)
         self._fill = 0
@@ -249,6 +240,7 @@ class Journal:
         self.commit()
         with self._io("beginning a segment"):
             self._file.close()
+            self._ends.append((segment_name(self._header.index), self._offset))
             self._begin_segment(self._header.index + 1, self._offset, self._content.digest(), least_bytes)
             self._prepare_spare()
 
@@ -397,29 +389,32 @@ class Journal:
         if self._offset + length > self._header.capacity:
             self._rotate(length)  # before the hash is taken: the bytes up to the seal include its segment's header
         with self._io("seal"):
-            before, open_segments = b"", []
-            for ref_name, end in self._segment_ends():
-                file = self._disk.open(ref_name)
-                data = file.read(0, end)
-                file.close()
-                sealed = last_seal(data)
-                if sealed is None:
-                    open_segments.append(data)
-                else:
-                    before, open_segments = sealed.journal_hash, []
-            day_hash = DayHash(before)
-            for data in open_segments:
-                day_hash.update(data)
+            day_hash = self._day_hash()
         seal = Seal(day, self._durable_seq, bytes(state_hash), day_hash.digest(), dict(counts))
         self._add(SEAL, b"", encode_seal(seal), 0)
         self._rotate()
         return seal
 
-    def _segment_ends(self) -> list[tuple[str, int]]:
-        """(name, end) of all segments of this journal, oldest first."""
-        seen = survey(self._disk)
-        ends = [(ref.name, ref.end) for ref in seen.segments[:-1]]
-        return [*ends, (segment_name(self._header.index), self._offset)]
+    def _day_hash(self) -> DayHash:
+        """Over the last seal and all segments since; reads them one at a time, and one more to find the seal."""
+        ends = [*self._ends, (segment_name(self._header.index), self._offset)]
+        first, before = 0, b""
+        for number in range(len(ends) - 1, -1, -1):
+            sealed = last_seal(self._read(*ends[number]))
+            if sealed is not None:
+                first, before = number + 1, sealed.journal_hash
+                break
+        day_hash = DayHash(before)
+        for name, end in ends[first:]:
+            day_hash.update(self._read(name, end))
+        return day_hash
+
+    def _read(self, name: str, end: int) -> np.ndarray:
+        file = self._disk.open(name)
+        try:
+            return file.read(0, end)
+        finally:
+            file.close()
 
     # Reading
 
@@ -468,11 +463,9 @@ class Journal:
 
 
 def last_seal(data: np.ndarray) -> Seal | None:
-    """The seal that ends a segment's bytes (uint8[end]), or None."""
-    offset, found = SEGMENT_HEADER_BYTES, None
-    while offset < data.size:
-        header = decode_header(data, offset)
-        if header.kind == SEAL:
-            found = decode_seal(decode_group(data, offset).payloads)
-        offset += header.length
-    return found
+    """The seal that ends a verified segment's bytes (uint8[end]), or None."""
+    walk = walk_groups(data, SEGMENT_HEADER_BYTES, data.size, seed=0, epoch=0, next_seq=0, prev_crc=0, checks=0)
+    if not len(walk.offsets):
+        return None
+    last = decode_group(data, int(walk.offsets[-1]))
+    return decode_seal(last.payloads) if last.header.kind == SEAL else None
