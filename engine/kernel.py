@@ -913,7 +913,9 @@ def _begin_rare(address, w, c, slot):
     code = C_UNKNOWN_KIND
     if c.kind == MASS_CANCEL:
         code = _ZERO
-        if c.instrument != ANY_INSTRUMENT and np.uint64(c.instrument) >= np.uint64(m.n_instruments):
+        one = np.uint64(c.instrument)
+        known = one < np.uint64(m.n_instruments) and t.instruments[one].listed != 0
+        if c.instrument != ANY_INSTRUMENT and not known:
             code = C_UNKNOWN_INSTRUMENT
         if code == 0:
             code = _check_account_exists(t, m, c.account)
