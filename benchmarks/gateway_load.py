@@ -130,3 +130,27 @@ def run(
 
 
 assert uint64 is not None
+
+
+@njit(cache=True)
+def ping(socket, f_recv, f_data, f_size, f_send, f_poll, poll_at, message_at, record_at, token, first_no, is_echo,
+         f_clock, spare, out):  # fmt: skip
+    """One order at a time: round trips, ns, into ``out``; the frame that answers it is the first with an answer."""
+    words = _words(record_at, 8)
+    for i in range(out.size):
+        words[5] = token
+        words[6] = first_no + i
+        began = now_ns(f_clock, spare)
+        if int32(call4(f_send, socket, record_at, RECORD, 0)) < 0:
+            return i
+        got = np.int64(0)
+        while got == 0:
+            if int32(call4(f_recv, message_at, socket, DONTWAIT, 0)) < 0:
+                if now_ns(f_clock, spare) - began > 5_000_000_000:
+                    return i
+                call4(f_poll, poll_at, 1, 1, 0)
+                continue
+            size = call4(f_size, message_at, 0, 0, 0)
+            got = size // RECORD if is_echo else answers(call4(f_data, message_at, 0, 0, 0), size)
+        out[i] = now_ns(f_clock, spare) - began
+    return out.size

@@ -68,9 +68,10 @@ class Gateway(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     lane: Literal["plain", "hot"] = "plain"
     heartbeat_ms: Annotated[int, msgspec.Meta(ge=100, le=60_000)] = HEARTBEAT_MS
     # A member of this market sends some 10 orders a day; 20,000/s is what one member may take of the engine.
-    orders_per_second: Annotated[int, msgspec.Meta(ge=1)] = 20_000
-    orders_burst: Annotated[int, msgspec.Meta(ge=1)] = 40_000
-    cancels_factor: Annotated[int, msgspec.Meta(ge=1, le=100)] = 4  # a larger bucket, so that risk can be taken down
+    # (The upper bounds keep the buckets' arithmetic, in billionths, inside 64 bits.)
+    orders_per_second: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 20_000
+    orders_burst: Annotated[int, msgspec.Meta(ge=1, le=10_000_000)] = 40_000
+    cancels_factor: Annotated[int, msgspec.Meta(ge=1, le=20)] = 4  # a larger bucket, so that risk can be taken down
     throttled_before_logout: Annotated[int, msgspec.Meta(ge=1)] = 1_000
     malformed_before_logout: Annotated[int, msgspec.Meta(ge=1)] = 20
     sessions_max: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 8_192

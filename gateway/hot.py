@@ -70,6 +70,7 @@ STATE_PARTS: Final = 4
 STATE_FIELDS: Final = 8
 
 FILL_UNIT: Final = 1_000_000_000
+REFILL_NS_MAX: Final = 10_000_000_000  # longer idleness adds nothing, and no product leaves 64 bits
 _RISK_DOWN_MASK: Final = (1 << CANCEL) | (1 << REDUCE) | (1 << MASS_CANCEL)
 
 
@@ -125,12 +126,14 @@ def _take(row, source, count, buffer_at, filled, session, now_ns):  # type: igno
     cost = count * FILL_UNIT
     if (np.uint32(1) << np.uint32(octets[60])) & np.uint32(_RISK_DOWN_MASK):
         per_second, burst = row.per_second * row.cancels_factor, row.burst * row.cancels_factor
-        fill = min(row.cancel_fill + (now_ns - row.cancel_time_ns) * per_second, burst * FILL_UNIT)
+        fill = min(row.cancel_fill + min(now_ns - row.cancel_time_ns, REFILL_NS_MAX) * per_second, burst * FILL_UNIT)
         if fill < cost:
             return 0
         row.cancel_fill, row.cancel_time_ns = fill - cost, now_ns
     else:
-        fill = min(row.order_fill + (now_ns - row.order_time_ns) * row.per_second, row.burst * FILL_UNIT)
+        fill = min(
+            row.order_fill + min(now_ns - row.order_time_ns, REFILL_NS_MAX) * row.per_second, row.burst * FILL_UNIT
+        )
         if fill < cost:
             return 0
         row.order_fill, row.order_time_ns = fill - cost, now_ns

@@ -49,13 +49,17 @@ def _paths() -> list[str]:
 
 def addresses() -> dict[str, int]:
     """Name → address of every function; raises LibzmqMissing."""
+    return {name: address(name) for name in FUNCTIONS}
+
+
+def address(name: str) -> int:
+    """The address of one function of pyzmq's libzmq; raises LibzmqMissing."""
     for path in _paths():
         try:
-            library = ctypes.CDLL(path)
-            found = {name: ctypes.cast(getattr(library, name), ctypes.c_void_p).value or 0 for name in FUNCTIONS}
+            found = ctypes.cast(getattr(ctypes.CDLL(path), name), ctypes.c_void_p).value
         except (OSError, AttributeError):
             continue
-        if all(found.values()):
+        if found:
             return found
     raise LibzmqMissing("the libzmq of pyzmq was not found")
 

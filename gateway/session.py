@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from engine.codes import Code
-from gateway.hot import FILL_UNIT
+from gateway.hot import FILL_UNIT, REFILL_NS_MAX
 
 NS_PER_MS: Final = 1_000_000
 
@@ -178,7 +178,7 @@ class Bucket:
 
     def take(self, count: int, now_ns: int) -> int:
         """0 when ``count`` was taken, else milliseconds until it can be."""
-        passed_ns = max(0, now_ns - int(self._row[self._time]))
+        passed_ns = min(max(0, now_ns - int(self._row[self._time])), REFILL_NS_MAX)
         fill = min(int(self._row[self._fill]) + passed_ns * self._per_second, self._burst * FILL_UNIT)
         missing = count * FILL_UNIT - fill
         if missing <= 0:

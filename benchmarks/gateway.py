@@ -1,0 +1,325 @@
+"""Speed of the gateway against an echo over the same libzmq, in the same run (issue table "Speed").
+
+    python -m benchmarks.gateway --json
+
+The exchange runs as its own process on a folder of the working directory (its journal is on that disk), with
+CURVE and without; the load is machine code in this process. Orders are immediate-or-cancel buys on an empty book
+from one session: each is checked, locked, journaled, fdatasynced and answered by two reports. ``trading`` are
+alternating buys and sells of two sessions at one price. The echo is a ROUTER in machine code that sends back each
+message. Rates are medians of ``--runs`` runs; latencies of one run, open loop from the intended send time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zmq
+
+from benchmarks import gateway_load as load
+from engine import messages as m
+from engine.calendar import day_start_ns
+from engine.records import BUY, COMMAND, IOC, LIMIT, NEW, SELL
+from gateway import config as cfg
+from gateway import libzmq
+from gateway.client import Client
+from gateway.operator import OperatorClient
+
+DATE = 20251203
+OPEN_NS = day_start_ns(DATE) + 10 * 3_600_000_000_000
+SERVE = "import sys; from gateway.server import serve; sys.exit(serve(sys.argv[1], clock='stepped'))"
+
+
+class Native:
+    """Function addresses and scratch memory for the machine-code load."""
+
+    def __init__(self) -> None:
+        f = libzmq.addresses()
+        self.f = {name.removeprefix("zmq_msg_"): address for name, address in f.items()}
+        self.poll = libzmq.address("zmq_poll")
+        self.clock = ctypes.cast(ctypes.CDLL(None).clock_gettime, ctypes.c_void_p).value or 0
+        self.messages = np.zeros(128, np.uint8)
+        init = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(f["zmq_msg_init"])
+        init(self.messages.ctypes.data)
+        init(self.messages.ctypes.data + 64)
+        self.spare = np.zeros(2, np.int64)
+
+    def poll_items(self, sockets: list[Any]) -> np.ndarray:
+        """zmq_pollitem_t[n]: socket, fd, events (POLLIN), revents."""
+        items = np.zeros(len(sockets), np.dtype([("socket", "<u8"), ("fd", "<i4"), ("events", "<i2"), ("re", "<i2")]))
+        items["socket"], items["events"] = [int(s.underlying) for s in sockets], zmq.POLLIN
+        return items
+
+
+def echo_server(folder: str, curve: bool, lane: str) -> None:
+    """The control: sends every message back. Writes its endpoint into the folder; ends with its parent."""
+    context: zmq.Context[Any] = zmq.Context()
+    socket = context.socket(zmq.ROUTER)
+    socket.sndhwm = socket.rcvhwm = 10_000
+    if curve:
+        public, secret = zmq.curve_keypair()
+        socket.curve_server, socket.curve_secretkey, socket.curve_publickey = True, secret, public
+        Path(folder, "echo.key").write_bytes(public)
+    socket.bind("tcp://127.0.0.1:*")
+    Path(folder, "echo.tmp").write_text(socket.getsockopt_string(zmq.LAST_ENDPOINT))
+    os.rename(Path(folder, "echo.tmp"), Path(folder, "echo"))
+    native = Native()
+    f, parent = native.f, os.getppid()
+    while os.getppid() == parent:
+        if not socket.poll(100):
+            continue
+        if lane == "hot":
+            at = native.messages.ctypes.data
+            load.echo(int(socket.underlying), f["recv"], f["data"], f["size"], f["zmq_send"], at, 1 << 14)
+        else:
+            with contextlib.suppress(zmq.Again):
+                while True:
+                    socket.send_multipart(socket.recv_multipart(zmq.DONTWAIT))
+
+
+@contextlib.contextmanager
+def child(code: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen([sys.executable, *code])
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def echo(curve: bool, lane: str) -> Iterator[Any]:
+    """A DEALER that is connected to an echo process."""
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = ["-m", "benchmarks.gateway", "--echo", folder, lane] + ["--curve"] * curve
+        with child(arguments):
+            while not Path(folder, "echo").exists():
+                time.sleep(0.02)
+            socket = zmq.Context.instance().socket(zmq.DEALER)
+            socket.linger, socket.sndhwm, socket.rcvhwm = 0, 10_000, 0
+            socket.set(zmq.ROUTING_ID, b"\x01" + os.urandom(15))
+            if curve:
+                public, secret = zmq.curve_keypair()
+                socket.curve_serverkey = Path(folder, "echo.key").read_bytes()
+                socket.curve_publickey, socket.curve_secretkey = public, secret
+            socket.connect(Path(folder, "echo").read_text())
+            yield socket
+            socket.close(0)
+
+
+@contextlib.contextmanager
+def exchange(curve: bool, lane: str, members: int = 2) -> Iterator[Path]:
+    """A funded exchange process in the morning session."""
+    folder = Path(tempfile.mkdtemp(prefix="gateway-", dir="."))
+    try:
+        gateway = cfg.Gateway(curve=curve, lane=lane, orders_per_second=10_000_000, orders_burst=10_000_000)  # type: ignore[arg-type]
+        config = cfg.Config(
+            first_date=DATE,
+            instruments={"CEA24": 5991},
+            composite=5991,
+            members=tuple(cfg.Member(i, f"member {i}") for i in range(1, members + 1)),
+            gateway=gateway,
+        )
+        cfg.create(folder / "m", config, days=[DATE, 20251204])
+        with child(["-c", SERVE, str(folder / "m")]):
+            with OperatorClient(folder / "m", timeout=120) as ops:
+                for account in range(1, members + 1):
+                    ops.execute(m.Deposit(account=account, amount=10**15, document=f"d{account}"))
+                    ops.execute(
+                        m.TransferIn(account=account, instrument="CEA24", quantity=10**12, transfer=f"t{account}")
+                    )
+                ops.step_clock(OPEN_NS)
+            yield folder / "m"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def records(side: int, kind: int, per_frame: int) -> np.ndarray:
+    """A frame's orders: one tonne at 59.91."""
+    made = np.zeros(per_frame, COMMAND)
+    made["kind"], made["side"], made["order_type"], made["price"], made["quantity"] = NEW, side, kind, 5991, 1
+    return made
+
+
+class Load:
+    """One measured stream of messages on one or several sockets."""
+
+    def __init__(
+        self, native: Native, sockets: list[Any], frames: np.ndarray, tokens: list[int], is_echo: bool
+    ) -> None:
+        self.native, self.is_echo = native, is_echo
+        self.sockets = np.array([int(s.underlying) for s in sockets], np.int64)
+        self.items = native.poll_items(sockets)
+        self.frames = frames
+        self.tokens = np.array(tokens, np.uint64).view(np.int64)
+        self.next_requests = np.ones(len(sockets), np.int64)
+
+    def run(
+        self, total: int, window: int, per_frame: int, rate_ns: int = 0, latencies: np.ndarray | None = None
+    ) -> tuple[float, int]:
+        """Seconds for ``total`` orders, and the reports that came."""
+        n, f = self.native, self.native.f
+        progress = np.zeros(6, np.int64)
+        out = latencies if latencies is not None else np.zeros(0, np.int64)
+        progress[5] = began = time.monotonic_ns() + (1_000_000 if rate_ns else 0)
+        while not load.run(
+            self.sockets, f["recv"], f["data"], f["size"], f["zmq_send"], n.poll, self.items.ctypes.data,
+            n.messages.ctypes.data, self.frames.ctypes.data, per_frame, total, window, self.tokens, self.next_requests,
+            self.is_echo, n.clock, n.spare, rate_ns, out, time.monotonic_ns() + 1_000_000_000, progress,
+        ):  # fmt: skip
+            if time.monotonic_ns() - began > 120_000_000_000:
+                raise RuntimeError(f"stuck: {progress.tolist()}")
+        return (time.monotonic_ns() - began) / 1e9, int(progress[4])
+
+    def ping(self, count: int) -> np.ndarray:
+        """Round trips of one order at a time, ns."""
+        n, f = self.native, self.native.f
+        out = np.zeros(count, np.int64)
+        done = load.ping(
+            int(self.sockets[0]), f["recv"], f["data"], f["size"], f["zmq_send"], n.poll, self.items.ctypes.data,
+            n.messages.ctypes.data, self.frames.ctypes.data, int(self.tokens[0]), int(self.next_requests[0]),
+            self.is_echo, n.clock, n.spare, out,
+        )  # fmt: skip
+        if done != count:
+            raise RuntimeError(f"only {done} of {count} answers")
+        self.next_requests[0] += count
+        return out
+
+
+def open_load(native: Native, clients: list[Client], frames: np.ndarray) -> Load:
+    made = Load(native, [c.link.socket for c in clients], frames, [c.link.token for c in clients], False)
+    made.next_requests[:] = [c.link.next_request for c in clients]
+    return made
+
+
+def fdatasync_ns(folder: Path, count: int = 500) -> np.ndarray:
+    """Writing a group of one order into a preallocated file and fdatasync, ns each."""
+    path = folder / "fdatasync.probe"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.posix_fallocate(fd, 0, 1 << 20)
+    out = np.zeros(count, np.int64)
+    for i in range(count):
+        began = time.monotonic_ns()
+        os.pwrite(fd, bytes(128), 128 * i)
+        os.fdatasync(fd)
+        out[i] = time.monotonic_ns() - began
+    os.close(fd)
+    path.unlink()
+    return out
+
+
+def microseconds(values: np.ndarray, *percents: float) -> dict[str, float]:
+    return {f"p{q:g}_us": round(float(np.percentile(values, q)) / 1000, 1) for q in percents}
+
+
+def measure(curve: bool, lane: str, runs: int, total: int) -> dict[str, Any]:
+    """Everything that is measured for one security mode and one lane."""
+    native = Native()
+    found: dict[str, Any] = {}
+    one, hundred = records(BUY, IOC, 1), records(BUY, IOC, 100)
+    with echo(curve, lane) as socket, exchange(curve, lane) as folder:
+        control = Load(native, [socket], one, [0], True)
+        with (
+            Client(folder, key="member-1", heartbeat_ms=60_000) as a,
+            Client(folder, key="member-2", heartbeat_ms=60_000) as b,
+        ):
+            single, batch = open_load(native, [a], one), open_load(native, [a], hundred)
+            rates: dict[str, list[float]] = {"echo": [], "single": [], "frames_of_100": []}
+            control.run(total // 4, 4_096, 1)
+            single.run(total // 4, 4_096, 1)
+            for _ in range(runs):
+                rates["echo"].append(total / control.run(total, 4_096, 1)[0])
+                rates["single"].append(total / single.run(total, 8_192, 1)[0])
+                batch.next_requests[:] = single.next_requests
+                rates["frames_of_100"].append(2 * total / batch.run(2 * total, 32_000, 100)[0])
+                single.next_requests[:] = batch.next_requests
+            found["orders_per_second"] = {k: round(float(np.median(v))) for k, v in rates.items()}
+            found["single_of_echo"] = round(
+                found["orders_per_second"]["single"] / found["orders_per_second"]["echo"], 3
+            )
+            pings = 2_000
+            control.ping(200)
+            single.ping(200)
+            found["echo_one_at_a_time"] = microseconds(control.ping(pings), 50, 99)
+            found["one_at_a_time"] = microseconds(single.ping(pings), 50, 99)
+            found["fdatasync"] = microseconds(fdatasync_ns(folder), 50, 99)
+            fair = found["echo_one_at_a_time"]["p50_us"] + 1.5 * found["fdatasync"]["p50_us"] + 30
+            found["one_at_a_time_allowed_p50_us"] = round(fair, 1)
+            rate = found["orders_per_second"]["single"] * 0.2
+            latencies = np.zeros(min(total, int(3 * rate)), np.int64)
+            single.run(len(latencies), 1 << 20, 1, int(1e9 / rate), latencies)
+            found["at_20_percent"] = {"rate": round(rate), **microseconds(latencies, 50, 99, 99.9)}
+            a.link.next_request = int(single.next_requests[0])
+            both = np.concatenate([records(BUY, LIMIT, 1), records(SELL, LIMIT, 1)])
+            trading = open_load(native, [a, b], both)
+            trading.run(total // 4, 4_096, 1)
+            seconds, events = trading.run(total, 8_192, 1)
+            found["trading"] = {"orders_per_second": round(total / seconds), "reports": events}
+            a.link.socket = b.link.socket = None  # their numbers are the load's now
+    return found
+
+
+def resynchronise(reports: int) -> dict[str, Any]:
+    """A client that has missed ``reports`` reports logs in and has them all."""
+    with exchange(True, "hot") as folder:
+        native = Native()
+        with Client(folder, key="member-1", heartbeat_ms=60_000) as a:
+            open_load(native, [a], records(BUY, IOC, 100)).run(reports // 2, 32_000, 100)
+            a.link.socket = None
+        seen = [0]
+        began = time.monotonic_ns()
+        client = Client(folder, key="member-1", connect=False)
+        client.link._on_report = lambda report: seen.__setitem__(0, seen[0] + 1)
+        client.link.open()
+        seconds = (time.monotonic_ns() - began) / 1e9
+        client.close()
+        return {"reports": seen[0], "seconds": round(seconds, 3)}
+
+
+def main() -> None:
+    """Runs what is asked for and prints JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="only JSON on stdout")
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--orders", type=int, default=1_000_000, help="orders of one throughput run")
+    parser.add_argument("--smoke", action="store_true", help="small numbers: does it run at all")
+    parser.add_argument("--echo", nargs=2, metavar=("FOLDER", "LANE"), help=argparse.SUPPRESS)
+    parser.add_argument("--curve", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.echo:
+        echo_server(arguments.echo[0], arguments.curve, arguments.echo[1])
+        return
+    runs, total = (1, 50_000) if arguments.smoke else (arguments.runs, arguments.orders)
+    result: dict[str, Any] = {
+        "plain_loopback": measure(False, "hot", runs, total),
+        "curve": measure(True, "hot", runs, total),
+        "python_lane": measure(False, "plain", min(runs, 3), max(total // 20, 20_000)),
+        "resynchronise": resynchronise(10_000 if arguments.smoke else 100_000),
+        "conditions": {
+            "machine": platform.processor() or platform.machine(),
+            "cores": os.cpu_count(),
+            "load_average": os.getloadavg()[0],
+            "python": platform.python_version(),
+            "libzmq": zmq.zmq_version(),
+            "transport": "TCP loopback; exchange, load and echo in processes of their own",
+            "orders": f"{total} IOC buys of one session per run, median of {runs}; journaled, fdatasync per group",
+        },
+    }
+    print(json.dumps(result, indent=None if arguments.json else 2))
+
+
+if __name__ == "__main__":
+    main()
