@@ -1,4 +1,4 @@
-"""The journal alone: what a commit costs, how many commands a second become durable, how fast they are read back.
+"""The journal: what a commit costs, how many commands a second become durable, alone and with the engine, and starts.
 
 ``python -m benchmarks.journal [--json] [--folder FOLDER] [--quick]``. The folder decides which disk is measured; a
 temporary one below it is made and removed. Figures are medians; the conditions go with them.
@@ -13,12 +13,15 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
+from benchmarks import engine_stream
 from benchmarks.conditions import conditions, describe
+from engine.exchange import Exchange
 from engine.journal import Identity, Journal, RealDisk
 from engine.journal.recovery import survey
 from engine.journal.snapshot import read_snapshot, snapshot_names
@@ -28,6 +31,7 @@ IDENTITY: Final = Identity(engine_abi=0, rules_hash=b"benchmark", journal_id=0xB
 GROUP_SIZES: Final = (1, 8, 64, 1_024, 4_096, 16_384)
 COMMITS: Final = 400  # of each group size, for the percentiles
 RUNS: Final = 5
+ACCOUNTS, VINTAGES, ORDERS = 4_096, 6, 1 << 17  # the national market's size
 
 
 def commands_of(count: int) -> np.ndarray:
@@ -134,6 +138,68 @@ def recovery(path: Path, total: int, group: int) -> dict[str, Any]:
     }
 
 
+def with_engine(path: Path, total: int, group: int) -> dict[str, Any]:
+    """The engine's stream through journal and engine, then starts that replay it: from a snapshot, and from nothing.
+
+    The market is laid outside the journal, so the commands are numbered anew, from 1. The snapshot is taken after
+    nine tenths; the time for it is not in the rate, and is given apart.
+    """
+    commands = engine_stream.make(_market(), total, seed=1)
+    commands["seq"] = np.arange(1, total + 1, dtype=np.uint64)
+    exchange, disk = _market(), RealDisk(path)
+    journal = Journal.open(disk, IDENTITY)
+    start, copying, writing, state = time.perf_counter(), 0.0, 0.0, b""
+    for at in range(0, total, group):
+        batch = commands[at : at + group]
+        journal.append(batch)
+        journal.commit()
+        exchange.apply(batch)
+        if not state and at >= total * 9 // 10:
+            begun = time.perf_counter()
+            state = exchange.snapshot()
+            copying = time.perf_counter() - begun
+            assert journal.snapshot(state, journal.durable_seq)
+            writing = time.perf_counter() - begun - copying
+    live = time.perf_counter() - start - copying - writing
+    journal.close()
+    expected = exchange.state_hash()
+    from_snapshot = _start(disk, expected)
+    for name in snapshot_names(disk):
+        disk.remove(name)
+    from_nothing = _start(disk, expected)
+    disk.close()
+    return {
+        "commands": total,
+        "group": group,
+        "durable_and_applied_million_s": round(total / live / 1e6, 2),
+        "start_s": round(from_nothing, 3),
+        "start_from_snapshot_s": round(from_snapshot, 3),
+        "snapshot_bytes": len(state),
+        "snapshot_copy_ms": round(copying * 1e3, 1),
+        "snapshot_write_ms": round(writing * 1e3, 1),
+    }
+
+
+def _market() -> Exchange:
+    return engine_stream.build(ACCOUNTS, VINTAGES, ORDERS)
+
+
+def _start(disk: RealDisk, expected: int) -> float:
+    """Seconds of a start: open, restore or not, replay; numba warm, the empty market made before."""
+    exchange = _market()
+    capacity = exchange.market.capacity
+    start = time.perf_counter()
+    journal = Journal.open(disk, IDENTITY)
+    if journal.recovery.snapshot is not None:
+        exchange = Exchange.restore(exchange.rules, journal.recovery.snapshot, capacity)
+    for batch in journal.batches(journal.recovery.snapshot_seq):
+        exchange.apply(batch.commands, batch.payloads)
+    spent = time.perf_counter() - start
+    journal.close()
+    assert exchange.state_hash() == expected, "the replay must come to the same state"
+    return spent
+
+
 def snapshot(path: Path, size: int) -> dict[str, Any]:
     """Write and verify snapshots of ``size`` bytes; read one back."""
     disk = RealDisk(path)
@@ -165,8 +231,9 @@ def benchmark(folder: str | None, quick: bool) -> dict[str, Any]:
     return {
         "durable_million_commands_s": round(statistics.median(rates), 2),
         "durable_runs": [round(r, 2) for r in rates],
-        "commits": [in_new_folder(folder, lambda p, g=g: commits(p, g, COMMITS // part)) for g in GROUP_SIZES],  # type: ignore[misc]
-        "recovery": [in_new_folder(folder, lambda p, g=g: recovery(p, total, g)) for g in (8, 1_024)],  # type: ignore[misc]
+        "commits": [in_new_folder(folder, partial(commits, group=g, count=COMMITS // part)) for g in GROUP_SIZES],
+        "recovery": [in_new_folder(folder, partial(recovery, total=total, group=g)) for g in (8, 1_024)],
+        "engine": in_new_folder(folder, lambda p: with_engine(p, total, 8_192)),
         "snapshot": in_new_folder(folder, lambda p: snapshot(p, 100_000_000 // part)),
     }
 

@@ -14,7 +14,7 @@ from engine.journal.crash_disk import CrashDisk, CrashFile
 from engine.journal.snapshot import SNAPSHOT_TEMPORARY, drop_older_snapshots, write_snapshot
 
 STEPS = 60
-FAST_SEEDS = 4  # some 6,000 images
+FAST_SEEDS = 3  # some 5,000 images
 SLOW_IMAGES = 50_000
 SOAK_IMAGES = 2_000_000
 
