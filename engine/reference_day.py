@@ -13,7 +13,7 @@ from engine import messages as msg
 from engine.codes import Code, Reason
 from engine.prices import composite_price, price_limits
 from engine.reference import Command, ReferenceMarket
-from engine.reference_state import Account, Holding, Instrument, Order, Side
+from engine.reference_state import Account, Holding, Instrument, Side
 from engine.rules import AMOUNT_MAX_FEN, QUANTITY_MAX_T, Policy, in_force
 
 
@@ -38,6 +38,11 @@ class ReferenceExchange(ReferenceMarket):
         """An account that is open."""
         known = number < len(self.accounts) and self.accounts[number].status != m.NOT_OPENED
         return self.accounts[number] if known else None
+
+    def index_ever(self, code: str) -> int | None:
+        """Index of an instrument, retired or not: its holdings can still be moved."""
+        found = [i for i, instrument in enumerate(self.instruments) if instrument.code == code.encode()]
+        return found[0] if found else None
 
     def index(self, code: str) -> int | None:
         """Index of a listed instrument."""
@@ -74,7 +79,7 @@ class ReferenceExchange(ReferenceMarket):
 
     @handle.register
     def _(self, message: msg.SetLimits) -> Code:
-        index = self.index(message.instrument)
+        index = self.index_ever(message.instrument)
         if self.account(message.account) is None:
             return Code.UNKNOWN_ACCOUNT
         if index is None:
@@ -113,7 +118,7 @@ class ReferenceExchange(ReferenceMarket):
 
     @handle.register
     def _(self, message: msg.TransferIn) -> Code:
-        index = self.index(message.instrument)
+        index = self.index_ever(message.instrument)
         if self.account(message.account) is None:
             return Code.UNKNOWN_ACCOUNT
         if index is None:
@@ -129,7 +134,7 @@ class ReferenceExchange(ReferenceMarket):
 
     @handle.register
     def _(self, message: msg.TransferOut) -> Code:
-        index = self.index(message.instrument)
+        index = self.index_ever(message.instrument)
         if self.account(message.account) is None:
             return Code.UNKNOWN_ACCOUNT
         if index is None:
@@ -190,7 +195,7 @@ class ReferenceExchange(ReferenceMarket):
 
     @handle.register
     def _(self, message: msg.CancelOrders) -> Code:
-        index = None if message.instrument is None else self.index(message.instrument)
+        index = None if message.instrument is None else self.index_ever(message.instrument)
         if message.instrument is not None and index is None:
             return Code.UNKNOWN_INSTRUMENT
         if message.account is None and not message.session and index is None:
@@ -266,17 +271,22 @@ class ReferenceExchange(ReferenceMarket):
             return Code.WRONG_PHASE
         for order in self.slots.in_slot_order():
             self.cancel_resting(order, Reason.CLOSE, 0)
-        dealt = False
-        for instrument in self.instruments:
-            if instrument.volume:
-                # R6.4: half up; written out, so that the close does not rest on engine.prices alone
-                instrument.close = (2 * instrument.amount + instrument.volume) // (2 * instrument.volume)
-                dealt = True
-            else:
-                instrument.close = instrument.reference
-        self.close_composite(dealt)
+        self.set_closes()
         self.day_closed = True
         return Code.OK
+
+    def set_closes(self) -> None:
+        """Closes of the vintages, then of the composite (R6.4, R7.4)."""
+        dealt = False
+        for instrument in self.instruments:
+            if not instrument.listed:
+                continue
+            instrument.close = instrument.reference
+            if instrument.volume:
+                # half up; written out, so that the close does not rest on engine.prices alone
+                instrument.close = (2 * instrument.amount + instrument.volume) // (2 * instrument.volume)
+                dealt = True
+        self.close_composite(dealt)
 
     def close_composite(self, dealt: bool) -> None:
         """Close of the composite, and what it does to high and low (R7.3, R7.4, D19)."""
@@ -291,6 +301,55 @@ class ReferenceExchange(ReferenceMarket):
         if self.date >= self.rules.composite_close_in_range_from:
             self.composite_high = max(self.composite_high, self.composite_close)
             self.composite_low = min(self.composite_low, self.composite_close)
+
+    @handle.register
+    def _(self, message: msg.CancelDeal) -> Code:
+        if message.by == message.second:
+            return Code.TWO_PERSONS_REQUIRED
+        if self.settled:
+            return Code.WRONG_PHASE
+        if message.number > len(self.deals):
+            return Code.UNKNOWN_DEAL
+        deal = self.deals[message.number - 1]
+        _, price, quantity, _, buyer_fee, seller_fee, buyer, seller, _, instrument, _, flags = deal
+        if flags & m.DEAL_CANCELLED:
+            return Code.WRONG_STATE
+        got, gave = self.holding_of(buyer, instrument), self.holding_of(seller, instrument)
+        proceeds = price * quantity - seller_fee
+        if quantity > (got.bought_today if self.rules.t_plus_one else got.sellable):
+            return Code.NOT_REVERSIBLE
+        if proceeds > self.accounts[seller].available:
+            return Code.NOT_REVERSIBLE
+        if self.rules.t_plus_one:
+            got.bought_today -= quantity
+        else:
+            got.sellable -= quantity
+        gave.sellable += quantity
+        gave.sold_today -= quantity
+        self.accounts[buyer].available += price * quantity + buyer_fee
+        self.accounts[buyer].fees_today -= buyer_fee
+        self.accounts[seller].available -= proceeds
+        self.accounts[seller].proceeds_today = max(0, self.accounts[seller].proceeds_today - proceeds)
+        self.accounts[seller].fees_today -= seller_fee
+        settlement = min(buyer_fee + seller_fee, self.settlement_fees)
+        self.settlement_fees -= settlement
+        self.trading_fees -= buyer_fee + seller_fee - settlement
+        self.deals[message.number - 1] = (*deal[:-1], flags | m.DEAL_CANCELLED)
+        self.recount()
+        return Code.OK
+
+    def recount(self) -> None:
+        """The day's statistics once more, from the deals that still stand (D28)."""
+        for instrument in self.instruments:
+            self.clear_statistics(instrument)
+            instrument.last = instrument.reference
+        self.composite_open = self.composite_high = self.composite_low = 0
+        self.composite_last = self.composite_previous
+        for _, price, quantity, *_, instrument_index, _, flags in self.deals:
+            if not flags & m.DEAL_CANCELLED:
+                self.count(self.instruments[instrument_index], price, quantity)
+        if self.day_closed:
+            self.set_closes()
 
     @handle.register
     def _(self, message: msg.SettleDay) -> Code:
@@ -324,7 +383,7 @@ class ReferenceExchange(ReferenceMarket):
             return Code.WRONG_PHASE
         if self.date and message.date <= self.date:
             return Code.BAD_FIELD
-        if any(self.index(code) is None for code in message.references):
+        if any(self.index_ever(code) is None for code in message.references):
             return Code.UNKNOWN_INSTRUMENT
         for holding in self.holdings.values():
             holding.sellable += holding.bought_today
@@ -347,14 +406,14 @@ class ReferenceExchange(ReferenceMarket):
 
     def start_day(self, instrument: Instrument, message: msg.RollDay) -> None:
         """Clears a vintage's statistics; its reference is its close, or what the message says (R6.4)."""
-        instrument.open = instrument.high = instrument.low = 0
-        instrument.volume = instrument.amount = instrument.deals = 0
-        instrument.bulk_volume = instrument.bulk_amount = 0
-        instrument.auction_volume = instrument.auction_amount = 0
+        self.clear_statistics(instrument)
         if instrument.listed:
             reference = message.references.get(instrument.code.decode(), instrument.close)
             self.set_reference(instrument, reference, message.date)
 
-    def open_orders(self, account: int) -> list[Order]:
-        """The account's open orders, by rising slot."""
-        return [order for order in self.slots.in_slot_order() if order.account == account]
+    def clear_statistics(self, instrument: Instrument) -> None:
+        """The day's figures of a vintage are as before its first deal."""
+        instrument.open = instrument.high = instrument.low = 0
+        instrument.volume = instrument.amount = instrument.deals = 0
+        instrument.bulk_volume = instrument.bulk_amount = 0
+        instrument.auction_volume = instrument.auction_amount = 0

@@ -25,6 +25,7 @@ from engine.reference import Command
 from engine.reference_day import ReferenceExchange
 from engine.rules import AMOUNT_MAX_FEN, QUANTITY_MAX_T, Fees, Limits, Policy, Rules, Weights
 
+NEW_VINTAGE = "CEA26"
 MINUTE_NS = 60_000_000_000
 FIRST_DAY = dt.date(2025, 12, 3)
 DAYS = tuple(from_date(d) for i in range(800) if (d := FIRST_DAY + dt.timedelta(days=i)).weekday() < 5)
@@ -208,6 +209,8 @@ class Generator:
         elif isinstance(message, msg.TransferOut):
             self.leaving[message.transfer] = message.instrument, message.quantity
         elif isinstance(message, msg.RollDay | msg.ListInstrument):
+            if isinstance(message, msg.ListInstrument):
+                self.allowances_in.setdefault(message.code, 0)
             now = {i: (v.limit_low, v.limit_high) for i, v in enumerate(self.market.instruments)}
             self.limits.append((self.seq, now))
 
@@ -274,6 +277,9 @@ class Generator:
         if not self.market.day_closed:
             self.tell(msg.CloseDay())
             return
+        if not self.market.settled and self.random.random() < 0.3:
+            self.tell(self.cancel_deal())
+            return
         if not self.market.settled and self.random.random() < 0.9:
             self.tell(msg.SettleDay(date=self.market.date))
             return
@@ -313,6 +319,10 @@ class Generator:
             lambda: msg.TransferOutDone(
                 transfer=rng.choice([*self.market.transfers, "unknown"]), posted=rng.random() < 0.5
             ),
+            self.cancel_deal,
+            self.cancel_deal,
+            lambda: msg.Deposit(account=account, amount=1, document=f"D{rng.randint(1, self.documents)}"),
+            lambda: self.change_the_list(code),
             lambda: msg.SetLimits(account=account, instrument=code, position_max=most),
             lambda: msg.SetLimits(account=account, instrument=code, sell_max=rng.choice((-1, p.quantity * 3))),
             lambda: msg.CancelOrders(account=account, reason=9),
@@ -320,6 +330,17 @@ class Generator:
             lambda: msg.CancelOrders(instrument=code, reason=10),
         ]
         self.tell(rng.choice(choices)())
+
+    def change_the_list(self, code: str) -> msg.Message:
+        """Lists a new vintage at the composite's previous close (R6.5), or retires one; mostly refused."""
+        if self.random.random() < 0.5:
+            return msg.ListInstrument(code=NEW_VINTAGE)
+        return msg.RetireInstrument(code=NEW_VINTAGE if self.random.random() < 0.7 else code)
+
+    def cancel_deal(self) -> msg.CancelDeal:
+        """Takes back a deal of the day, mostly one that there was (D28)."""
+        number = self.random.randint(1, max(1, self.market.deal_number + 1))
+        return msg.CancelDeal(number=number, by="a", second=self.random.choice("bbbba"))
 
     def command(self) -> None:
         """A listed-market command, with the fields of its kind; a few with a field that makes no sense."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import states
-from streams import PROFILES, Stream, make_stream
+from streams import NEW_VINTAGE, PROFILES, Stream, make_stream
 from tape import Tape
 
 from engine import records as r
@@ -16,7 +16,7 @@ LENGTH = 2_000
 
 
 def tape_of(stream: Stream) -> Tape:
-    policies = [stream.profile.rules.policies.get(code) for code in stream.profile.references]
+    policies = [stream.profile.rules.policies.get(code) for code in (*stream.profile.references, NEW_VINTAGE)]
     return Tape(
         [policy is None or policy.matching == "continuous" for policy in policies],
         self_trade_prevention=stream.profile.rules.self_trade_prevention,
