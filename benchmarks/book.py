@@ -98,6 +98,7 @@ def benchmark(path: str | Path, runs: int) -> dict[str, Any]:
         "mops": round(timed["ours"].rate(n), 2),
         "mops_median": round(timed["ours"].rate(n), 2),
         "mops_best": round(timed["ours"].best_rate(n), 2),
+        "mops_cpu": round(timed["ours"].cpu_rate(n), 2),
         "control_mops": None,
         "runs": runs,
     }
@@ -105,8 +106,10 @@ def benchmark(path: str | Path, runs: int) -> dict[str, Any]:
         found |= {
             "control_mops": round(timed["control"].rate(n), 2),
             "control_mops_best": round(timed["control"].best_rate(n), 2),
+            "control_mops_cpu": round(timed["control"].cpu_rate(n), 2),
             "control_identical": bool(result[0] == control_result[0]),
             "ratio_to_control": round(timed["ours"].rate(n) / timed["control"].rate(n), 3),
+            "ratio_to_control_cpu": round(timed["ours"].cpu_rate(n) / timed["control"].cpu_rate(n), 3),
         }
     else:
         found["control_skipped"] = why_not

