@@ -309,6 +309,13 @@ class Administration:
         for code in m.references:
             if code not in self.market.codes:
                 return Refusal(Code.UNKNOWN_INSTRUMENT, "references", f"{code} is not listed")
+        rows = self.market.instruments
+        for code, index in self.market.codes.items():
+            try:  # before anything changes: a half-rolled day could not be repaired
+                if rows[index]["listed"]:
+                    self.market.band(m.references.get(code, int(rows[index]["close"])), m.date)
+            except ValueError as error:
+                return Refusal(Code.CAPACITY, "references", f"{code}: {error}")
         for code, reference in m.references.items():
             self.market.instruments[self.market.codes[code]]["close"] = reference
         if m.composite:

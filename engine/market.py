@@ -433,31 +433,33 @@ class Market:
     def set_reference(self, instrument: int, reference: int, date: int) -> None:
         """Sets the reference price, and with it limits and the book's band (R6.1, R6.2). The book must be empty."""
         row, limits = self.instruments[instrument], in_force(self.rules.limits, date)
-        tick = int(row["tick"])
+        low, high = self.band(reference, date)
+        n_levels = (high - low) // self.rules.tick_fen + 1
         row["reference"] = row["last"] = row["close"] = reference
         row["bulk_low"], row["bulk_high"] = 1, AMOUNT_MAX_FEN
         if limits.bulk_bp:
             row["bulk_low"], row["bulk_high"] = price_limits(reference, limits.bulk_bp, 1)
-        if limits.listed_bp:
-            low, high = price_limits(reference, limits.listed_bp, tick)
-            low = max(low, tick)
-        else:
-            low, high = self.open_band(instrument, reference)
         row["limit_low"], row["limit_high"], row["band_base"] = low, high, low
-        n_levels = (high - low) // tick + 1
-        if n_levels > self.capacity.levels:
-            raise ValueError(f"band of {self.code_of(instrument)}: {n_levels} levels, capacity {self.capacity.levels}")
         row["n_levels"] = n_levels
         for side in self.book.sides[2 * instrument : 2 * instrument + 2]:
             assert side["orders"] == 0, "the band moves only while the book is empty"
             side["n_levels"] = n_levels
         self.book.sides[2 * instrument + BUY]["flip_add"] = n_levels
 
-    def open_band(self, instrument: int, reference: int) -> tuple[int, int]:
-        """Without price limits the band is as wide as the capacity, with the reference in its middle (D17)."""
-        tick, levels = int(self.instruments[instrument]["tick"]), self.capacity.levels
-        low = max(tick, (reference // tick - levels // 2) * tick)
-        return low, low + (levels - 1) * tick
+    def band(self, reference: int, date: int) -> tuple[int, int]:
+        """Lowest and highest price of an order on a date (R6.1, R6.2); ValueError when there is no room for so many.
+
+        Without price limits the band is as wide as the capacity, with the reference in its middle (D17).
+        """
+        tick, levels, bp = self.rules.tick_fen, self.capacity.levels, in_force(self.rules.limits, date).listed_bp
+        if not bp:
+            low = max(tick, (reference // tick - levels // 2) * tick)
+            return low, low + (levels - 1) * tick
+        low, high = price_limits(reference, bp, tick)
+        low = max(low, tick)
+        if (high - low) // tick >= levels:
+            raise ValueError(f"the band of {reference} has {(high - low) // tick + 1} levels, capacity {levels}")
+        return low, high
 
     def add_instrument(self, code: str, reference: int, date: int) -> int:
         """Lists an instrument; returns its index. ValueError when the table is full or the code is taken."""
@@ -466,6 +468,7 @@ class Market:
         index = len(self.codes)
         if index >= self.capacity.instruments:
             raise ValueError(f"instrument {code}: capacity of {self.capacity.instruments} instruments is used up")
+        self.band(reference, date)  # refused before anything is listed
         self.codes[code] = index
         row, r = self.instruments[index], self.rules
         policy = r.policies.get(code, Policy())

@@ -53,7 +53,7 @@ class SmallMarket:
         deals: int = 64,
     ) -> None:
         capacity = m.Capacity(
-            accounts=accounts, instruments=1, orders=orders, sessions=accounts + 1, levels=levels, deals=deals
+            accounts=accounts, instruments=2, orders=orders, sessions=accounts + 1, levels=levels, deals=deals
         )
         self.exchange = Exchange(rules or Rules.generic(), capacity, event_capacity=event_capacity)
         self.exchange.execute(msg.RollDay(date=20251203))

@@ -5,14 +5,16 @@ tests/test_difference_mutants.py plants most of them into this kernel and shows 
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from small_market import Seen, SmallMarket, of_kind, with_accounts
 from streams import ODD_FEES
 
+from engine import messages as msg
 from engine import records as r
 from engine.codes import Code, Reason
 from engine.prices import fee_fen
-from engine.rules import AMOUNT_MAX_FEN, QUANTITY_MAX_T
+from engine.rules import AMOUNT_MAX_FEN, QUANTITY_MAX_T, Rules
 
 
 def test_the_best_price_is_alive_after_the_best_order_is_cancelled() -> None:
@@ -270,3 +272,26 @@ def test_a_full_pool_refuses_and_recovers() -> None:
     market.cancel(ids[1])
     assert market.buy(990, 1)[0].kind == "accepted"
     assert market.buy(990, 1)[0].reason == Code.ORDER_POOL_FULL
+
+
+def test_a_band_wider_than_its_table_is_refused_before_anything_changes() -> None:
+    market = SmallMarket(Rules.national(), levels=64, reference=300)  # 270 … 330 are 61 levels
+    exchange = market.exchange
+    exchange.advance(exchange.rules.boundaries_ns(20251203)[3])
+    exchange.execute(msg.CloseDay())
+    before = state_without_seq(market)
+    for message in (msg.RollDay(date=20251204, references={"X": 320}), msg.ListInstrument(code="Y", reference=320)):
+        answer = msgspec.msgpack.decode(exchange.execute(message).payloads)
+        assert (answer["t"], "capacity 64" in answer["text"]) == ("refused", True)
+        assert state_without_seq(market) == before
+    exchange.execute(msg.RollDay(date=20251204, references={"X": 310}))
+    assert exchange.market.instruments[0]["limit_high"] == 341
+
+
+def state_without_seq(market: SmallMarket) -> int:
+    """The state's hash as if no command had been counted."""
+    seq = market.exchange.market.market["seq"].copy()
+    market.exchange.market.market["seq"] = 0
+    found = market.exchange.state_hash()
+    market.exchange.market.market["seq"] = seq
+    return found
