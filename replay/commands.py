@@ -192,3 +192,38 @@ def journal(
         _print_json(value)
     if not ok:
         raise typer.Exit(DIFFERENT)
+
+
+@app.command()
+def lobster(
+    message: Annotated[Path, typer.Argument(help="LOBSTER message file (also .xz).", metavar="MESSAGE")],
+    orderbook: Annotated[Path, typer.Argument(help="Its orderbook file.", metavar="ORDERBOOK")],
+    json: Json = False,
+) -> None:
+    """A LOBSTER session from its own files: aggressors put together again, what scrolls into view seeded."""
+    from replay.progress import progress_bar
+
+    with _errors():
+        from replay.lobster import replay_lobster
+
+        with progress_bar(message.name, "lines") as update:
+            report = replay_lobster(message, orderbook, update)
+    r = report.replay
+    if json:
+        _print_json(report)
+    else:
+        typer.echo(
+            f"{message.name}: {report.messages:,} messages, {report.visits:,} visits of levels, "
+            f"{report.seeds:,} unnamed orders seeded; {report.hidden_executions:,} hidden executions and {report.halts:,} halts have no effect"
+        )
+        typer.echo(
+            f"  {report.aggressors:,} aggressors; fills {r.fills_matched:,} of {r.fills:,} equal, "
+            f"{len(report.exclusions):,} excluded; books {r.books_matched:,} of {r.books:,} equal"
+        )
+        for e in report.exclusions[:20]:
+            typer.echo(f"  excluded, row {e.row}: {e.reason}")
+        for m in r.mismatches:
+            typer.echo(f"  row {m.line - 1}: {m.text}")
+        typer.echo("equal" if report.ok else "DIFFERENT")
+    if not report.ok:
+        raise typer.Exit(DIFFERENT)

@@ -120,3 +120,63 @@ def random_session(
     path = folder / f"{name}.cmd.csv"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def random_lobster(folder: Path, name: str, *, seed: int, levels: int, commands: int) -> tuple[Path, Path]:
+    """A LOBSTER pair of a made-up session: rows only for what happens inside the best ``levels`` prices of a side."""
+    chance, book = PseudoRandom(seed), NaiveBook()
+    messages: list[str] = []
+    rows: list[str] = []
+    time_ns = 34_200 * 10**9
+    mid = 10_000
+
+    def visible(side: str, price: int) -> bool:
+        return price in [p for p, _, _ in book.levels(side, levels)]
+
+    def tell(kind: int, order: str, size: int, price: int, side: str) -> None:
+        direction = 1 if side == "B" else -1
+        text = f"{time_ns // 10**9}.{time_ns % 10**9:09d}".rstrip("0")
+        messages.append(f"{text},{kind},{order},{size},{price},{direction}")
+        rows.append(book.lobster_row(levels))
+
+    for number in range(1, commands + 1):
+        time_ns += chance.between(1, 10**9)
+        live = [(s, o) for s, side in book.sides.items() for o in side]
+        draw = chance.below(10)
+        if draw < 5 or len(live) < 8:
+            side = chance.one_of("BS")
+            away = chance.between(1, 12)
+            price, size = mid + (-away if side == "B" else away), chance.between(1, 90)
+            book.sides[side].append([str(number), price, size])
+            if visible(side, price):
+                tell(1, str(number), size, price, side)
+        elif draw < 8:
+            side, order = chance.one_of(live)
+            before, size = visible(side, order[1]), order[2]
+            if size > 1 and chance.below(2):
+                order[2] -= (by := chance.between(1, size - 1))
+                if before:
+                    tell(2, order[0], by, order[1], side)
+            else:
+                book.remove(order[0])
+                if before:
+                    tell(3, order[0], size, order[1], side)
+        elif draw == 8:
+            tell(5, "0", 10, mid, chance.one_of("BS"))
+        else:
+            side = chance.one_of("BS")  # of the resting orders
+            best = sorted(book.sides[side], key=lambda o: -o[1] if side == "B" else o[1])
+            left = chance.between(1, 150)
+            for order in best[:6]:
+                size = min(left, order[2])
+                order[2] -= size
+                left -= size
+                if not order[2]:
+                    book.remove(order[0])
+                tell(4, order[0], size, order[1], side)
+                if not left:
+                    break
+    message, orderbook = folder / f"{name}_message.csv", folder / f"{name}_orderbook.csv"
+    message.write_text("\n".join(messages) + "\n")
+    orderbook.write_text("\n".join(rows) + "\n")
+    return message, orderbook
