@@ -60,6 +60,7 @@ def run(
     cut: int,
     event_capacity: int = 1 << 12,
     check_every_batch: bool = False,
+    restore_at_checkpoints: bool = False,
     exchange: Exchange | None = None,
 ) -> list[int]:
     """Runs the stream; raises Difference at the first one. Returns the state hashes at the stream's checkpoints."""
@@ -81,6 +82,8 @@ def run(
                 raise Difference(f"{stream.profile.name}, seed {stream.seed}, after {end} commands: {found[:10]}")
             exchange.check()
             hashes.append(exchange.state_hash())
+            if restore_at_checkpoints:
+                exchange = Exchange.restore(stream.profile.rules, exchange.snapshot(), stream.reference.capacity)
     return hashes
 
 

@@ -51,6 +51,12 @@ def test_kernel_and_reference_agree_however_little_room_there_is_for_events(name
 
 
 @pytest.mark.parametrize("name", PROFILES)
+def test_a_market_restored_from_its_snapshot_goes_on_as_if_nothing_had_been(name: str) -> None:
+    stream = stream_of(name, 12, 2_000)
+    assert run(stream, cut=4096, restore_at_checkpoints=True) == run(stream, cut=4096)
+
+
+@pytest.mark.parametrize("name", PROFILES)
 def test_all_invariants_hold_after_every_command(name: str) -> None:
     run(stream_of(name, 13, 300), cut=1, check_every_batch=True)
     audit(stream_of(name, 12, 2_000))
@@ -76,4 +82,5 @@ def test_kernel_and_reference_agree_over_millions_of_commands(name: str, seed: i
     stream = make_stream(PROFILES[name], seed, 60_000, checkpoint_every=4_999, save=states.of_reference)
     audit(stream)
     first = run(stream, cut=1 + seed % 5)
-    assert run(stream, cut=4096, event_capacity=6 + seed) == first
+    assert run(stream, cut=4096, event_capacity=seed) == first
+    assert run(stream, cut=4096, restore_at_checkpoints=True) == first
