@@ -214,7 +214,8 @@ def lobster(
     else:
         typer.echo(
             f"{message.name}: {report.messages:,} messages, {report.visits:,} visits of levels, "
-            f"{report.seeds:,} unnamed orders seeded; {report.hidden_executions:,} hidden executions and {report.halts:,} halts have no effect"
+            f"{report.seeds:,} unnamed orders seeded; {report.hidden_executions:,} hidden executions "
+            f"and {report.halts:,} halts have no effect"
         )
         typer.echo(
             f"  {report.aggressors:,} aggressors; fills {r.fills_matched:,} of {r.fills:,} equal, "
@@ -227,3 +228,37 @@ def lobster(
         typer.echo("equal" if report.ok else "DIFFERENT")
     if not report.ok:
         raise typer.Exit(DIFFERENT)
+
+
+@app.command()
+def export(
+    path: Annotated[
+        Path, typer.Argument(help="A market folder, a journal folder, or a segment file.", metavar="DIR|FILE")
+    ],
+    out: Annotated[Path, typer.Argument(help="The file to write, .parquet or .csv.", metavar="OUT")],
+    what: Annotated[str, typer.Option(help="events · trades · books · bars")] = "events",
+    seconds: Annotated[int, typer.Option(min=1, help="Length of a bar.")] = 60,
+    rules: Annotated[
+        Path | None, typer.Option(help="The journal's rules (TOML), where no market folder has them.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Events, trades, books or bars of a journal as a table, streamed to a Parquet or CSV file."""
+    if what not in ("events", "trades", "books", "bars"):
+        raise typer.BadParameter(f"{what!r}: expected events, trades, books or bars", param_hint="--what")
+    from replay.progress import progress_bar
+
+    with _errors():
+        from replay.export import Export
+        from replay.journal import JournalReplay
+        from replay.journal_views import open_journal
+
+        replay = JournalReplay(*open_journal(path, rules))
+        table = Export(out, what, seconds * 10**9)
+        with table.writer, progress_bar(out.name, "commands") as update:
+            replay.run(watch=lambda output: table.watch(output, replay.exchange), progress=update)
+            rows = table.end(replay.exchange)
+    if json:
+        _print_json({"out": str(out), "what": what, "rows": rows, "bytes": out.stat().st_size})
+    else:
+        typer.echo(f"{out}: {rows:,} rows of {what}, {out.stat().st_size:,} bytes")
