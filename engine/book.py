@@ -45,7 +45,6 @@ wrong arguments are programmer errors, which `check` finds.
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -116,10 +115,13 @@ _LOW32: Final = np.uint64(0xFFFFFFFF)
 _NIL: Final = np.uint64(NIL)
 
 
-kernel: Final = partial(njit, _nrt=False, cache=True, nogil=True, error_model="numpy")()
-"""njit for a batch kernel or a shared, out-of-line part of one: no reference counts, no zero-division checks."""
+KERNEL_OPTIONS: Final[dict[str, Any]] = {"_nrt": False, "nogil": True, "error_model": "numpy"}
+"""No reference counts, no interpreter lock, no zero-division checks."""
 
-primitive: Final = partial(njit, _nrt=False, cache=True, nogil=True, error_model="numpy", inline="always")()
+kernel: Any = njit(cache=True, **KERNEL_OPTIONS)
+"""njit for a batch kernel or a shared, out-of-line part of one."""
+
+primitive: Any = njit(cache=True, inline="always", **KERNEL_OPTIONS)
 """njit for a function of a few lines that becomes part of the kernel which calls it."""
 
 

@@ -254,12 +254,13 @@ def test_kernels_are_compiled_without_reference_counting() -> None:
             b.prefetch(orders, i)
 
     book = new_book(5, [10])
-    plain, ours = njit(body), b.kernel(body)
+    plain, ours = njit(body), njit(**b.KERNEL_OPTIONS)(body)  # uncached: cached code cannot be inspected
     counted = []
     for function in (plain, ours):
         function(book, 3)
         counted.append("NRT_" in next(iter(function.inspect_llvm().values())))
     assert counted == [True, False]
+    assert all(enter.targetoptions[name] == value for name, value in b.KERNEL_OPTIONS.items())
 
 
 @b.kernel
