@@ -371,7 +371,7 @@ def _preload(posting: Posting, block: Deals) -> None:
 
 def _post_block(posting: Posting, block: Deals, proceeds: _Proceeds) -> Iterator[tuple[int, str] | None]:
     """Post each deal of the block; yields None, or (deal id, reason) where the pair could not post."""
-    account = posting.account
+    account, find = posting.account, posting.accounts
     fees = account(SYSTEM, CNY, FEES)
     codes = {code: code.decode("ascii") for code in np.unique(block["instrument"]).tolist()}
     columns = (
@@ -388,11 +388,15 @@ def _post_block(posting: Posting, block: Deals, proceeds: _Proceeds) -> Iterator
         *(block[name].tolist() for name in columns), strict=True
     ):
         code = codes[raw]
-        cash, proceeds_to = account(buyer, CNY, CASH), account(seller, CNY, CASH)
-        legs = [
-            Leg(account(seller, code, TRADING), account(buyer, code, TRADING), quantity, ActKind.DEAL),
-            Leg(cash, proceeds_to, amount, ActKind.DEAL),
-        ]
+        giver, taker = find.get((seller, code, TRADING)), find.get((buyer, code, TRADING))
+        giver, taker = giver or account(seller, code, TRADING), taker or account(buyer, code, TRADING)
+        cash = find.get((buyer, CNY, CASH)) or account(buyer, CNY, CASH)
+        proceeds_to = find.get((seller, CNY, CASH)) or account(seller, CNY, CASH)
+        terms = (quantity, amount, buyer_fee, seller_fee)
+        if not proceeds.any and posting.pay_versus_delivery(deal, (giver, taker), (cash, proceeds_to, fees), terms):
+            yield None
+            continue
+        legs = [Leg(giver, taker, quantity, ActKind.DEAL), Leg(cash, proceeds_to, amount, ActKind.DEAL)]
         numbers = [ALLOWANCE, PAYMENT]
         if buyer_fee:
             legs.append(Leg(cash, fees, buyer_fee, ActKind.DEAL))

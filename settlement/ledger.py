@@ -127,6 +127,11 @@ class Leg(NamedTuple):
     reserved: int = 0  # amount of the pending transfer, where this ends one
 
 
+DealTerms = tuple[int, int, int, int]  # quantity_t, amount_fen, buyer_fee_fen, seller_fee_fen
+_DEAL: Final = int(ActKind.DEAL)
+_POSTED: Final = int(TransferState.POSTED)
+
+
 @dataclass(frozen=True, slots=True)
 class Act:
     """What is asked for: kind, document number, the trader it concerns, and the request's content."""
@@ -145,11 +150,25 @@ class Act:
         return json.dumps(self.content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
 
 
+def columnar(dtype: np.dtype, rows: Sequence[Sequence[Any]]) -> np.ndarray:
+    """Rows (longer ones are cut) as a structured array, column by column; None counts as 0."""
+    names = dtype.names or ()
+    array = np.zeros(len(rows), dtype=dtype)
+    for name, values in zip(names, zip(*rows, strict=True), strict=False) if rows else ():
+        if dtype[name].kind == "S":
+            array[name] = np.array(values, dtype=dtype[name].str.replace("S", "U")).astype(dtype[name])
+        elif name.startswith("ref_"):
+            array[name] = 0 if not any(values) else [value or 0 for value in values]
+        else:
+            array[name] = values
+    return array
+
+
 def seal_digest(previous: bytes, transfers: np.ndarray, moves: np.ndarray, acts: Iterable[tuple[int, str]]) -> bytes:
     """BLAKE2b-256 over the previous seal, the batch's rows in order of (act, leg, piece), and its acts."""
     digest = hashlib.blake2b(previous, digest_size=32)
-    digest.update(np.sort(transfers, order=("act", "leg")).tobytes())
-    digest.update(np.sort(moves, order=("act", "leg", "piece")).tobytes())
+    digest.update(transfers[np.lexsort((transfers["leg"], transfers["act"]))].tobytes())
+    digest.update(moves[np.lexsort((moves["piece"], moves["leg"], moves["act"]))].tobytes())
     for number, content in sorted(acts):
         digest.update(number.to_bytes(8, "big") + content.encode())
     return digest.digest()
@@ -167,7 +186,7 @@ class Posting:
         self._previous = bytes(row.digest)
         self._next_account = row.next_ledger_account
         self._first_new_account = row.next_ledger_account
-        self._accounts: dict[tuple[int, str, str], Balance] = {}
+        self.accounts: dict[tuple[int, str, str], Balance] = {}
         self._loaded_owners: set[int] = set()
         self._busy_buckets_loaded = False
         self._assets: dict[str, list[int]] = {}  # code -> [next serial now, as stored]
@@ -193,7 +212,7 @@ class Posting:
         else:
             query = query.where(table.c.bucket.in_((TRADING, CASH)) | (table.c.owner.in_((SYSTEM,))))
         for row in self.connection.execute(query):
-            self._accounts.setdefault((row[1], row[2], row[3]), Balance(row))
+            self.accounts.setdefault((row[1], row[2], row[3]), Balance(row))
         if len(wanted) <= _OWNERS_BY_NAME_MAX:
             self._loaded_owners |= wanted
         else:
@@ -202,7 +221,7 @@ class Posting:
     def account(self, owner: int, asset: str, bucket: str) -> Balance:
         """The ledger account, read or created."""
         key = (owner, asset, bucket)
-        found = self._accounts.get(key)
+        found = self.accounts.get(key)
         if found is None:
             found = self._read(key)
         return found
@@ -217,14 +236,14 @@ class Posting:
             unbounded, final = int(key[2] in UNBOUNDED_BUCKETS), int(key[2] in FINAL_BUCKETS)
             row = (self._next_account, *key, unbounded, final, 0, 0, 0, 0)
             self._next_account += 1
-        self._accounts[key] = balance = Balance(row)
+        self.accounts[key] = balance = Balance(row)
         return balance
 
     def by_id(self, number: int) -> Balance:
         """The ledger account with this id; it must exist."""
         table = schema.ledger_account
         row = self.connection.execute(select(table).where(table.c.id == number)).one()
-        return self._accounts.setdefault((row[1], row[2], row[3]), Balance(row))
+        return self.accounts.setdefault((row[1], row[2], row[3]), Balance(row))
 
     def preload_ranges(self, balances: Iterable[Balance]) -> None:
         """Read the lowest serial ranges of accounts that are about to give."""
@@ -307,8 +326,44 @@ class Posting:
                 )
             )
             if leg.debit.asset != CNY and leg.state in (TransferState.POSTED, TransferState.POST_PENDING):
-                self._move_serials(act, number, leg)
+                self._move_serials(act, number, leg.debit, leg.credit, leg.amount)
         return None
+
+    def pay_versus_delivery(
+        self, deal: int, allowances: tuple[Balance, Balance], cash: tuple[Balance, Balance, Balance], terms: DealTerms
+    ) -> bool:
+        """The two legs of a deal and its fees in one go, where every account can give (giver and taker of the
+        allowances; payer, payee and fee account). False: nothing was changed, ``chain`` will say why.
+
+        The same rows as ``chain`` posts for the same deal, at a fifth of its cost: a settlement's inner loop.
+        """
+        giver, taker = allowances
+        payer, payee, fees = cash
+        quantity, amount, buyer_fee, seller_fee = terms
+        if (
+            giver.credits_posted - giver.debits_posted - giver.debits_pending < quantity
+            or payer.credits_posted - payer.debits_posted - payer.debits_pending < amount + buyer_fee
+            or payee.credits_posted - payee.debits_posted - payee.debits_pending + amount < seller_fee
+        ):
+            return False
+        assert giver is not taker and payer is not payee and quantity > 0 and amount > 0
+        assert taker.credits_posted + quantity < SIDE_MAX and payee.credits_posted + amount < SIDE_MAX
+        giver.debits_posted += quantity
+        taker.credits_posted += quantity
+        payer.debits_posted += amount + buyer_fee
+        payee.credits_posted += amount
+        payee.debits_posted += seller_fee
+        fees.credits_posted += buyer_fee + seller_fee
+        giver.dirty = taker.dirty = payer.dirty = payee.dirty = fees.dirty = True
+        rows, batch, kind, state = self._transfers, self.batch, _DEAL, _POSTED
+        rows.append((deal, 0, giver.id, taker.id, quantity, kind, state, None, None, batch))
+        rows.append((deal, 1, payer.id, payee.id, amount, kind, state, None, None, batch))
+        if buyer_fee:
+            rows.append((deal, 2, payer.id, fees.id, buyer_fee, kind, state, None, None, batch))
+        if seller_fee:
+            rows.append((deal, 3, payee.id, fees.id, seller_fee, kind, state, None, None, batch))
+        self._move_serials(deal, 0, giver, taker, quantity)
+        return True
 
     def _apply(self, leg: Leg) -> Refused | None:
         debit, credit, amount = leg.debit, leg.credit, leg.amount
@@ -349,14 +404,14 @@ class Posting:
             debit.debits_pending += leg.reserved
             credit.credits_pending += leg.reserved
 
-    def _move_serials(self, act: int, number: int, leg: Leg) -> None:
-        asset = leg.debit.asset
-        if leg.debit.bucket == ISSUER:
-            pieces = [self._new_serials(asset, leg.amount)]
+    def _move_serials(self, act: int, number: int, debit: Balance, credit: Balance, amount: int) -> None:
+        asset = debit.asset
+        if debit.bucket == ISSUER:
+            pieces = [self._new_serials(asset, amount)]
         else:
-            pieces = self._window(leg.debit).take(leg.amount)
-        if leg.credit.bucket != ISSUER:
-            self._window(leg.credit).put(self.day, pieces)
+            pieces = (debit.window or self._window(debit)).take(amount)
+        if credit.bucket != ISSUER:
+            (credit.window or self._window(credit)).put(self.day, pieces)
         # Pieces are numbered through the batch: that is the order in which serials moved.
         for piece, (first, last) in enumerate(pieces, start=len(self._moves)):
             self._moves.append((act, number, piece, first, last, asset, span_class(first, last), self.batch))
@@ -410,8 +465,8 @@ class Posting:
     def _seal(self) -> bytes:
         digest = seal_digest(
             self._previous,
-            np.array([(*row[:7], row[7] or 0, row[8] or 0) for row in self._transfers], dtype=TRANSFER_ROW),
-            np.array([(*row[:5], row[5].encode()) for row in self._moves], dtype=MOVE_ROW),
+            columnar(TRANSFER_ROW, self._transfers),
+            columnar(MOVE_ROW, self._moves),
             [(row[0], f"{row[2]}|{row[3]}|{row[4]}|{row[5]}") for row in self._acts],
         )
         self.connection.execute(
@@ -428,7 +483,7 @@ class Posting:
     def _write_accounts(self) -> None:
         new: list[tuple[Any, ...]] = []
         changed: list[tuple[int, int, int, int, int]] = []
-        for b in self._accounts.values():
+        for b in self.accounts.values():
             sides = (b.credits_posted, b.debits_posted, b.credits_pending, b.debits_pending)
             if b.id >= self._first_new_account:
                 new.append((b.id, b.owner, b.asset, b.bucket, int(b.unbounded), int(b.final), *sides))
@@ -441,7 +496,7 @@ class Posting:
     def _write_ranges(self) -> None:
         gone: list[tuple[int, int, int]] = []
         new: list[tuple[int, int, int, int, str]] = []
-        for b in self._accounts.values():
+        for b in self.accounts.values():
             if b.window is not None:
                 deleted, inserted = b.window.changes()
                 gone.extend((b.id, day, first) for day, first, _ in deleted)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, and_, func, or_, select
+from sqlalchemy import Connection, Row, func, or_, select, tuple_
 
 from settlement import schema, store
 from settlement.base import RegistryBase, find_account
@@ -150,28 +150,18 @@ class Queries(RegistryBase):
             return Refused(BAD_FIELD, "serial", f"{serial!r} is not of the form {serial_text('CEA24', 1)}")
         code, number = parsed
         move, transfer, seal = schema.serial_move, schema.transfer, schema.seal
-        per_class = [
-            and_(move.c.span == span, move.c.first > number - (1 << span), move.c.first <= number)
-            for span in range(1, _SPAN_CLASSES)
-        ]
         with store.reading(self.engine) as connection:
-            found: list[Row] = []
-            for condition in per_class:
-                query = (
-                    select(
-                        move,
-                        transfer.c.debit,
-                        transfer.c.credit,
-                        transfer.c.kind,
-                        seal.c.time_ns,
-                        schema.act.c.document,
-                    )
-                    .join(transfer, (transfer.c.act == move.c.act) & (transfer.c.leg == move.c.leg))
-                    .join(seal, seal.c.batch == move.c.batch)
-                    .outerjoin(schema.act, schema.act.c.id == move.c.act)
-                    .where(move.c.asset == code, condition, move.c.last >= number)
+            keys = _moves_of(connection, code, number)
+            query = (
+                select(
+                    move, transfer.c.debit, transfer.c.credit, transfer.c.kind, seal.c.time_ns, schema.act.c.document
                 )
-                found.extend(connection.execute(query))
+                .join(transfer, (transfer.c.act == move.c.act) & (transfer.c.leg == move.c.leg))
+                .join(seal, seal.c.batch == move.c.batch)
+                .outerjoin(schema.act, schema.act.c.id == move.c.act)
+                .where(tuple_(move.c.act, move.c.leg, move.c.piece).in_(keys))
+            )
+            found: list[Row] = list(connection.execute(query)) if keys else []
             names = _account_names(connection, {row.debit for row in found} | {row.credit for row in found})
         found.sort(key=lambda row: (row.batch, row.piece))
         return [
@@ -187,6 +177,20 @@ class Queries(RegistryBase):
             )
             for row in found
         ]
+
+
+def _moves_of(connection: Connection, code: str, number: int) -> list[tuple[int, int, int]]:
+    """The keys (act, leg, piece) of the moves of one serial number: one look into the index per span class."""
+    mark = "?" if connection.dialect.name == "sqlite" else "%s"
+    one = (
+        f"SELECT act, leg, piece FROM serial_move WHERE asset={mark} AND span={mark} "
+        f'AND "first">{mark} AND "first"<={mark} AND "last">={mark}'
+    )
+    parameters = [
+        value for span in range(1, _SPAN_CLASSES) for value in (code, span, number - (1 << span), number, number)
+    ]
+    rows = connection.exec_driver_sql(" UNION ALL ".join([one] * (_SPAN_CLASSES - 1)), tuple(parameters))
+    return [(row[0], row[1], row[2]) for row in rows]
 
 
 def _holdings(connection: Connection, account: int | None) -> list[Holding]:

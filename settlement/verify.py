@@ -19,7 +19,7 @@ from settlement import schema, store
 from settlement.clearing import Clearing
 from settlement.deals import DEAL
 from settlement.kinds import CNY, TransferState
-from settlement.ledger import GENESIS, MOVE_ROW, TRANSFER_ROW, seal_digest
+from settlement.ledger import GENESIS, MOVE_ROW, TRANSFER_ROW, columnar, seal_digest
 
 # Findings of one sort are cut here: a systematic fault would otherwise fill the memory.
 FINDINGS_MAX: Final = 100
@@ -75,8 +75,8 @@ def _check_seals(connection: Connection) -> list[str]:
         rows, pieces, vouchers = transfers.of(seal.batch), moves.of(seal.batch), acts.of(seal.batch)
         digest = seal_digest(
             previous,
-            np.array([tuple(row[i] or 0 for i in range(9)) for row in rows], dtype=TRANSFER_ROW),
-            np.array([(p.act, p.leg, p.piece, p.first, p.last, p.asset.encode()) for p in pieces], dtype=MOVE_ROW),
+            columnar(TRANSFER_ROW, rows),
+            columnar(MOVE_ROW, [(p.act, p.leg, p.piece, p.first, p.last, p.asset) for p in pieces]),
             [(a.id, f"{a.document}|{a.content}|{a.account}|{a.time_ns}") for a in vouchers],
         )
         if digest != bytes(seal.digest):

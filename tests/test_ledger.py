@@ -277,7 +277,7 @@ def tamper(registry: Registry, statement: str, drop: str) -> None:
 def test_planted_bug_serials_that_are_not_moved_are_found(world: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
     from settlement.ledger import Posting
 
-    monkeypatch.setattr(Posting, "_move_serials", lambda self, act, number, leg: None)
+    monkeypatch.setattr(Posting, "_move_serials", lambda self, *_: None)
     with world.ledger.posting(NOON) as posting:
         a, b = posting.account(1, "CEA24", "trading"), posting.account(2, "CEA24", "trading")
         assert posting.chain(7, [Leg(a, b, 10, 99)]) is None

@@ -60,7 +60,7 @@ def kill_and_resume(url: str, kills: int, deals_a_kill: int, block: int, seed: i
         hits += not (last and last[-1] == DayState.SETTLED)
         with store.reading(registry.engine) as connection:
             legs = select(schema.transfer.c.leg, func.count()).where(schema.transfer.c.kind == 1)
-            counts = dict(connection.execute(legs.group_by(schema.transfer.c.leg)))
+            counts = dict(connection.execute(legs.group_by(schema.transfer.c.leg)).all())
         assert len(set(counts.values())) <= 1, f"one leg without the other: {counts}"
     day = accepted(Delivery(registry).settle(DAY, NOON))
     assert day.state == DayState.SETTLED
