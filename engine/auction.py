@@ -443,7 +443,7 @@ class Auctions:
         bids = list(auction.bids.values())
         awards = allocate(bids, auction.quantity, uniform=auction.mode == "uniform")
         booked = settle(self.market, auction.instrument, auction.seller, bids, awards, envelope.seq, envelope.time_ns)
-        sold = sum(a.quantity for a in awards)
+        sold = sum(filled for _, filled, _ in awards)
         auction.locked -= sold
         self._tell_bidders(auction, bids, awards, booked)
         message = AuctionSold(
@@ -461,7 +461,7 @@ class Auctions:
             offered=auction.quantity,
             sold=sold,
             amount=booked.amount,
-            price_low=awards[-1].price,
+            price_low=awards[-1][2],
             deals=len(awards),
             state=Stage.DEALT.name.lower(),
         )
@@ -515,12 +515,11 @@ class Auctions:
 
     def _tell_bidders(self, auction: Auction, bids: list[Bid], awards: list[Award], booked: Booked) -> None:
         """Each bidder its own result, winners and losers alike."""
-        won = {
-            award.bid.number: (award.quantity, award.price, amount, fee, booked.first + rank)
-            for rank, (award, (amount, fee)) in enumerate(zip(awards, booked.each, strict=True))
-        }
+        won = dict(zip([bid.number for bid, _, _ in awards], range(len(awards)), strict=True))
         for bid in bids:
-            filled, price, amount, fee, number = won.get(bid.number, (0, 0, 0, 0, 0))
+            rank = won.get(bid.number)
+            filled, price = (0, 0) if rank is None else awards[rank][1:]
+            amount, fee = (0, 0) if rank is None else booked.each[rank]
             message = AuctionBidResult(
                 auction=auction.number,
                 bid=bid.number,
@@ -530,9 +529,9 @@ class Auctions:
                 price=price,
                 amount=amount,
                 fee=fee,
-                number=number,
+                number=0 if rank is None else booked.first + rank,
             )
-            self._notices.append(Notice(message, account=bid.account, instrument=auction.instrument))
+            self._notices.append(Notice(message, bid.account, 0, 0, False, auction.instrument))
 
     def _no_deals(self, auction: Auction, why: str) -> AuctionResult:
         return AuctionResult(

@@ -9,16 +9,19 @@ a hundredth of the time, because an auction may have 100,000 bids.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
 
 from engine.bulk_records import Hold
 from engine.market import AUCTION, Market
+from engine.prices import fee_fen
+
+PRODUCT_MAX: Final = (1 << 63) - 1 - 1_000_000  # int64, less what rounding adds
 
 
-class Bid(msgspec.Struct, array_like=True):
+class Bid(msgspec.Struct, array_like=True, gc=False):
     """An open bid. ``seq`` is the command's that placed or last raised it: its time priority."""
 
     number: int
@@ -29,12 +32,8 @@ class Bid(msgspec.Struct, array_like=True):
     hold: Hold = msgspec.field(default_factory=Hold)
 
 
-class Award(NamedTuple):
-    """What a winner gets."""
-
-    bid: Bid
-    quantity: int
-    price: int
+# What a winner gets: its bid, tonnes, price. A bare tuple, because an auction makes 100,000 of them.
+Award = tuple[Bid, int, int]
 
 
 class Booked(NamedTuple):
@@ -48,40 +47,40 @@ class Booked(NamedTuple):
 
 def allocate(bids: Sequence[Bid], offered: int, *, uniform: bool) -> list[Award]:
     """The winners in rank order. uniform: all pay the lowest winning bid; else each pays its own (R10.2)."""
-    awards, left = [], offered
+    winners, left = [], offered
     for bid in sorted(bids, key=lambda b: (-b.price, b.seq)):
         if not left:
             break
         filled = min(left, bid.quantity)
-        awards.append(Award(bid, filled, bid.price))
+        winners.append((bid, filled))
         left -= filled
-    if uniform and awards:
-        lowest = awards[-1].price
-        awards = [Award(bid, filled, lowest) for bid, filled, _ in awards]
-    return awards
+    lowest = winners[-1][0].price if winners else 0
+    return [(bid, filled, lowest if uniform else bid.price) for bid, filled in winners]
+
+
+def fees(amounts: np.ndarray, rate_ppm: int) -> np.ndarray:
+    """:func:`engine.prices.fee_fen` of each amount (int64, fen); in Python where int64 would not hold the product."""
+    if rate_ppm == 0 or not len(amounts):
+        return np.zeros(len(amounts), np.int64)
+    if int(amounts.max()) <= PRODUCT_MAX // (2 * rate_ppm):
+        return (2 * amounts * rate_ppm + 1_000_000) // 2_000_000
+    return _column([fee_fen(amount, rate_ppm) for amount in amounts.tolist()])
 
 
 def settle(
     market: Market, instrument: int, seller: int, bids: Sequence[Bid], awards: list[Award], seq: int, time_ns: int
 ) -> Booked:
     """Books the awards and empties every bid's hold; the seller's rest stays locked for the caller to release."""
-    each, trading_total, settlement_total, seller_fee_total, amount_total = [], 0, 0, 0, 0
-    seller_fees, m = [], market.market[0]
-    for _, quantity, price in awards:
-        amount = price * quantity
-        trading, settlement = market.fees(amount)
-        fee = trading + settlement
-        seller_fee = min(fee, amount)
-        seller_trading = min(trading, seller_fee)
-        trading_total += trading + seller_trading
-        settlement_total += settlement + seller_fee - seller_trading
-        seller_fee_total += seller_fee
-        amount_total += amount
-        each.append((amount, fee))
-        seller_fees.append(seller_fee)
-    sold = sum(a.quantity for a in awards)
+    m = market.market[0]
+    quantity = _column([filled for _, filled, _ in awards])
+    amount = _column([price for _, _, price in awards]) * quantity  # each is below AMOUNT_MAX_FEN: its bid was locked
+    trading, settlement = fees(amount, int(m["trading_ppm"])), fees(amount, int(m["settlement_ppm"]))
+    fee = trading + settlement
+    seller_fee = np.minimum(fee, amount)
+    seller_trading = np.minimum(trading, seller_fee)
+    sold, amount_total, seller_fee_total = _sum(quantity), _sum(amount), _sum(seller_fee)
     if m["accounts_on"]:
-        _move_buyers(market, instrument, bids, awards, each)
+        _move_buyers(market, instrument, bids, awards, quantity, amount, fee)
         s, hs = market.accounts[seller], market.holdings[seller, instrument]
         assert hs["locked"] >= sold, "the auction is not covered by the seller's lock"
         hs["locked"] -= sold
@@ -89,35 +88,39 @@ def settle(
         s["available"] += amount_total - seller_fee_total
         s["proceeds_today"] += amount_total - seller_fee_total
         s["fees_today"] += seller_fee_total
-        m["trading_fees"] += trading_total
-        m["settlement_fees"] += settlement_total
+        m["trading_fees"] += _sum(trading) + _sum(seller_trading)
+        m["settlement_fees"] += _sum(settlement) + seller_fee_total - _sum(seller_trading)
+    for bid in bids:
+        bid.hold.quantity = bid.hold.cash = 0
     row = market.instruments[instrument]
     row["auction_volume"] += sold
     row["auction_amount"] += amount_total
-    first = _record(market, instrument, seller, awards, each, seller_fees, (seq, time_ns))
-    return Booked(first, amount_total, seller_fee_total, each)
+    first = _record(market, instrument, seller, awards, quantity, fee, seller_fee, (seq, time_ns))
+    return Booked(first, amount_total, seller_fee_total, list(zip(amount.tolist(), fee.tolist(), strict=True)))
 
 
 def _move_buyers(
-    market: Market, instrument: int, bids: Sequence[Bid], awards: list[Award], each: list[tuple[int, int]]
+    market: Market,
+    instrument: int,
+    bids: Sequence[Bid],
+    awards: list[Award],
+    quantity: np.ndarray,
+    amount: np.ndarray,
+    fee: np.ndarray,
 ) -> None:
     """All bids give back their locks; winners pay out of them and receive (T+1, D20)."""
     accounts, holdings = market.accounts, market.holdings[:, instrument]
     who = _column([b.account for b in bids])
     cash = _column([b.hold.cash for b in bids])
-    quantity = _column([b.hold.quantity for b in bids])
     np.subtract.at(accounts["locked"], who, cash)
     np.add.at(accounts["available"], who, cash)
-    np.subtract.at(holdings["buy_open"], who, quantity)
-    winners = _column([a.bid.account for a in awards])
-    np.subtract.at(accounts["available"], winners, _column([amount + fee for amount, fee in each]))
-    np.add.at(accounts["fees_today"], winners, _column([fee for _, fee in each]))
-    bucket = "bought_today" if market.market[0]["t_plus_one"] else "sellable"
-    np.add.at(holdings[bucket], winners, _column([a.quantity for a in awards]))
-    for award, (amount, fee) in zip(awards, each, strict=True):
-        assert award.bid.hold.cash >= amount + fee, "a winner's lock does not cover its deal"
-    for bid in bids:
-        bid.hold.quantity = bid.hold.cash = 0
+    np.subtract.at(holdings["buy_open"], who, _column([b.hold.quantity for b in bids]))
+    winners = _column([bid.account for bid, _, _ in awards])
+    covered = _column([bid.hold.cash for bid, _, _ in awards]) >= amount + fee
+    assert covered.all(), "a winner's lock does not cover its deal"
+    np.subtract.at(accounts["available"], winners, amount + fee)
+    np.add.at(accounts["fees_today"], winners, fee)
+    np.add.at(holdings["bought_today" if market.market[0]["t_plus_one"] else "sellable"], winners, quantity)
 
 
 def _record(
@@ -125,8 +128,9 @@ def _record(
     instrument: int,
     seller: int,
     awards: list[Award],
-    each: list[tuple[int, int]],
-    seller_fees: list[int],
+    quantity: np.ndarray,
+    fee: np.ndarray,
+    seller_fee: np.ndarray,
     when: tuple[int, int],
 ) -> int:
     """Appends the deals to the day's table. Returns the first one's number."""
@@ -136,16 +140,19 @@ def _record(
         market.grow_deals()
     rows = market.deals[start : start + n]
     rows["seq"], rows["time_ns"] = when
-    rows["price"] = [a.price for a in awards]
-    rows["quantity"] = [a.quantity for a in awards]
-    rows["buyer_fee"] = [fee for _, fee in each]
-    rows["seller_fee"] = seller_fees
-    rows["buyer"] = [a.bid.account for a in awards]
+    rows["price"] = [price for _, _, price in awards]
+    rows["quantity"], rows["buyer_fee"], rows["seller_fee"] = quantity, fee, seller_fee
+    rows["buyer"] = [bid.account for bid, _, _ in awards]
     rows["seller"], rows["instrument"], rows["method"], rows["flags"] = seller, instrument, AUCTION, 0
     rows["number"] = np.arange(start + 1, start + n + 1)
     m["deals"] += n
     return start + 1
 
 
-def _column(values: list[int]) -> Any:
+def _column(values: list[int]) -> np.ndarray:
     return np.array(values, dtype=np.int64)
+
+
+def _sum(column: np.ndarray) -> int:
+    """In Python integers: a total may be beyond int64 on its way."""
+    return sum(column.tolist())

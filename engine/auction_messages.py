@@ -173,7 +173,7 @@ class AuctionBidState(Message, tag="auction_bid_state"):
     state: str  # placed, raised, cancelled, released
 
 
-class AuctionBidResult(Message, tag="auction_bid_result"):
+class AuctionBidResult(Message, tag="auction_bid_result", gc=False):
     """What a bid got, to its bidder: ``filled`` 0 for a loser. ``number`` is the deal's of the day, 0 without."""
 
     auction: int

@@ -12,7 +12,7 @@ import msgspec
 from engine.bulk_states import Declared, Talk
 
 
-class Hold(msgspec.Struct, array_like=True):
+class Hold(msgspec.Struct, array_like=True, gc=False):
     """A lock that one declaration or one taker owns; all zero when nothing is locked. See engine/bulk_locks.py."""
 
     quantity: int = 0  # allowances locked (seller), or counted in the buyer's open buys, t

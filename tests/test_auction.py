@@ -442,7 +442,7 @@ def disagreements(rule) -> int:
         draw = random.Random(seed)
         bids, offered, uniform = random_bids(draw, draw.randrange(0, 12), 6), draw.randrange(1, 40), seed % 2 == 0
         awards = rule(bids, offered, uniform=uniform)
-        found += {a.bid.number: (a.quantity, a.price) for a in awards} != naive(bids, offered, uniform)
+        found += {bid.number: (filled, price) for bid, filled, price in awards} != naive(bids, offered, uniform)
     return found
 
 
@@ -457,7 +457,7 @@ def test_planted_an_allocation_by_number_instead_of_time_or_at_the_highest_price
 
     def at_highest(bids, offered, *, uniform):
         awards = allocate(bids, offered, uniform=uniform)
-        return [a._replace(price=awards[0].bid.price) for a in awards] if uniform else awards
+        return [(bid, filled, awards[0][0].price) for bid, filled, _ in awards] if uniform else awards
 
     assert disagreements(by_number) > 50 and disagreements(at_highest) > 50
 
@@ -479,12 +479,10 @@ def test_the_batch_settlement_leaves_the_same_bytes_as_one_deal_after_the_other(
                 assert settle(w.market, 0, SELLER, bids, awards, 5, 6).first == 1
                 assert all(b.hold.cash == b.hold.quantity == 0 for b in bids)
                 continue
-            for award in awards:
-                trade = (award.price, award.quantity, award.bid.account, SELLER)
-                w.market.settle_deal(AUCTION_DEAL, 0, *trade, seq=5, time_ns=6)
-                award.bid.hold.cash -= award.price * award.quantity
-                award.bid.hold.cash -= sum(w.market.fees(award.price * award.quantity))
-                award.bid.hold.quantity -= award.quantity
+            for bid, filled, price in awards:
+                w.market.settle_deal(AUCTION_DEAL, 0, price, filled, bid.account, SELLER, seq=5, time_ns=6)
+                bid.hold.cash -= price * filled + sum(w.market.fees(price * filled))
+                bid.hold.quantity -= filled
             for bid in bids:
                 w.market.release_buy(bid.account, 0, bid.hold.quantity, bid.hold.cash)
         one, two = worlds
