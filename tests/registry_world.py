@@ -98,7 +98,8 @@ def start_postgres(options: str = "") -> Iterator[PostgresServer]:
     try:
         yield PostgresServer(folder, port, programs)
     finally:
-        _as_user(programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+        if (data / "postmaster.pid").exists():  # a test may have killed it
+            _as_user(programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
         shutil.rmtree(folder, ignore_errors=True)
 
 
