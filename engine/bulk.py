@@ -31,8 +31,11 @@ from engine.bulk_messages import (
     BulkOffer,
     BulkRefuse,
     BulkRetract,
+    BulkStep,
     BulkTake,
     BulkThread,
+    BulkThreadView,
+    BulkView,
     BulkWithdraw,
 )
 from engine.bulk_records import Declaration, DeskState, Hold, Thread, decode_state, encode_state
@@ -54,6 +57,8 @@ STEPS_PER_THREAD_MAX: Final = 100
 # Twice what is measured (10,000 declarations, 50,000 dialogues): bounds memory and the snapshot.
 DECLARATIONS_MAX: Final = 20_000
 THREADS_MAX: Final = 100_000
+# Declarations on one page of a view: with their dialogues some hundred kilobytes.
+VIEW_MAX: Final = 100
 # How many ended numbers are kept for a clear refusal; older ones are "unknown".
 ENDED_MAX: Final = 100_000
 
@@ -727,7 +732,16 @@ class Desk:
 
     def _tell_declaration(self, found: Declaration) -> None:
         """To the maker, to whom it is addressed, to the operators. Never with the maker's locks."""
-        message = BulkDeclaration(
+        message = self._declaration_notice(found)
+        self._notices.append(Notice(message, public=found.public, instrument=found.instrument))
+        if found.public:
+            return
+        others = found.to or tuple(a for a in self._group(found.group) if a != found.maker)
+        for account in (found.maker, *others):
+            self._notices.append(Notice(message, account=account, instrument=found.instrument))
+
+    def _declaration_notice(self, found: Declaration) -> BulkDeclaration:
+        return BulkDeclaration(
             declaration=found.number,
             maker=found.maker,
             side=found.side,
@@ -739,12 +753,6 @@ class Desk:
             valid_until=found.valid_until,
             note=found.note,
         )
-        self._notices.append(Notice(message, public=found.public, instrument=found.instrument))
-        if found.public:
-            return
-        others = found.to or tuple(a for a in self._group(found.group) if a != found.maker)
-        for account in (found.maker, *others):
-            self._notices.append(Notice(message, account=account, instrument=found.instrument))
 
     def _tell_thread(self, found: Declaration, thread: Thread, turn: Turn, by: int, note: str) -> None:
         """To its two parties and to the operators, and to nobody else."""
@@ -764,6 +772,55 @@ class Desk:
         )
         for account in (found.maker, thread.taker, NO_ACCOUNT):
             self._notices.append(Notice(message, account=account, instrument=found.instrument))
+
+    # --- looking in -------------------------------------------------------------------------------------------------
+
+    def view(self, account: int, after: int = 0, count: int = VIEW_MAX) -> BulkView:
+        """What is open for an account: declarations that it may see from number ``after`` on, and its dialogues.
+
+        NO_ACCOUNT is the operators' view: all of it. It changes nothing and costs a pass over what is open, so it is
+        a question, not a command. ``next`` of the answer is where the next page begins, 0 when this is the last.
+        """
+        operator = account == NO_ACCOUNT
+        shown: list[Declaration] = []
+        following = 0
+        for found in self.declarations.values():
+            if found.number < after or not (operator or self._sees(account, found)):
+                continue
+            if len(shown) == count:
+                following = found.number
+                break
+            shown.append(found)
+        talks = [
+            self.threads[number]
+            for found in shown
+            for taker, number in found.threads.items()
+            if operator or account in (taker, found.maker)
+        ]
+        return BulkView(
+            declarations=tuple(self._declaration_notice(d) for d in shown),
+            threads=tuple(self._thread_view(t) for t in talks),
+            next=following,
+        )
+
+    def _thread_view(self, thread: Thread) -> BulkThreadView:
+        found = self.declarations[thread.declaration]
+        steps = tuple(
+            BulkStep(
+                seq=seq, time_ns=time_ns, event=TURN_WORD[Turn(turn)], by=by, price=price, quantity=quantity, note=note
+            )
+            for seq, time_ns, turn, by, price, quantity, note in thread.steps
+        )
+        return BulkThreadView(
+            thread=thread.number,
+            declaration=thread.declaration,
+            maker=found.maker,
+            taker=thread.taker,
+            price=thread.price,
+            quantity=thread.quantity,
+            state=TALK_WORD[thread.state],
+            steps=steps,
+        )
 
     # --- inspection -----------------------------------------------------------------------------------------------
 

@@ -222,4 +222,40 @@ class BulkDesk(Message, tag="bulk_desk"):
     why: str = ""
 
 
+# --- answers to the question "what is open for me?" ----------------------------------------------------------------
+
+
+class BulkStep(Message, tag="bulk_step"):
+    """One step of a dialogue, as it was recorded."""
+
+    seq: int
+    time_ns: int
+    event: str
+    by: int
+    price: int
+    quantity: int
+    note: str
+
+
+class BulkThreadView(Message, tag="bulk_thread_view"):
+    """An open dialogue with all its steps so far."""
+
+    thread: int
+    declaration: int
+    maker: int
+    taker: int
+    price: int
+    quantity: int
+    state: str
+    steps: tuple[BulkStep, ...]
+
+
+class BulkView(Message, tag="bulk_view"):
+    """A page of what is open for an account; ``next`` is where the next page begins, 0 at the end."""
+
+    declarations: tuple[BulkDeclaration, ...]
+    threads: tuple[BulkThreadView, ...]
+    next: int
+
+
 BULK_NOTICES: tuple[Any, ...] = (BulkDeclaration, BulkThread, BulkDeal, BulkDesk)

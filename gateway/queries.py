@@ -109,6 +109,16 @@ def _balances(core: Core, session: Session, args: dict[str, Any]) -> list[dict[s
     return [_balance(core, a) for a in accounts if a < len(core.exchange.market.accounts)]
 
 
+def _desk(core: Core, session: Session, args: dict[str, Any]) -> dict[str, Any]:
+    """What is open at the bulk desk for the session's account, from declaration ``first`` on; operators see all."""
+    accounts = [NO_ACCOUNT] if _is_operator(session) else _accounts(core, session)[:1]
+    first = _int(args, "first", 0, 0, 1 << 32)
+    if not accounts or (accounts[0] != NO_ACCOUNT and accounts[0] >= len(core.exchange.market.accounts)):
+        raise Refused(Code.UNKNOWN_ACCOUNT)
+    found: dict[str, Any] = msgspec.to_builtins(core.exchange.desk.view(accounts[0], first))
+    return found
+
+
 def _all_balances(core: Core, session: Session, args: dict[str, Any]) -> dict[str, Any]:
     """Balances of all opened accounts, from account ``first`` on."""
     first = _int(args, "first", 0, 0, 1 << 32)
@@ -242,6 +252,7 @@ _STATUS_FIELDS = (
 ANSWERS: Final[dict[str, Callable[[Any, Any, dict[str, Any]], Any]]] = {
     "open_orders": _open_orders,
     "balances": _balances,
+    "desk": _desk,
     "all_balances": _all_balances,
     "time": _time,
     "snapshot": _snapshot,

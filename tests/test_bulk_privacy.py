@@ -6,10 +6,10 @@ import pytest
 import test_bulk_machine as machine
 
 from engine.bulk import Desk
-from engine.bulk_messages import BulkDeal, BulkDeclaration, BulkDesk, BulkThread
+from engine.bulk_messages import BulkCounter, BulkDeal, BulkDeclaration, BulkDesk, BulkOffer, BulkThread
 from engine.lane import Notice, Refusal
 from engine.messages import Done
-from engine.records import NO_ACCOUNT
+from engine.records import NO_ACCOUNT, SELL
 
 LOCK_WORDS = ("lock", "hold", "cash", "raised", "available")
 
@@ -101,3 +101,24 @@ def test_planted_a_notice_to_everybody_or_to_a_stranger_is_found(name: str, monk
     monkeypatch.setattr(Desk, name, leaking)
     with pytest.raises(AssertionError, match="stranger"):
         watched_walks(monkeypatch, 6)
+
+
+def test_a_view_shows_an_account_what_it_may_see_and_the_operators_all() -> None:
+    w = machine.World(5)
+    for number in range(1, 8):
+        to = () if number % 3 == 0 else (1,) if number % 3 == 1 else (2, 3)
+        assert w.declare(0, SELL, 7_000, 100_000, to=to) == number
+    mine = w.ok(2, BulkOffer(declaration=2, price=6_900, quantity=100_000))["thread"]
+    w.ok(3, BulkOffer(declaration=2, price=6_800, quantity=100_000, note="two ships"))
+    w.ok(0, BulkCounter(thread=mine, price=6_950, quantity=100_000))
+    shown = {who: w.desk.view(who) for who in (0, 1, 2, 3, 4, NO_ACCOUNT)}
+    numbers = {who: [d.declaration for d in view.declarations] for who, view in shown.items()}
+    assert numbers[0] == numbers[NO_ACCOUNT] == list(range(1, 8))
+    assert numbers[1] == [1, 3, 4, 6, 7] and numbers[2] == numbers[3] == [2, 3, 5, 6] and numbers[4] == [3, 6]
+    assert [len(shown[who].threads) for who in (0, 1, 2, 3, 4, NO_ACCOUNT)] == [2, 0, 1, 1, 0, 2]
+    assert [step.event for step in shown[2].threads[0].steps] == ["offer", "maker_counters"]
+    pages, after = [], 1
+    while after:
+        page = w.desk.view(2, after, 3)
+        pages, after = pages + [d.declaration for d in page.declarations], page.next
+    assert pages == numbers[2], "pages join without a gap"

@@ -140,6 +140,8 @@ def test_a_connection_gets_only_what_is_addressed_to_it_and_a_kill_changes_nothi
         sale = BulkDeclare(side=SELL, instrument="CEA21", price=7_000, quantity=200_000, to=(2,), note="only for two")
         number = one.execute(sale).data["declaration"]
         thread = two.execute(BulkOffer(declaration=number, price=6_000, quantity=200_000)).data["thread"]
+        assert [t["taker"] for t in two.link.query("desk")["threads"]] == [2]
+        assert three.link.query("desk") == {"t": "bulk_view", "declarations": [], "threads": [], "next": 0}
         process.kill()
         process.start()
         one.execute(BulkCounter(thread=thread, price=6_500, quantity=200_000))
