@@ -103,6 +103,18 @@ def fund(folder: Folder = HERE, as_json: Json = False) -> None:
 
 
 @app.command(rich_help_panel=RUN)
+def settle(folder: Folder = HERE, as_json: Json = False) -> None:
+    """Settle the closed day: clear, both sides confirm, deliver against payment, reconcile, write statements.
+
+    Needs the exchange to run, after the close. Safe to repeat. Exit code 1 when a pair is held or the two sides
+    differ: the next day then waits for an operator.
+    """
+    from cea.serving import settle_command
+
+    settle_command(folder, as_json=as_json)
+
+
+@app.command(rich_help_panel=RUN)
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the demo's market and chart; made anew.")] = Path("out"),
     seed: Annotated[int, typer.Option(help="Another seed, other orders, the same figures.")] = 1,

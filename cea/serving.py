@@ -61,3 +61,37 @@ def fund_command(folder: Path, *, as_json: bool) -> None:
         print_json({"accounts": len(endowments), "moved": moved})
     else:
         print(f"{len(endowments)} accounts: {moved} deposits and transfers are in the registry and at the exchange")
+
+
+def settle_command(folder: Path, *, as_json: bool) -> None:
+    """Settles the open day after its close, and tells the exchange."""
+    from cea.connecting import operator
+    from cea.folder import open_registry
+    from cea.remote_exchange import RemoteExchange
+    from cea.replaying import load_market
+    from engine.prices import format_amount
+    from settlement.bridge import Bridge
+    from settlement.errors import Refused
+
+    registry = open_registry(load_market(folder))
+    try:
+        with operator(folder, "settlement") as client:
+            now = client.time()
+            if not now["day_closed"]:
+                fail(f"{now['date']} is not closed yet ({now['phase']})", Exit.NO)
+            bridge = Bridge(registry, RemoteExchange(client), lambda: int(now["time_ns"]))
+            ended = bridge.end_of_day(now["date"], statements=folder / "reports" / "statements")
+    finally:
+        registry.close()
+    if isinstance(ended, Refused):
+        fail(f"{ended.code}: {ended.field}: {ended.reason}", Exit.NO)
+    if as_json:
+        print_json({"date": ended.day.date, "state": ended.day.state, "summary": ended.summary,
+                    "held": ended.day.held, "differences": [str(d) for d in ended.differences]})  # fmt: skip
+    else:
+        s = ended.summary
+        print(f"{s.date}: {ended.day.state}, {s.deals:,} deals, {s.quantity_t:,} t, {format_amount(s.amount_fen)} CNY")
+        for line in [*(f"held: deal {h.deal_id}: {h.reason}" for h in ended.day.held), *map(str, ended.differences)]:
+            print(line)
+    if not ended.may_open_next:
+        fail(f"{ended.day.date} is {ended.day.state}: an operator must decide before the next day opens", Exit.NO)

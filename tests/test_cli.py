@@ -210,11 +210,20 @@ def test_two_members_negotiate_a_bulk_deal_and_the_day_ends_with_a_bulletin(runn
     listed = cea("bulk", "ls", "-a", 2)
     assert "buy CEA24 120,000 t at 54.50" in listed and "dealt" in listed
     assert "time of day" in cea("clock", "25:00", code=Exit.USAGE)
+    assert "not closed yet" in cea("settle", code=Exit.NO)
+    dealt = cea.json("status")["instruments"]["CEA24"]["volume"]
     cea("clock", "15:00")
     words = cea("bulletin")
     assert "2025年12月3日" in words and "成交量120,000吨，成交额6,540,000.00元" in words and "120,000 t" in words
     assert cea.json("bulletin", "--date", 20251203)["day"]["bulk_volume"] == 120_000
     assert "not a closed day" in cea("bulletin", "--date", 20251202, code=Exit.NO)
+    settled = cea.json("settle")
+    assert settled["summary"]["quantity_t"] == 120_000 + dealt and settled["differences"] == []
+    assert "20251203: " in cea("settle")  # again: nothing more happens
+    assert cea("clock", "09:30").strip() == "20251204 09:30:00.000"
+    (balance,) = cea.json("balances", "-a", 2)
+    assert balance["holdings"]["CEA24"]["bought_today"] == 0  # T+1 has passed
+    assert "not closed yet" in cea("settle", code=Exit.NO)
     assert process.stop() == 0
     assert run("verify", "journal", folder, "--json") == Exit.OK
     report = json.loads(capsys.readouterr().out)
