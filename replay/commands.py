@@ -262,3 +262,78 @@ def export(
         _print_json({"out": str(out), "what": what, "rows": rows, "bytes": out.stat().st_size})
     else:
         typer.echo(f"{out}: {rows:,} rows of {what}, {out.stat().st_size:,} bytes")
+
+
+@app.command()
+def mbo(
+    csv: Annotated[Path, typer.Argument(help="Market-by-order messages (also .xz).", metavar="CSV")],
+    book: Annotated[Path | None, typer.Option("--book", help="MBP-10 CSV with a column sequence.")] = None,
+    json: Json = False,
+) -> None:
+    """A day of market-by-order messages: columns action, side, price, size, order_id, by name."""
+    from replay.progress import progress_bar
+
+    with _errors():
+        from replay.source_orders import replay_mbo
+
+        with progress_bar(csv.name, "lines") as update:
+            report = replay_mbo(csv, book, update)
+    if json:
+        _print_json(report)
+    else:
+        typer.echo(
+            f"{csv.name}: {report.commands:,} commands, fills {report.fills_matched:,} of {report.fills:,} equal, "
+            f"books {report.books_matched:,} of {report.books:,} equal, {report.not_open:,} orders not open"
+        )
+        for m in report.mismatches:
+            typer.echo(f"  line {m.line}: {m.text}")
+        typer.echo("equal" if report.ok else "DIFFERENT")
+    if not report.ok:
+        raise typer.Exit(DIFFERENT)
+
+
+@app.command()
+def orders(
+    csv: Annotated[Path, typer.Argument(help="A table of orders with a header (also .xz).", metavar="CSV")],
+    columns: Annotated[
+        str,
+        typer.Option(
+            "--map",
+            help="id=OrderID,side=BuySell,price=Px,quantity=Qty,action=Type; what is left out has its own name.",
+        ),
+    ] = "",
+    decimals: Annotated[int, typer.Option(min=0, max=12, help="Decimals of the prices.")] = 2,
+    json: Json = False,
+) -> None:
+    """Any table of orders: action is new, ioc, cancel or reduce; side is buy or sell, b or s, bid or ask."""
+    pairs = [pair.partition("=") for pair in columns.split(",") if pair]
+    names = ("id", "side", "price", "quantity", "action")
+    if any(not column or field not in names for field, _, column in pairs):
+        raise typer.BadParameter(f"expected FIELD=COLUMN,… with fields {', '.join(names)}", param_hint="--map")
+    from replay.progress import progress_bar
+
+    with _errors():
+        from replay.source_orders import replay_orders
+
+        with progress_bar(csv.name, "lines") as update:
+            report, depth = replay_orders(csv, {field: column for field, _, column in pairs}, decimals, update)
+    value = {
+        "commands": report.commands,
+        "fills": report.fills_unexpected,
+        "traded": report.traded,
+        "refused": report.rejected,
+        "not_open": report.not_open,
+        "live_ids_ignored": report.live_ids_ignored,
+        "resting": report.resting,
+        "bids": depth.bids,
+        "asks": depth.asks,
+    }
+    if json:
+        _print_json(value)
+        return
+    typer.echo(f"{csv.name}: " + ", ".join(f"{name} {v:,}" for name, v in value.items() if isinstance(v, int)))
+    for name, levels in (("ask", depth.asks[::-1]), ("bid", depth.bids)):
+        for level in levels:
+            typer.echo(
+                f"  {name} {level.price / 10**decimals:.{decimals}f}: {level.quantity:,} in {level.orders:,} orders"
+            )

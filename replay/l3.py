@@ -115,9 +115,17 @@ def exchange_for(stream: Stream) -> tuple[Exchange, Ladder]:
     return exchange, ladder
 
 
-def run_stream(stream: Stream, books: BookFile | None, progress: Progress | None = None) -> L3Report:
-    """Sends a parsed stream through a new exchange and compares; ``progress(rows done, rows)`` from time to time."""
-    exchange, ladder = exchange_for(stream)
+def run_stream(
+    stream: Stream,
+    books: BookFile | None,
+    progress: Progress | None = None,
+    made: tuple[Exchange, Ladder] | None = None,
+) -> L3Report:
+    """Sends a parsed stream through an empty exchange and compares; ``progress(rows done, rows)`` from time to time.
+
+    ``made``: what :func:`exchange_for` gave, where the caller wants to look at the market afterwards.
+    """
+    exchange, ladder = made or exchange_for(stream)
     rows = stream.rows
     levels = np.zeros(len(rows), np.int64)
     priced = (rows["kind"] == NEW) | (rows["kind"] == IMMEDIATE)

@@ -36,6 +36,11 @@ class Ladder(NamedTuple):
         """``tick`` or ``ranks``, as reports print it."""
         return "ranks" if len(self.prices) else "tick"
 
+    def to_price(self, level: int) -> int:
+        """Source price of an engine price at which an order may rest."""
+        step = level - GUARDS
+        return int(self.prices[step]) if len(self.prices) else self.low + self.tick * step
+
     def to_levels(self, prices: np.ndarray, sides: np.ndarray) -> np.ndarray:
         """Engine prices (int64, shape as ``prices``) of limits: a buy's rounded down to a level, a sell's up."""
         buys = sides == BUY
