@@ -195,6 +195,7 @@ class Client:
         server_public: str = "",
         connect: bool = True,
         plane: str = "members",
+        **link: Any,
     ) -> None:
         """where: a market folder, or ``tcp://host:port``. key: a key file, or its name in the folder's keys/.
 
@@ -212,6 +213,7 @@ class Client:
             server_public=server_public,
             on_report=self._report,
             on_stream=self._stream_event,
+            **link,
         )
         self.by_id: dict[int, Order] = {}
         self.by_request: dict[int, Order] = {}

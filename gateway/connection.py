@@ -30,6 +30,7 @@ SOFTWARE: Final = "cea-exchange client 1"
 PROBE_NS: Final = 500 * NS_PER_MS  # while waiting, ask "are you there" this often
 SILENT_NS: Final = 3_000 * NS_PER_MS  # nothing heard for so long while waiting: a new connection
 CONNECT_POLL_MS: Final = 2  # how often a login is tried while the connection is being made
+NUDGE_NS: Final = 1_000 * NS_PER_MS  # a request without an answer for so long: ask what became of it
 RECONNECT_NS: Final = 250 * NS_PER_MS
 # Reports applied in one go before the caller gets its turn.
 FRAMES_AT_ONCE: Final = 4_096
@@ -118,7 +119,12 @@ class Connection:
         server_public: str = "",
         on_report: Callable[[Report], None] | None = None,
         on_stream: Callable[[Report], None] | None = None,
+        socket_for: Callable[[Target], Any] | None = None,
+        now: Callable[[], int] = time.monotonic_ns,
+        pause: Callable[[float], None] = time.sleep,
     ) -> None:
+        """``socket_for``, ``now``, ``pause``: the socket of a connection and real time, for tests without either."""
+        self._socket_for, self._now, self._pause = socket_for or self._dealer, now, pause
         self._folder = Path(where) if not str(where).startswith("tcp://") else None
         self.where, self._plane = str(where), plane
         self._server_public = server_public
@@ -145,6 +151,7 @@ class Connection:
         self._heard_ns = self._said_ns = self._tried_ns = 0
         self._knows = False  # True once logged in: then the reports we have seen count
         self._failure: GatewayError | None = None
+        self._instance = int.from_bytes(os.urandom(7))
         self._login_frame = b""
         self._login_sent = False
 
@@ -170,10 +177,18 @@ class Connection:
 
     def _connect(self) -> bool:
         self._drop()
-        self._tried_ns = time.monotonic_ns()
+        self._tried_ns = self._now()
         target = self._target()
         if target is None:
             return False
+        self.socket = self._socket_for(target)
+        self.reconnects += 1
+        self._heard_ns = self._tried_ns
+        self._go(ClientEvent.CONNECT)
+        return True
+
+    def _dealer(self, target: Target) -> zmq.Socket[Any]:
+        """A DEALER that connects to the exchange."""
         socket = self.context.socket(zmq.DEALER)
         socket.linger = 0
         socket.sndhwm, socket.rcvhwm = 10_000, 0  # we read as fast as we can; what waits is bounded by the exchange
@@ -185,11 +200,7 @@ class Connection:
             socket.curve_publickey = self.secret.public.encode()
             socket.curve_secretkey = self.secret.secret.encode()
         socket.connect(target.address)
-        self.socket = socket
-        self.reconnects += 1
-        self._heard_ns = self._tried_ns
-        self._go(ClientEvent.CONNECT)
-        return True
+        return socket
 
     def _drop(self) -> None:
         if self.socket is not None:
@@ -221,6 +232,8 @@ class Connection:
             heartbeat_ms=self._heartbeat_ms,
             cancel_on_disconnect_ms=self._cancel_ms,
             claim=self.secret.public,
+            instance=self._instance,
+            attempt=self.reconnects + 1,
         )
         self._login_frame = p.encode(message)
         self._login_sent = self._send(self._login_frame)  # False until there is a connection (IMMEDIATE)
@@ -231,6 +244,11 @@ class Connection:
             request = self.pending[number]
             if not request.done and request.reject is None:
                 self._send(self._fresh(request.frame))
+
+    def _nudge(self) -> None:
+        """Asks for what follows our last report; the ResyncDone behind it settles the open requests."""
+        if self.state is ClientState.ACTIVE:
+            self._send(p.encode(p.Retransmit(token=self.token, first=self.next_report, last=0)))
 
     def _fresh(self, frame: bytes) -> bytes:
         """A records frame with the present token."""
@@ -246,19 +264,19 @@ class Connection:
             self.socket.send(frame, zmq.DONTWAIT)
         except zmq.Again:
             return False
-        self._said_ns = time.monotonic_ns()
+        self._said_ns = self._now()
         return True
 
     # --- receiving -------------------------------------------------------------------------------------------
 
     def pump(self, wait_ms: int = 0) -> bool:
         """Takes what has arrived, keeps the session alive. True when something arrived."""
-        now = time.monotonic_ns()
+        now = self._now()
         if self.socket is None and (now - self._tried_ns >= RECONNECT_NS or not self._tried_ns) and not self._connect():
-            time.sleep(min(wait_ms, 50) / 1000)
+            self._pause(min(wait_ms, 50) / 1000)
             return False
         if self.socket is None:
-            time.sleep(min(wait_ms, 20) / 1000)
+            self._pause(min(wait_ms, 20) / 1000)
             return False
         some = False
         if self.state is ClientState.LOGGING_IN and not self._login_sent:
@@ -270,11 +288,11 @@ class Connection:
                 except zmq.Again:
                     break
                 some = True
-                self._heard_ns = time.monotonic_ns()
+                self._heard_ns = self._now()
                 self._take(frame)
                 if self.socket is None or self._failure is not None:
                     break
-        self._keep_alive(time.monotonic_ns())
+        self._keep_alive(self._now())
         if self._failure is not None:
             failure, self._failure = self._failure, None
             self._drop()
@@ -402,7 +420,7 @@ class Connection:
     def _on_logged_out(self, message: p.LoggedOut) -> None:
         if message.code == Code.SHUTTING_DOWN or self.state is ClientState.DOWN:
             self._drop()  # a clean stop: it may be back soon
-            self._tried_ns = time.monotonic_ns()
+            self._tried_ns = self._now()
             return
         self._go(ClientEvent.LOGGED_OUT, LoggedOut(message.text, message.code))
 
@@ -411,8 +429,11 @@ class Connection:
             if self.state in (ClientState.RESYNC, ClientState.ACTIVE):
                 self._go(ClientEvent.NOT_LOGGED_IN)
             return
-        if message.code == Code.REQUEST_GAP and self.state is not ClientState.ACTIVE:
-            return  # an answer to what an older connection had sent
+        if message.code == Code.REQUEST_GAP and (
+            self.state is not ClientState.ACTIVE or message.expected in self.pending
+        ):
+            self._nudge()  # an earlier request was lost on the way: find out which, then send them again in order
+            return
         for number in range(message.request_no, message.request_no + message.count):
             request = self.pending.get(number)
             if request is not None:
@@ -452,18 +473,22 @@ class Connection:
 
     def wait(self, until: Callable[[], bool], timeout_ns: int | None = None) -> bool:
         """Pumps until ``until()`` holds; False when the time is over. Probes a silent exchange and reconnects."""
-        deadline = time.monotonic_ns() + (self.timeout_ns if timeout_ns is None else timeout_ns)
+        began = self._now()
+        deadline = began + (self.timeout_ns if timeout_ns is None else timeout_ns)
         while not until():
-            now = time.monotonic_ns()
+            now = self._now()
             if now >= deadline:
                 return False
             self.pump(min(50, max(1, (deadline - now) // NS_PER_MS)))
             if self.state in (ClientState.ACTIVE, ClientState.RESYNC):
-                now = time.monotonic_ns()
+                now = self._now()
                 if now - max(self._said_ns, self._heard_ns) > PROBE_NS:
                     self._send(p.encode(p.Heartbeat(token=self.token, last_report=self.next_report - 1)))
                 if now - self._heard_ns > max(SILENT_NS, 2 * self._heartbeat_ms * NS_PER_MS):
                     self._go(ClientEvent.SILENCE)
+                elif self.pending and now - began > NUDGE_NS:
+                    began = now
+                    self._nudge()
         return True
 
     def open(self) -> None:
@@ -517,18 +542,18 @@ class Connection:
     def ask(self, make: Callable[[int], p.Control]) -> p.Answer:
         """Sends a control message with an id and waits for its Answer; asks again after a reconnect."""
         number = next(self._query_ids)
-        deadline = time.monotonic_ns() + self.timeout_ns
+        deadline = self._now() + self.timeout_ns
         while True:
             if not self.active:
                 self.open()
             self._send(p.encode(make(number)))
-            self._wait_answer(number, self.token, deadline - time.monotonic_ns())
+            self._wait_answer(number, self.token, deadline - self._now())
             answer = self.answers.pop(number, None)
             if answer is not None:
                 if answer.code:
                     raise GatewayError(answer.text, answer.code)
                 return answer
-            if time.monotonic_ns() >= deadline:
+            if self._now() >= deadline:
                 raise NoAnswer(f"no answer to {type(make(0)).__name__}")
 
     def _wait_answer(self, number: int, token: int, timeout_ns: int) -> None:

@@ -424,8 +424,11 @@ class Core:
             full = TEXT_EN[code] + (f": {text}" if text else "")
             self.send(plane, route, p.encode(p.LoginRejected(code=int(code), text=full, next_report=ahead)))
             return
-        self.counters.logins += 1
         session = self.session(key)
+        if message.instance and session.login[0] == message.instance and message.attempt < session.login[1]:
+            return  # of a connection that the same client has given up since
+        session.login = (message.instance, message.attempt)
+        self.counters.logins += 1
         stream = self.store.stream(key.session)
         self._login_route = route
         self._transit(session, Event.LOGIN, Code.SESSION_IN_USE)

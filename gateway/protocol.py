@@ -82,7 +82,8 @@ class Login(Control, tag="login"):
     ``last_report``: the last one the client has. ``resume``: ``restart`` sends all of the day again,
     ``resume`` what follows ``last_report``, ``quick`` nothing old. ``cancel_on_disconnect_ms``: -1 off (D8).
     ``account`` and ``session``, where given, must be the key's. ``claim``: the public key, where the
-    connection is not CURVE (loopback only).
+    connection is not CURVE (loopback only). ``instance`` and ``attempt``: a random number of the client and its
+    count of logins, so that a login of a connection that it has given up, arriving late, cannot take over.
     """
 
     version: int
@@ -94,6 +95,8 @@ class Login(Control, tag="login"):
     heartbeat_ms: Annotated[int, msgspec.Meta(ge=100, le=60_000)] = HEARTBEAT_MS
     cancel_on_disconnect_ms: Millis = -1
     claim: Annotated[str, msgspec.Meta(max_length=40)] = ""
+    instance: Number = 0
+    attempt: Number = 0
 
 
 class Logout(Control, tag="logout"):

@@ -203,6 +203,7 @@ class Session:
         "dead_man_ms",
         "heartbeat_ns",
         "key",
+        "login",
         "malformed",
         "number",
         "old_until",
@@ -223,6 +224,7 @@ class Session:
         self.route = b""
         self.token = 0
         self.old_until = 0  # reports below this number may have been sent before
+        self.login = (0, 0)  # instance and attempt of the client that is logged in
         self.stream_cursor = 0  # operators: next event number to send, 0 without a subscription
         self.heartbeat_ns = 0
         self.cancel_ms = -1

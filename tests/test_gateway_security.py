@@ -1,0 +1,162 @@
+"""Keys, planes, ZAP: each trap of ZeroMQ that the design names is a test here."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import gateway_market as gm
+import pytest
+import zmq
+from zmq.utils import z85
+
+from gateway import config as cfg
+from gateway import keys, zap
+from gateway import protocol as p
+from gateway.client import Client, GatewayError, LoginRefused, NoAnswer
+from gateway.config import ConfigError
+from gateway.operator import OperatorClient
+from gateway.server import Server, StartError
+
+
+@pytest.fixture
+def served(tmp_path):
+    """A server in a thread of this process, so that a test can reach into it."""
+    market = gm.make(tmp_path / "m")
+    server = Server(market, "stepped")
+    server.open()
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    yield server
+    server.stopping = True
+    thread.join()
+    server.close()
+
+
+def test_only_known_keys_connect_and_each_to_its_plane(served):
+    folder = served.market.folder
+    public, secret = (k.decode() for k in zmq.curve_keypair())
+    stranger = keys.Secret("stranger", public, secret, served.endpoints.server_public)
+    with pytest.raises(NoAnswer):
+        Client(folder, key=stranger, timeout=1.0)
+    with pytest.raises(NoAnswer):
+        OperatorClient(folder, key="member-1", timeout=1.0)
+    with pytest.raises(NoAnswer):
+        Client(folder, key="ops1", timeout=1.0)
+    assert served._zap is not None and served._zap.refused >= 3
+    with Client(folder, key="member-1") as me:
+        assert me.account == 1
+
+
+def test_the_self_test_finds_a_handler_that_lets_everybody_in(served):
+    assert served._zap is not None
+    address = served.endpoints.members
+    served._self_test(address)
+    served._zap.answer = lambda r: [b"1.0", r[1], b"200", b"OK", z85.encode(r[6]), b""]  # type: ignore[method-assign]
+    with pytest.raises(StartError, match="unknown key"):
+        served._self_test(address)
+
+
+def test_a_zap_request_that_is_odd_is_refused():
+    context: zmq.Context = zmq.Context()
+    handler = zap.ZapThread(context, lambda domain, public: True)
+    good = [b"1.0", b"1", b"members", b"127.0.0.1", b"", b"CURVE", bytes(32)]
+    assert handler.answer(good)[2] == b"200"
+    for place, value in ((0, b"2.0"), (5, b"NULL"), (5, b"PLAIN"), (6, b"short")):
+        odd = [*good]
+        odd[place] = value
+        assert handler.answer(odd)[2] == b"400"
+    assert handler.answer([])[2] == b"400" and handler.answer(good[:6])[2] == b"400"
+    handler.stop()
+    context.term()
+
+
+def test_a_handler_that_is_gone_lets_nobody_in(served):
+    """The enforced domain: without a ZAP handler libzmq would accept any key."""
+    assert served._zap is not None
+    served._zap.stop()
+    with pytest.raises(NoAnswer):
+        Client(served.market.folder, key="member-1", timeout=1.0)
+    with pytest.raises(StartError, match="ZAP"):
+        served._housekeeping(time.monotonic_ns())
+
+
+def test_a_revoked_key_loses_its_session_at_once_and_a_new_one_takes_its_place(served):
+    folder = served.market.folder / "keys"
+    with Client(served.market.folder, key="member-1") as me:
+        table = keys.load(folder)
+        old = next(k for k in table.keys if k.name == "member-1")
+        server_public = keys.read_secret(folder / "server.key").server_public
+        new = keys.make(folder, keys.NewKey("member-1-b", "trader", 1), old.session, server_public)
+        keys.save(folder, keys.KeyTable([*table.keys, new]))  # overlap: both hold
+        assert gm.wait_until(lambda: new.public in served.core.keys.by_public)
+        me.sync()
+        with pytest.raises(LoginRefused, match="in use"):
+            Client(served.market.folder, key="member-1-b", timeout=2.0)
+        keys.save(folder, keys.KeyTable([*(k for k in table.keys if k is not old), new]))
+        assert gm.wait_until(lambda: old.public not in served.core.keys.by_public)
+        with pytest.raises(GatewayError, match="may not"):
+            me.sync()
+    with Client(served.market.folder, key="member-1-b") as again:
+        assert again.account == 1
+    with pytest.raises(NoAnswer):
+        Client(served.market.folder, key="member-1", timeout=1.0)
+
+
+def test_a_bad_key_file_keeps_the_old_one_and_alarms(served):
+    path = served.market.folder / "keys" / keys.KEY_FILE
+    good = path.read_text()
+    before = served.core.keys
+    for bad in ("[[key]", good.replace('role = "trader"', 'role = "king"', 1), ""):
+        path.write_text(bad + "\n" if bad else "key = 5\n")
+        assert gm.wait_until(lambda: served.core.alarms), bad
+        assert served.core.keys is before and "key file" in served.core.alarms[-1]
+        served.core.alarms = []
+    path.write_text(good)
+    with Client(served.market.folder, key="member-1") as me:
+        me.sync()
+
+
+def test_a_login_needs_an_unguessable_routing_id_and_the_token_is_bound_to_it(served):
+    """Routing ids are chosen by the peer: they identify nobody, and a guessable one is refused."""
+    folder = served.market.folder
+    secret = keys.read_secret(folder / "keys" / "member-1.key")
+    with Client(folder, key="member-1") as me:
+        token = me.link.token
+        thief = Client(folder, key="member-2")  # knows the token, but is another key on another connection
+        thief.link.token = token
+        before = served.core.counters.session_rejects
+        assert [b["account"] for b in thief.balances()] == [2], "it was refused, logged in anew, and sees its own"
+        assert served.core.counters.session_rejects > before
+        me.sync()
+        thief.close()
+    socket = zmq.Context.instance().socket(zmq.DEALER)
+    socket.linger = 0
+    socket.set(zmq.ROUTING_ID, b"member-1")
+    socket.curve_serverkey = secret.server_public.encode()
+    socket.curve_publickey, socket.curve_secretkey = secret.public.encode(), secret.secret.encode()
+    socket.connect(served.endpoints.members)
+    socket.send(p.encode(p.Login(version=p.PROTOCOL_VERSION)))
+    assert socket.poll(5_000)
+    answer = p.decode_from_exchange(socket.recv())
+    assert isinstance(answer, p.LoginRejected) and "routing id" in answer.text
+    socket.close()
+
+
+def test_keys_files_and_configuration_name_what_is_wrong(tmp_path):
+    market = gm.make(tmp_path / "m")
+    path = market.folder / "keys" / "member-1.key"
+    path.chmod(0o644)
+    with pytest.raises(keys.KeyFileError, match="chmod 600"):
+        keys.read_secret(path)
+    with pytest.raises(ConfigError, match="there is a market already"):
+        gm.make(tmp_path / "m")
+    text = (market.folder / "market.toml").read_text()
+    for old, new, reason in (
+        ("metrics = true", "metrics = 3", r"gateway.metrics"),
+        ("account = 2", "account = 1", r"members\[1\]"),
+        ('host = "127.0.0.1"', 'host = "127.0.0.1"\nfast = true', "fast"),
+    ):
+        (market.folder / "market.toml").write_text(text.replace(old, new, 1))
+        with pytest.raises(ConfigError, match=reason):
+            cfg.load(market.folder)

@@ -1,0 +1,303 @@
+"""The member session: its tables, its buckets, and client against exchange through a bad channel."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from session_world import World
+
+from engine.codes import Code
+from engine.records import ACCEPTED, COMMAND, NEW
+from gateway import protocol as p
+from gateway.client import SessionRejected, UnknownOutcome
+from gateway.core import Core
+from gateway.hot import HOT
+from gateway.session import CLIENT, EXCHANGE, Action, Bucket, ClientEvent, ClientState, Event, State, client_step, step
+
+
+def test_the_tables_are_total_but_for_what_is_named_impossible():
+    impossible = {
+        (State.OUT, e) for e in (Event.MESSAGE, Event.SENT, Event.AGAIN, Event.SILENCE, Event.LOGOUT, Event.END)
+    }
+    impossible |= {(State.RESYNC, Event.DUE), (State.ACTIVE, Event.DUE), (State.ACTIVE, Event.SENT)}
+    impossible |= {(State.LOST, Event.SENT), (State.LOST, Event.SILENCE)}
+    for state in State:
+        for event in Event:
+            assert ((state, event) in EXCHANGE) != ((state, event) in impossible), (state, event)
+    for state in (ClientState.LOGGING_IN, ClientState.RESYNC, ClientState.ACTIVE):
+        for event in ClientEvent:
+            own = event in (ClientEvent.CONNECT, ClientEvent.REJECTED, ClientEvent.AHEAD)
+            assert ((state, event) in CLIENT) or own, (state, event)
+
+
+def test_a_session_is_out_exactly_when_its_token_is_void():
+    for (state, event), (after, actions) in EXCHANGE.items():
+        assert (Action.CLOSE in actions) == (after is State.OUT and state is not State.OUT), (state, event)
+        assert (Action.ACCEPT in actions) == (event is Event.LOGIN)
+        assert Action.CANCEL not in actions or event is Event.DUE
+    with pytest.raises(AssertionError):
+        step(State.OUT, Event.MESSAGE)
+    with pytest.raises(AssertionError):
+        client_step(ClientState.DOWN, ClientEvent.REPORT)
+
+
+def test_a_bucket_gives_its_burst_then_its_rate_and_says_how_long_to_wait():
+    row = np.zeros(1, HOT)[0]
+    bucket = Bucket(row, "order", 100, 10, 0)
+    assert [bucket.take(1, 0) for _ in range(10)] == [0] * 10
+    assert bucket.take(1, 0) == 10
+    assert bucket.take(1, 9_000_000) == 1
+    assert bucket.take(1, 10_000_000) == 0
+    assert bucket.take(10, 10**12) == 0 and bucket.take(1, 10**12) == 10
+
+
+def journaled_requests(world: World, session: int) -> list[int]:
+    return [int(c["request_no"]) for group, _ in world.journal.groups for c in group if c["session"] == session]
+
+
+def agree(world: World, client) -> None:
+    """The contract, after the channel has healed."""
+    world.loss = world.cut = world.late = 0.0
+    world.advance(10**9)
+    client.sync()
+    session = client.link.session
+    numbers = journaled_requests(world, session)
+    assert numbers == list(range(1, len(numbers) + 1)), "a request was executed twice, or one was skipped"
+    sent = max(client.by_request, default=0)
+    assert sent == len(numbers) or not client.link.pending, "a request was lost"
+    stream = world.core.store.stream(session)
+    mine = list(client._queue)
+    assert [r.no for r in mine] == list(range(1, stream.next_no)), "reports are missing, doubled or out of order"
+    events = [world.core.store.page(session, n, n)[0][0] for n in range(1, stream.next_no)]
+    assert [r.event.tobytes() for r in mine] == [e.tobytes() for e in events]
+    for order in client.by_request.values():
+        found = [e for e in events if e["kind"] == ACCEPTED and e["ref"] == order.request_no]
+        assert len(found) == order.accepted, f"request {order.request_no}: {order.status}"
+
+
+STEPS = st.lists(st.sampled_from(["order", "batch", "cancel", "crash", "calm", "storm", "other"]), max_size=25)
+
+
+def scenario(seed: int, steps: list[str], core_class: type[Core] = Core) -> None:
+    """Orders through a channel that gets worse and better, with crashes of the exchange in between."""
+    chance = random.Random(seed)
+    world = World(chance, core_class=core_class)
+    client, other = world.client("member-1"), world.client("member-2")
+    for what in steps:
+        try:
+            if what == "order":
+                client.buy("CEA24", 5900 + chance.randrange(50), 1 + chance.randrange(9))
+            elif what == "batch":
+                client.send_batch([("sell", "CEA24", 5930 + i, 1 + i) for i in range(1 + chance.randrange(20))])
+            elif what == "cancel":
+                for order in [o for o in client.by_request.values() if o.open][:2]:
+                    client.cancel(order.order_id)
+            elif what == "other":
+                other.sell("CEA24", 5900, 5, type="ioc")
+            elif what == "crash":
+                world.crash()
+                world.now_ns += chance.randrange(10**10)
+                world.start()
+            elif what == "storm":
+                world.loss, world.cut, world.late = 0.15, 0.05, 0.3
+            else:
+                world.loss = world.cut = world.late = 0.0
+        except UnknownOutcome:
+            pass  # said so, and settled below
+    agree(world, client)
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.integers(0, 2**32), STEPS)
+def test_client_and_exchange_agree_through_a_lossy_cutting_delaying_channel(seed, steps):
+    scenario(seed, steps)
+
+
+HARD = ["storm", "order", "batch", "order", "other", "crash", "order", "batch", "cancel", "crash", "batch", "order"]
+
+
+def many(seeds, core_class: type[Core] = Core) -> None:
+    """The hard scenario under several seeds."""
+    for seed in seeds:
+        scenario(seed, HARD * 2, core_class)
+
+
+def test_the_hard_scenario_holds_where_the_planted_bugs_fail():
+    many(range(3))
+
+
+@pytest.mark.slow
+def test_many_hard_scenarios_hold():
+    many(range(100, 300))
+
+
+class Forgetful(Core):
+    """Planted bug: a repeated request is executed again instead of answered."""
+
+    def _repeat(self, plane, session, request_no, record, payload):
+        self.batch.add(record, session.account, session.number)
+
+
+class Hasty(Core):
+    """Planted bug: after a crash the exchange forgets what it had sequenced."""
+
+    def last_request(self, session):
+        return 0
+
+
+@pytest.mark.parametrize("broken", [Forgetful, Hasty])
+def test_planted_bugs_in_the_exchange_are_found(broken):
+    with pytest.raises((AssertionError, SessionRejected)):
+        many(range(12), broken)
+
+
+def records(client, count: int = 1, **fields) -> np.ndarray:
+    made = np.zeros(count, COMMAND)
+    made["kind"], made["price"], made["quantity"], made["instrument"] = NEW, 5900, 1, 1
+    made["token"] = client.link.token
+    made["request_no"] = np.arange(count) + client.link.next_request
+    for name, value in fields.items():
+        made[name] = value
+    return made
+
+
+def raw(world: World, client, frame: bytes) -> list[p.SessionReject]:
+    """Sends bytes as they are; the session rejects that come back."""
+    client.link.notices.clear()
+    client.link.socket.send(frame)
+    world.advance(10**8)
+    world.advance(10**8)
+    client.link.pump()
+    return [n for n in client.link.notices if isinstance(n, p.SessionReject)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"seq": 256}, Code.RESERVED_FIELD),
+        ({"time_ns": 1}, Code.RESERVED_FIELD),
+        ({"account": 2}, Code.RESERVED_FIELD),
+        ({"session": 2}, Code.RESERVED_FIELD),
+        ({"request_no": 7}, Code.REQUEST_GAP),
+        ({"request_no": 0}, Code.REQUEST_GAP),
+        ({"kind": 7, "quantity": 5}, Code.MALFORMED),
+    ],
+)
+def test_a_record_that_breaks_the_protocol_is_refused_and_changes_nothing(fields, code):
+    world = World(random.Random(1))
+    client = world.client("member-1")
+    before = world.core.exchange.state_hash()
+    (reject,) = raw(world, client, records(client, **fields).tobytes())
+    assert reject.code == code and world.core.exchange.state_hash() == before
+    assert client.buy("CEA24", 5900, 1).request_no == 1, "a session reject consumes no number (D4)"
+
+
+def test_a_repeat_is_answered_and_other_content_under_its_number_is_a_mismatch():
+    world = World(random.Random(1))
+    client = world.client("member-1")
+    order = client.buy("CEA24", 5900, 3)
+    seq = world.core.exchange.seq
+    same = records(client, request_no=order.request_no, quantity=3)
+    assert raw(world, client, same.tobytes()) == [] and world.core.exchange.seq == seq
+    other = records(client, request_no=order.request_no, quantity=4)
+    (reject,) = raw(world, client, other.tobytes())
+    assert reject.code == Code.REQUEST_MISMATCH and world.core.exchange.seq == seq
+
+
+def test_a_frame_with_a_gap_inside_is_applied_up_to_it_and_the_rest_is_named():
+    world = World(random.Random(1))
+    client = world.client("member-1")
+    frame = records(client, 5, request_no=[1, 2, 4, 5, 6])
+    (reject,) = raw(world, client, frame.tobytes())
+    assert (reject.code, reject.request_no, reject.count, reject.expected) == (Code.REQUEST_GAP, 4, 3, 3)
+    assert journaled_requests(world, 1) == [1, 2]
+
+
+def test_a_throttled_client_is_told_when_to_try_again_then_logged_out():
+    world = World(random.Random(1))
+    client = world.client("member-1")
+    session = world.core.sessions[1]
+    session.orders = Bucket(session.row, "order", 1, 2, world.now_ns)
+    assert raw(world, client, records(client, 2).tobytes()) == []
+    client.link.next_request += 2
+    (reject,) = raw(world, client, records(client, 2).tobytes())
+    assert reject.code == Code.THROTTLED and reject.retry_after_ms > 0
+    session.throttled = world.core.config.throttled_before_logout - 1
+    raw_frame = records(client, 2).tobytes()
+    with pytest.raises(Exception, match="too many"):
+        raw(world, client, raw_frame)
+
+
+def test_silence_cancels_only_where_it_was_chosen_and_our_crash_is_no_disconnect():
+    world = World(random.Random(1))
+    chosen = world.client("member-1", cancel_on_disconnect_ms=2_000)
+    not_chosen = world.client("member-2")
+    chosen.buy("CEA24", 5900, 1)
+    not_chosen.buy("CEA24", 5900, 1)
+    world.crash()
+    world.now_ns += 10**11
+    world.start()
+    world.advance(10**9)
+    assert len(world.core.exchange.open_orders()) == 2, "our own crash is not a member's disconnect (D8)"
+    chosen.sync()
+    not_chosen.sync()
+    for _ in range(400):
+        world.advance(10**8)
+    assert world.core.exchange.open_orders()["account"].tolist() == [2]
+    assert chosen.orders(only_open=True) == []
+
+
+def test_the_dead_mans_switch_cancels_unless_it_is_held():
+    world = World(random.Random(1))
+    client = world.client("member-1")
+    client.buy("CEA24", 5900, 1)
+    client.dead_man(500)
+    for _ in range(4):
+        world.advance(3 * 10**8)
+        client.dead_man(500)
+    assert len(world.core.exchange.open_orders()) == 1
+    for _ in range(8):
+        world.advance(10**8)
+    assert len(world.core.exchange.open_orders()) == 0
+
+
+def test_the_kill_switch_cancels_all_and_only_two_operators_undo_it():
+    from engine import messages as m
+
+    world = World(random.Random(1))
+    client = world.client("member-1")
+    client.buy("CEA24", 5900, 1)
+    client.kill("test")
+    world.advance(10**8)
+    assert client.orders(only_open=True) == []
+    assert client.buy("CEA24", 5900, 1).code == Code.ACCOUNT_CANCEL_ONLY
+    ops = world.client("ops1")
+    with pytest.raises(SessionRejected, match="ops2"):
+        ops.execute(m.SetAccountStatus(account=1, status=1, second="ops2", why="checked"))
+    ops.link._send(p.encode(p.Confirm(token=ops.link.token, proposal=1)))
+    world.advance(10**8)
+    assert world.core.exchange.market.accounts[1]["status"] == 2, "one person alone cannot undo it"
+
+
+def test_malformed_frames_end_in_logout_and_unknown_tokens_get_nothing_done():
+    world = World(random.Random(1))
+    client = world.client("member-1")
+    before = world.core.exchange.state_hash()
+    (reject,) = raw(world, client, records(client, token=12345).tobytes()) or [p.reject(Code.NOT_LOGGED_IN)]
+    assert reject.code == Code.NOT_LOGGED_IN
+    client.sync()
+    bad = np.zeros(1, COMMAND)
+    bad["token"] = client.link.token
+    for _ in range(world.core.config.malformed_before_logout - 1):
+        raw(world, client, bad.tobytes() + b"x")
+    with pytest.raises(Exception, match="cannot be read"):
+        raw(world, client, bad.tobytes() + b"x")
+    assert world.core.exchange.state_hash() == before
+    for junk in (b"\x80", b"\x81\xa1t\xa5login", b"\x81\xa1t\xa1\xff", b"\xff" * 100, b"\x93" * 1_000, b""):
+        world.core.receive("members", b"r" * 16, "", junk)
+    world.core.receive("members", b"r" * 16, "", b"\x00" * 64, parts=5_000)
+    assert world.core.exchange.state_hash() == before
