@@ -363,6 +363,8 @@ class Generator:
             fields = {"instrument": rng.choice((instrument, r.ANY_INSTRUMENT)), "side": rng.choice((0, 1, 2))}
         elif order is not None:
             fields = {"order_id": order.id, "quantity": self.size()}
+            if order.generation and rng.random() < 0.03:
+                fields["order_id"] -= 1 << 32  # dead, and its slot is in use again
             if kind == r.REPLACE:
                 fields["price"] = order.price if rng.random() < 0.4 else self.price(order.instrument, order.side)
                 fields["quantity"] = max(0, order.filled + self.lots(order.leaves + rng.randint(-8, 8)))

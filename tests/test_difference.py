@@ -79,7 +79,8 @@ def test_the_difference_finds_a_bug_planted_into_the_reference(bug: type[Referen
 @pytest.mark.parametrize("seed", range(100, 105))
 @pytest.mark.parametrize("name", PROFILES)
 def test_kernel_and_reference_agree_over_millions_of_commands(name: str, seed: int) -> None:
-    stream = make_stream(PROFILES[name], seed, 60_000, checkpoint_every=4_999, save=states.of_reference)
+    length = 6_000 if name == "extreme" else 60_000  # a day's turnover of more than int64 is out of all reach but here
+    stream = make_stream(PROFILES[name], seed, length, checkpoint_every=4_999, save=states.of_reference)
     audit(stream)
     first = run(stream, cut=1 + seed % 5)
     assert run(stream, cut=4096, event_capacity=seed) == first
