@@ -116,6 +116,7 @@ def _import(
     try:
         with registry.batch(time_ns) as posting:
             posting.preload_acts(seen)
+            posting.preload_owners(int(cells["account"]) for _, cells in once)
             for line, cells in once:
                 result = act(cells)
                 if isinstance(result, Refused):

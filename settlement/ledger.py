@@ -218,6 +218,16 @@ class Posting:
         else:
             self._busy_buckets_loaded = True
 
+    def preload_owners(self, owners: Iterable[int]) -> None:
+        """Read all ledger accounts of the owners of an import, and note which real-name accounts are open."""
+        wanted = sorted(set(owners))
+        accounts = schema.registry_account
+        for at in range(0, len(wanted), _OWNERS_BY_NAME_MAX):
+            part = wanted[at : at + _OWNERS_BY_NAME_MAX]
+            self.load(part)
+            query = select(accounts.c.account).where(accounts.c.account.in_(part), accounts.c.state == "open")
+            self.checked.update(("account", account) for account in self.connection.execute(query).scalars())
+
     def account(self, owner: int, asset: str, bucket: str) -> Balance:
         """The ledger account, read or created."""
         key = (owner, asset, bucket)

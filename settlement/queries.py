@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, or_, select, tuple_
+from sqlalchemy import Connection, Row, func, or_, select
 
 from settlement import schema, store
 from settlement.base import RegistryBase, find_account
@@ -159,9 +159,10 @@ class Queries(RegistryBase):
                 .join(transfer, (transfer.c.act == move.c.act) & (transfer.c.leg == move.c.leg))
                 .join(seal, seal.c.batch == move.c.batch)
                 .outerjoin(schema.act, schema.act.c.id == move.c.act)
-                .where(tuple_(move.c.act, move.c.leg, move.c.piece).in_(keys))
+                # By act alone: SQLite does not look tuples up in the index.
+                .where(move.c.act.in_({key[0] for key in keys}), move.c.first <= number, move.c.last >= number)
             )
-            found: list[Row] = list(connection.execute(query)) if keys else []
+            found: list[Row] = [row for row in connection.execute(query) if (row.act, row.leg, row.piece) in keys]
             names = _account_names(connection, {row.debit for row in found} | {row.credit for row in found})
         found.sort(key=lambda row: (row.batch, row.piece))
         return [
@@ -179,7 +180,7 @@ class Queries(RegistryBase):
         ]
 
 
-def _moves_of(connection: Connection, code: str, number: int) -> list[tuple[int, int, int]]:
+def _moves_of(connection: Connection, code: str, number: int) -> set[tuple[int, int, int]]:
     """The keys (act, leg, piece) of the moves of one serial number: one look into the index per span class."""
     mark = "?" if connection.dialect.name == "sqlite" else "%s"
     one = (
@@ -190,7 +191,7 @@ def _moves_of(connection: Connection, code: str, number: int) -> list[tuple[int,
         value for span in range(1, _SPAN_CLASSES) for value in (code, span, number - (1 << span), number, number)
     ]
     rows = connection.exec_driver_sql(" UNION ALL ".join([one] * (_SPAN_CLASSES - 1)), tuple(parameters))
-    return [(row[0], row[1], row[2]) for row in rows]
+    return {(row[0], row[1], row[2]) for row in rows}
 
 
 def _holdings(connection: Connection, account: int | None) -> list[Holding]:
