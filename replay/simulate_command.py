@@ -1,0 +1,82 @@
+"""``cea simulate zero|hawkes``: synthetic flow with stated, assumed rates; seed and parameters stand in the output."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(help="Synthetic order flow through the engine, from a seed.", no_args_is_help=True)
+WRONG_USE = 2
+
+Out = Annotated[
+    Path | None, typer.Option("--out", help="A new folder for the day's journal, for cea replay and chart.")
+]
+Seed = Annotated[int, typer.Option(min=0)]
+Rate = Annotated[float, typer.Option(help="Messages per second and vintage; of hawkes the base rate. Assumed.")]
+Members = Annotated[int, typer.Option(min=2, max=4_000)]
+Deadline = Annotated[int, typer.Option(min=0, help="Days to the surrender deadline: the nearer, the more need.")]
+Date = Annotated[int, typer.Option(help="Trading date, YYYYMMDD.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+@app.command()
+def zero(
+    out: Out = None,
+    seed: Seed = 1,
+    rate: Rate = 1.0,
+    members: Members = 40,
+    days_to_deadline: Deadline = 20,
+    date: Date = 20251203,
+    json: Json = False,
+) -> None:
+    """Zero intelligence: messages come as a Poisson stream."""
+    given = {"seed": seed, "rate": rate, "members": members, "days_to_deadline": days_to_deadline, "date": date}
+    _simulate({"kind": "zero", **given}, out, json)
+
+
+@app.command()
+def hawkes(
+    out: Out = None,
+    seed: Seed = 1,
+    rate: Rate = 0.5,
+    excitement: Annotated[float, typer.Option(help="Further messages that one message brings on average.")] = 0.6,
+    decay: Annotated[float, typer.Option(help="How fast that fades, per second.")] = 0.1,
+    members: Members = 40,
+    days_to_deadline: Deadline = 20,
+    date: Date = 20251203,
+    json: Json = False,
+) -> None:
+    """Hawkes: messages excite further messages, so they come in clusters."""
+    given = {"seed": seed, "rate": rate, "members": members, "days_to_deadline": days_to_deadline, "date": date}
+    _simulate({"kind": "hawkes", "excitement": excitement, "decay": decay, **given}, out, json)
+
+
+def _simulate(given: dict[str, Any], out: Path | None, json: bool) -> None:
+    import msgspec
+
+    from replay.progress import progress_bar
+    from replay.simulate import Parameters, Simulation
+
+    if out is not None and out.exists() and any(out.iterdir()):
+        typer.echo(f"error: {out}: is not empty", err=True)
+        raise typer.Exit(WRONG_USE)
+    try:
+        simulation = Simulation(msgspec.convert(given, Parameters), out)
+    except ValueError as error:  # msgspec's is one of them
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(WRONG_USE) from None
+    with progress_bar("simulate", "messages") as update:
+        report = simulation.run(update)
+    if json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
+        return
+    p = report.parameters
+    typer.echo(f"seed {p.seed}, {p.kind}, {p.rate} messages/s and vintage (assumed), {p.members} members, {p.date}")
+    typer.echo(
+        f"{report.orders:,} orders, {report.cancels:,} cancels, {report.rejected:,} refused, {report.deals:,} deals"
+    )
+    for code, close in report.closes.items():
+        typer.echo(f"  {code}: {p.vintages[code] / 100:.2f} → {close / 100:.2f}")
+    typer.echo(f"state {report.state_hash}" + (f", journal in {report.journal}" if report.journal else ""))
