@@ -50,7 +50,7 @@ def test_streams_of_every_profile_pass_the_audit(name: str) -> None:
 def test_the_streams_reach_every_reject_code_and_every_reason() -> None:
     codes, reasons = set(), set()
     for profile in PROFILES.values():
-        stream = make_stream(profile, 1, 3_000)
+        stream = make_stream(profile, 1, 6_000)
         kinds = stream.events["kind"]
         codes |= set(stream.events["reason"][kinds == r.REJECTED].tolist())
         reasons |= set(stream.events["reason"][kinds == r.CANCELLED].tolist())
