@@ -1,0 +1,58 @@
+"""What a detector says: who, what, how strong, and the evidence that a person can check."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+# Kinds of alerts: stable names, English and Chinese words for screens.
+KINDS: Final[dict[str, tuple[str, str]]] = {
+    "wash": ("reverse trades of one pair", "固定账户反向交易"),
+    "prearranged": ("pre-arranged deals", "约定交易"),
+    "value_transfer": ("bought high, sold low, same pair", "高买低卖（对手固定）"),
+    "buy_high_sell_low": ("bought high, sold low", "高买低卖"),
+    "layering": ("orders placed and cancelled", "频繁申报撤单"),
+    "marking_close": ("late deals that move the close", "尾市影响收盘价"),
+    "thin_close": ("a tiny volume sets the close", "极小成交量影响收盘价"),
+    "concentration": ("one account has most of a side", "成交集中"),
+    "large_holder": ("large holding", "大户持仓"),
+    "price_limit": ("price at its limit", "价格触及涨跌幅限制"),
+    "price_move": ("fast price move", "价格异动"),
+    "before_news": ("one-way trading before news", "信息发布前单向交易"),
+    "overselling": ("sold what it needs for surrender", "超卖履约所需配额"),
+}
+EVIDENCE_MAX: Final = 100  # orders and deals named in one alert; the replay link has the rest
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """One finding. ``score`` is the measure that crossed its threshold, ``limit`` that threshold, ``unit`` of both.
+
+    ``deals`` are the day's deal numbers, ``orders`` order ids; ``first_seq`` … ``last_seq`` is the part of the
+    journal to replay, which :attr:`replay` says as a command.
+    """
+
+    kind: str
+    date: int
+    time_ns: int
+    instrument: str
+    accounts: tuple[int, ...]
+    score: int
+    limit: int
+    unit: str
+    text: str
+    first_seq: int
+    last_seq: int
+    deals: tuple[int, ...] = ()
+    orders: tuple[int, ...] = ()
+
+    @property
+    def replay(self) -> str:
+        """The command that shows the state just before the evidence begins."""
+        return f"cea replay journal MARKET --to {max(self.first_seq - 1, 1)}"
+
+    @property
+    def name(self) -> str:
+        """Equal for equal findings, whoever computes it and in however many pieces the stream came."""
+        accounts = "-".join(map(str, self.accounts))
+        return f"{self.date}-{self.kind}-{self.instrument}-{accounts}-{self.last_seq}"

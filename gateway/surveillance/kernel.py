@@ -1,0 +1,335 @@
+"""What the detectors know of the day: flat tables that one pass over the events keeps up, in machine code.
+
+A look at the tables happens whenever the events' own time crosses a minute, never when a batch ends: the same
+events lead to the same alerts however they were cut.
+"""
+
+# mypy: ignore-errors
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numba import njit
+
+from engine.codes import Reason
+from engine.records import ACCEPTED, BUY, CANCELLED, FILL_MAKER, FILL_TAKER, NOTICE
+
+BUCKETS: Final = 5  # minutes of order flow that are looked at together
+
+SEEN: Final = np.dtype(
+    [
+        ("order_id", "<u8"),
+        ("time_ns", "<i8"),
+        ("price", "<i8"),
+        ("quantity", "<i8"),
+        ("seq", "<u8"),
+        ("account", "<u4"),
+        ("instrument", "<u2"),
+        ("side", "u1"),
+        ("partners", "u1"),  # deals so far, at most 255
+    ]
+)
+"""A live order as it was accepted, by slot (the low half of its id)."""
+
+FLOW: Final = np.dtype(
+    [("ordered_t", "<i8"), ("quick_t", "<i8"), ("filled_t", "<i8"), ("orders", "<i4"), ("quick", "<i4")]
+)
+"""One minute of an account's orders in an instrument and side; ``quick``: cancelled by their owner soon after."""
+
+DAY: Final = np.dtype(
+    [
+        ("bought_t", "<i8"),
+        ("bought_fen", "<i8"),
+        ("sold_t", "<i8"),
+        ("sold_fen", "<i8"),
+        ("late_t", "<i8"),  # as the taker, in the last minutes
+        ("late_fen", "<i8"),
+        ("buys", "<i4"),
+        ("sales", "<i4"),
+        ("first_seq", "<u8"),
+        ("last_seq", "<u8"),
+    ]
+)
+
+PAIR: Final = np.dtype(
+    [
+        ("key", "<u8"),  # 0: free
+        ("low_sells_t", "<i8"),  # the account with the lower number sells to the other
+        ("low_sells_fen", "<i8"),
+        ("high_sells_t", "<i8"),
+        ("high_sells_fen", "<i8"),
+        ("arranged_t", "<i8"),
+        ("first_seq", "<u8"),
+        ("last_seq", "<u8"),
+        ("low_sales", "<i4"),
+        ("high_sales", "<i4"),
+        ("switches", "<i4"),
+        ("arranged", "<i4"),
+        ("direction", "<i4"),  # 1 low sold last, 2 high did
+        ("pad", "<i4"),
+    ]
+)
+
+VINTAGE: Final = np.dtype(
+    [
+        ("volume", "<i8"),
+        ("amount", "<i8"),
+        ("late_t", "<i8"),
+        ("late_fen", "<i8"),
+        ("last", "<i8"),
+        ("high", "<i8"),
+        ("low", "<i8"),
+        ("deals", "<i8"),
+        ("prices", "<i8", (BUCKETS,)),  # the last price at each of the last looks
+    ]
+)
+
+DEALT: Final = np.dtype(
+    [
+        ("seq", "<u8"),
+        ("time_ns", "<i8"),
+        ("price", "<i8"),
+        ("quantity", "<i8"),
+        ("maker_order", "<u8"),
+        ("taker_order", "<u8"),
+        ("maker", "<u4"),
+        ("taker", "<u4"),
+        ("number", "<u4"),
+        ("instrument", "<u2"),
+        ("taker_side", "u1"),
+        ("arranged", "u1"),
+    ]
+)
+"""A deal of the day, as evidence."""
+
+QUICK: Final = np.dtype(
+    [
+        ("order_id", "<u8"),
+        ("seq", "<u8"),
+        ("time_ns", "<i8"),
+        ("quantity", "<i8"),
+        ("accepted_seq", "<u8"),
+        ("account", "<u4"),
+        ("instrument", "<u2"),
+        ("side", "u1"),
+        ("pad", "u1"),
+    ]
+)
+"""A quickly cancelled order, as evidence; a ring of the newest."""
+
+STATE: Final = np.dtype(
+    [
+        ("bucket", "<i8"),
+        ("late_ns", "<i8"),
+        ("quick_ns", "<i8"),
+        ("arranged_ns", "<i8"),
+        ("deals", "<i8"),  # ever written to the ring of deals
+        ("quicks", "<i8"),
+        ("pairs", "<i8"),
+        ("next_look_ns", "<i8"),
+        ("events", "<i8"),
+        ("maker_order", "<u8"),
+        ("maker", "<u4"),
+        ("maker_arranges", "<u4"),
+    ]
+)
+
+ACCOUNT_BITS: Final = 28  # account numbers in a pair's key; the engine's capacity ends at 2^24
+
+# Why collect() came back.
+END: Final = 0
+LOOK: Final = 1  # the event at this place lies behind the next look
+AT_NOTICE: Final = 2
+
+
+@njit(cache=True, inline="always")
+def _hash(key, mask):
+    h = key * np.uint64(0x9E3779B97F4A7C15)
+    return np.int64((h >> np.uint64(32)) & np.uint64(mask))
+
+
+@njit(cache=True)
+def pair_row(pairs, key):
+    """The row of a key, or the free row where it belongs (open addressing; the table is never full)."""
+    mask = pairs.size - 1
+    at = _hash(key, mask)
+    while pairs[at].key != np.uint64(0) and pairs[at].key != key:
+        at = (at + 1) & mask
+    return at
+
+
+@njit(cache=True)
+def rehash(old, new):
+    """Moves all pairs into a larger table."""
+    for i in range(old.size):
+        if old[i].key != np.uint64(0):
+            new[pair_row(new, old[i].key)] = old[i]
+
+
+@njit(cache=True)
+def collect(events, start, orders, flow, day, pairs, vintages, deals, quicks, state):
+    """Takes events[start:] into the tables; returns (next place, END | LOOK | AT_NOTICE).
+
+    orders SEEN[slots], flow FLOW[BUCKETS, accounts, instruments, 2], day DAY[accounts, instruments], pairs
+    PAIR[2^n], vintages VINTAGE[instruments], deals DEALT[2^n] and quicks QUICK[2^n] rings, state STATE[1].
+    Stops when the table of pairs is half full, too (the caller makes it larger): that is an END before the end.
+    """
+    s = state[0]
+    bucket = s.bucket
+    i = start
+    while i < events.size:
+        e = events[i]
+        kind = e.kind
+        if kind == NOTICE:
+            return i, AT_NOTICE
+        if e.time_ns >= s.next_look_ns:
+            return i, LOOK
+        if kind == ACCEPTED:
+            o = orders[np.int64(e.order_id & np.uint64(0xFFFFFFFF))]
+            o.order_id, o.time_ns, o.price, o.quantity = e.order_id, e.time_ns, e.price, e.quantity
+            o.seq, o.account, o.instrument, o.side, o.partners = e.seq, e.account, e.instrument, e.side, 0
+            f = flow[bucket, e.account, e.instrument, e.side]
+            f.ordered_t += e.quantity
+            f.orders += 1
+        elif kind == CANCELLED:
+            o = orders[np.int64(e.order_id & np.uint64(0xFFFFFFFF))]
+            own = e.reason == Reason.BY_OWNER or e.reason == Reason.MASS_CANCEL
+            if own and o.order_id == e.order_id and e.time_ns - o.time_ns <= s.quick_ns:
+                f = flow[bucket, e.account, e.instrument, o.side]
+                f.quick_t += e.quantity
+                f.quick += 1
+                q = quicks[s.quicks & (quicks.size - 1)]
+                q.order_id, q.seq, q.time_ns, q.quantity = e.order_id, e.seq, e.time_ns, e.quantity
+                q.accepted_seq, q.account, q.instrument, q.side = o.seq, e.account, e.instrument, o.side
+                s.quicks += 1
+        elif kind == FILL_MAKER:
+            s.maker, s.maker_order = e.account, e.order_id
+            flow[bucket, e.account, e.instrument, e.side].filled_t += e.quantity
+            o = orders[np.int64(e.order_id & np.uint64(0xFFFFFFFF))]
+            s.maker_arranges = 0
+            if o.order_id == e.order_id and o.partners == 0 and e.leaves == 0 and o.quantity == e.quantity:
+                s.maker_arranges = np.uint32(e.time_ns - o.time_ns <= s.arranged_ns)
+            o.partners = min(o.partners + 1, 255)
+        elif kind == FILL_TAKER:
+            if 2 * s.pairs >= pairs.size:
+                return i, END
+            _deal(e, orders, flow, day, pairs, vintages, deals, s, bucket)
+        s.events += 1
+        i += 1
+    return i, END
+
+
+@njit(cache=True)
+def _deal(e, orders, flow, day, pairs, vintages, deals, s, bucket):
+    """One deal, at its taker's event; the maker's came right before."""
+    amount = e.price * e.quantity
+    flow[bucket, e.account, e.instrument, e.side].filled_t += e.quantity
+    taker_order = orders[np.int64(e.order_id & np.uint64(0xFFFFFFFF))]
+    arranged = s.maker_arranges != 0 and e.leaves == 0 and taker_order.order_id == e.order_id
+    arranged = arranged and taker_order.quantity == e.quantity
+    if e.side == BUY:
+        buyer, seller = e.account, s.maker
+    else:
+        buyer, seller = s.maker, e.account
+    b = day[buyer, e.instrument]
+    b.bought_t += e.quantity
+    b.bought_fen += amount
+    b.buys += 1
+    if b.first_seq == np.uint64(0):
+        b.first_seq = e.seq
+    b.last_seq = e.seq
+    c = day[seller, e.instrument]
+    c.sold_t += e.quantity
+    c.sold_fen += amount
+    c.sales += 1
+    if c.first_seq == np.uint64(0):
+        c.first_seq = e.seq
+    c.last_seq = e.seq
+    v = vintages[e.instrument]
+    v.volume += e.quantity
+    v.amount += amount
+    v.deals += 1
+    v.last = e.price
+    v.high = max(v.high, e.price)
+    v.low = e.price if v.low == 0 else min(v.low, e.price)
+    if e.time_ns >= s.late_ns:
+        v.late_t += e.quantity
+        v.late_fen += amount
+        d = day[e.account, e.instrument]
+        d.late_t += e.quantity
+        d.late_fen += amount
+    low, high = min(buyer, seller), max(buyer, seller)
+    key = (np.uint64(e.instrument) << np.uint64(2 * ACCOUNT_BITS)) | (np.uint64(low) << np.uint64(ACCOUNT_BITS))
+    key = (key | np.uint64(high)) + np.uint64(1)  # never the free row's 0
+    p = pairs[pair_row(pairs, key)]
+    if p.key == np.uint64(0):
+        p.key, p.first_seq = key, e.seq
+        s.pairs += 1
+    p.last_seq = e.seq
+    direction = 1 if seller == low else 2
+    if p.direction != 0 and p.direction != direction:
+        p.switches += 1
+    p.direction = direction
+    if direction == 1:
+        p.low_sells_t += e.quantity
+        p.low_sells_fen += amount
+        p.low_sales += 1
+    else:
+        p.high_sells_t += e.quantity
+        p.high_sells_fen += amount
+        p.high_sales += 1
+    if arranged:
+        p.arranged += 1
+        p.arranged_t += e.quantity
+    r = deals[s.deals & (deals.size - 1)]
+    r.seq, r.time_ns, r.price, r.quantity = e.seq, e.time_ns, e.price, e.quantity
+    r.maker_order, r.taker_order, r.maker, r.taker = s.maker_order, e.order_id, s.maker, e.account
+    r.number, r.instrument, r.taker_side, r.arranged = e.ref, e.instrument, e.side, np.uint8(arranged)
+    s.deals += 1
+
+
+@njit(cache=True)
+def layering_candidates(flow, cancels, least_t, cancel_percent, opposite_t, balance_percent, out):
+    """(account, instrument, side) of conspicuous order-and-cancel in the last minutes; returns how many."""
+    found = 0
+    for a in range(flow.shape[1]):
+        for i in range(flow.shape[2]):
+            for side in range(2):
+                quick = quick_t = ordered = filled = opposite = other_quick_t = 0
+                for b in range(flow.shape[0]):
+                    f, g = flow[b, a, i, side], flow[b, a, i, 1 - side]
+                    quick += f.quick
+                    quick_t += f.quick_t
+                    ordered += f.ordered_t
+                    filled += f.filled_t
+                    opposite += g.filled_t
+                    other_quick_t += g.quick_t
+                if (
+                    quick >= cancels
+                    and quick_t >= least_t
+                    and 100 * quick_t >= cancel_percent * ordered
+                    and opposite >= opposite_t
+                    and 10 * filled <= quick_t
+                    and 100 * other_quick_t <= balance_percent * quick_t
+                    and found < out.shape[0]
+                ):
+                    out[found, 0], out[found, 1], out[found, 2], out[found, 3] = a, i, side, quick_t
+                    found += 1
+    return found
+
+
+@njit(cache=True)
+def pair_candidates(pairs, round_trip_t, switches, arranged, each_way, out):
+    """Rows of pairs that trade both ways enough, or that look arranged; returns how many."""
+    found = 0
+    for i in range(pairs.size):
+        p = pairs[i]
+        if p.key == np.uint64(0):
+            continue
+        both = min(p.low_sells_t, p.high_sells_t) >= round_trip_t and p.switches >= switches
+        ways = min(p.low_sales, p.high_sales) >= each_way
+        if (both or ways or p.arranged >= arranged) and found < out.size:
+            out[found] = i
+            found += 1
+    return found

@@ -1,0 +1,211 @@
+"""Surveillance of one market: events in, alerts out; the tables are in the kernel, the judgements in the detectors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from engine.calendar import trading_date
+from engine.records import ACCEPTED, EVENT, NO_ACCOUNT, NOTICE
+from engine.rules import Rules
+from gateway.surveillance import detectors
+from gateway.surveillance import kernel as k
+from gateway.surveillance.alerts import Alert
+from gateway.surveillance.thresholds import Thresholds
+
+NS_PER_MINUTE: Final = 60 * 1_000_000_000
+NS_PER_MS: Final = 1_000_000
+# Evidence that is kept: a national year has some 77,000 deals, a busy simulated minute as many.
+DEALS_KEPT: Final = 1 << 17
+QUICKS_KEPT: Final = 1 << 16
+PAIRS_FIRST: Final = 1 << 12
+
+
+class Surveillance:
+    """Watches a day after the other. ``codes``: instrument numbers' codes; ``groups``: linked accounts, by account.
+
+    ``needs``: allowances (t) that an account must still surrender (R14.4). ``holdings``: t per account and instrument
+    at the day's start, of trading and registry accounts together; what is not given counts as zero and is not judged.
+    """
+
+    def __init__(
+        self,
+        thresholds: Thresholds | None = None,
+        *,
+        rules: Rules | None = None,
+        codes: Mapping[int, str] | None = None,
+        groups: Mapping[int, int] | None = None,
+        needs: Mapping[int, int] | None = None,
+        accounts: int = 256,
+        instruments: int = 8,
+        raised: Callable[[Alert], None] | None = None,
+    ) -> None:
+        self.thresholds = thresholds or Thresholds()
+        self.rules = rules or Rules.national()
+        self.codes: dict[int, str] = dict(codes or {})
+        self.groups, self.needs = dict(groups or {}), dict(needs or {})
+        self.holdings: dict[int, int] = {}
+        self.raised = raised or (lambda alert: None)
+        self.alerts: list[Alert] = []
+        self.date = 0
+        self.close_ns = 0
+        self.references: dict[int, int] = {}
+        self.limits: dict[int, tuple[int, int]] = {}
+        self.last_seq = self.last_time_ns = 0
+        self.orders = np.zeros(1 << 10, k.SEEN)
+        self.flow = np.zeros((k.BUCKETS, accounts, instruments, 2), k.FLOW)
+        self.day = np.zeros((accounts, instruments), k.DAY)
+        self.pairs = np.zeros(PAIRS_FIRST, k.PAIR)
+        self.vintages = np.zeros(instruments, k.VINTAGE)
+        self.deals = np.zeros(DEALS_KEPT, k.DEALT)
+        self.quicks = np.zeros(QUICKS_KEPT, k.QUICK)
+        self.state = np.zeros(1, k.STATE)
+        self._told: dict[tuple[Any, ...], int] = {}
+        self._looked_close = False
+
+    # --- the day ---------------------------------------------------------------------------------------------
+
+    def start_day(self, date: int, references: Mapping[int, int]) -> None:
+        """A new trading day with its previous closes (fen by instrument number); counters begin anew."""
+        self.date = date
+        bounds = self.rules.boundaries_ns(date)
+        self.close_ns = int(bounds[-1])
+        self.references = dict(references)
+        self.limits = {i: detectors.listed_limits(self.rules, date, price) for i, price in references.items()}
+        for table in (self.flow, self.day, self.pairs, self.vintages):
+            table[...] = 0
+        t, s = self.thresholds, self.state[0]
+        s["deals"] = s["quicks"] = s["pairs"] = s["bucket"] = 0
+        s["late_ns"] = self.close_ns - t.late_minutes * NS_PER_MINUTE
+        s["quick_ns"], s["arranged_ns"] = t.layering_life_ms * NS_PER_MS, t.prearranged_within_ms * NS_PER_MS
+        s["next_look_ns"] = 0
+        self._told.clear()
+        self._looked_close = False
+
+    def finish(self) -> None:
+        """The last look at a day whose events are all in."""
+        if self.date:
+            self._look(self.last_time_ns, closing=True)
+
+    # --- events ----------------------------------------------------------------------------------------------
+
+    def feed(self, events: np.ndarray, payloads: bytes | memoryview = b"") -> list[Alert]:
+        """Takes EVENT[n] with the payloads of their notices, in order; returns the alerts that they led to."""
+        assert events.dtype == EVENT
+        before = len(self.alerts)
+        if not len(events):
+            return []
+        self._reserve(events)
+        at = taken = 0
+        while at < len(events):
+            at, why = k.collect(
+                events, at, self.orders, self.flow, self.day, self.pairs, self.vintages, self.deals, self.quicks,
+                self.state,
+            )  # fmt: skip
+            if why == k.AT_NOTICE:
+                event = events[at]
+                size = int(event["quantity"])
+                self._notice(event, bytes(payloads[taken : taken + size]))
+                taken += size
+                at += 1
+            elif why == k.LOOK:
+                if at:
+                    self._note(events[at - 1])
+                self._minute(int(events[at]["time_ns"]))
+            elif at < len(events):
+                larger = np.zeros(2 * len(self.pairs), k.PAIR)
+                k.rehash(self.pairs, larger)
+                self.pairs = larger
+        self._note(events[-1])
+        return self.alerts[before:]
+
+    def _note(self, event: np.void) -> None:
+        self.last_seq, self.last_time_ns = int(event["seq"]), int(event["time_ns"])
+
+    def _reserve(self, events: np.ndarray) -> None:
+        """Tables as large as the numbers in these events need them."""
+        accounts = events["account"]
+        highest = int(accounts[accounts != NO_ACCOUNT].max(initial=0))
+        instrument = int(events["instrument"][events["kind"] != NOTICE].max(initial=0))
+        n, m = self.day.shape
+        if highest >= n or instrument >= m:
+            n, m = _fits(n, highest), _fits(m, instrument)
+            self.flow = _grown(self.flow, (k.BUCKETS, n, m, 2))
+            self.day, self.vintages = _grown(self.day, (n, m)), _grown(self.vintages, (m,))
+        ids = events["order_id"][events["kind"] <= ACCEPTED]
+        slot = int((ids & np.uint64(0xFFFFFFFF)).max(initial=0))
+        others = int((events["order_id"] & np.uint64(0xFFFFFFFF)).max(initial=0))
+        slot = max(slot, others)
+        if slot >= len(self.orders):
+            self.orders = _grown(self.orders, (_fits(len(self.orders), slot),))
+
+    def _notice(self, event: np.void, payload: bytes) -> None:
+        """The day's start, listings and news; everything else is not ours."""
+        notice = msgspec.msgpack.decode(payload)
+        if notice.get("t") != "market_notice":
+            return
+        what, data = notice.get("what"), notice.get("data") or {}
+        if what == "day" and event["side"] == 1:
+            numbers = {code: number for number, code in self.codes.items()}
+            self.start_day(int(data["date"]), {numbers[c]: p for c, p in _prices(data) if c in numbers})
+        elif what == "notice" and self.date and event["side"] == 1:
+            detectors.before_news(self, int(event["time_ns"]))
+
+    # --- looks -----------------------------------------------------------------------------------------------
+
+    def _minute(self, time_ns: int) -> None:
+        """Before the first event of another minute: look at what there is, then turn the bucket."""
+        s = self.state[0]
+        if self.date == 0 or (s["next_look_ns"] == 0 and trading_date(time_ns) != self.date):
+            s["next_look_ns"] = (time_ns // NS_PER_MINUTE + 1) * NS_PER_MINUTE
+            if self.date == 0:
+                self.start_day(trading_date(time_ns), {})
+                s["next_look_ns"] = (time_ns // NS_PER_MINUTE + 1) * NS_PER_MINUTE
+            return
+        if s["next_look_ns"]:
+            self._look(int(s["next_look_ns"]), closing=time_ns >= self.close_ns and not self._looked_close)
+        passed = (time_ns - int(s["next_look_ns"])) // NS_PER_MINUTE + 1 if s["next_look_ns"] else 1
+        for _ in range(min(passed, k.BUCKETS)):
+            s["bucket"] = (s["bucket"] + 1) % k.BUCKETS
+            self.flow[int(s["bucket"])] = 0
+            self.vintages["prices"][:, int(s["bucket"])] = self.vintages["last"]
+        s["next_look_ns"] = (time_ns // NS_PER_MINUTE + 1) * NS_PER_MINUTE
+
+    def _look(self, time_ns: int, *, closing: bool) -> None:
+        for detector in detectors.EVERY_MINUTE:
+            detector(self, time_ns)
+        if closing and not self._looked_close:
+            self._looked_close = True
+            for detector in detectors.AT_CLOSE:
+                detector(self, time_ns)
+
+    def tell(self, alert: Alert) -> None:
+        """Keeps an alert, unless the same finding was told a moment ago."""
+        key = (alert.kind, alert.instrument, alert.accounts)
+        told = self._told.get(key)
+        if told is not None and alert.time_ns - told < self.thresholds.repeat_minutes * NS_PER_MINUTE:
+            return
+        self._told[key] = alert.time_ns
+        self.alerts.append(alert)
+        self.raised(alert)
+
+
+def _prices(data: dict[str, Any]) -> list[tuple[str, int]]:
+    """(code, previous close) pairs of a day's notice."""
+    found = data.get("references") or {}
+    return [(code, int(value[0] if isinstance(value, list | tuple) else value)) for code, value in found.items()]
+
+
+def _fits(size: int, index: int) -> int:
+    while size <= index:
+        size *= 2
+    return size
+
+
+def _grown(table: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    larger = np.zeros(shape, table.dtype)
+    larger[tuple(slice(n) for n in table.shape)] = table
+    return larger

@@ -1,0 +1,56 @@
+"""Every card passes against our own exchange, on both lanes; a card fails where the exchange breaks its promise."""
+
+from __future__ import annotations
+
+import threading
+
+import gateway_market as gm
+import pytest
+
+from gateway.cards import CARDS, certify
+from gateway.client import Client
+from gateway.operator import OperatorClient
+from gateway.server import Server
+
+
+@pytest.fixture(params=["plain", "hot"])
+def server(tmp_path, request):
+    found = Server(gm.make(tmp_path / "m", lane=request.param), "stepped")
+    found.open()
+    thread = threading.Thread(target=found.run)
+    thread.start()
+    yield found
+    found.stopping = True
+    thread.join()
+    found.close()
+
+
+def test_all_cards_pass_before_the_open_and_in_the_session(server):
+    folder = server.market.folder
+    assert [r for r in certify(folder, "member-1") if not r.passed] == []
+    with OperatorClient(folder) as ops:
+        gm.fund(ops)
+    results = certify(folder, "member-1")
+    assert [r for r in results if not r.passed] == [] and len(results) == len(CARDS) >= 20
+    with Client(folder, key="member-1") as me:
+        assert len(me.open_orders()) == 0
+
+
+def test_cards_find_an_exchange_that_breaks_its_promises(server):
+    folder = server.market.folder
+    core = server.core
+    core._judge_login = _version_blind(core._judge_login)
+    core._repeat = lambda *a: None
+    found = {
+        r.title
+        for r in certify(folder, "member-2", lambda c: c.title in ("Wrong version", "Mismatch", "Gap"))
+        if not r.passed
+    }
+    assert found == {"Wrong version", "Mismatch"}
+
+
+def _version_blind(judge):
+    """Planted bug: any version is taken."""
+    import msgspec
+
+    return lambda plane, route, key, message: judge(plane, route, key, msgspec.structs.replace(message, version=1))
