@@ -60,7 +60,8 @@ def import_accounts(registry: Registry, lines: Iterable[str], document: str, tim
     """Open accounts; the document number of each is ``document`` and its account id."""
 
     def act(cells: Cells) -> Posted | Refused:
-        return registry.open_account(AccountForm(**cells), f"{document}/{cells['account']}", time_ns)  # type: ignore[arg-type]
+        form = AccountForm(**cells)  # type: ignore[arg-type]
+        return registry.open_account(form, f"{document}/{cells['account']}", time_ns)
 
     def number(cells: Cells) -> int:
         return act_id(ActKind.OPEN_ACCOUNT, f"{document}/{cells['account']}")
