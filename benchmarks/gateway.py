@@ -125,7 +125,12 @@ def exchange(curve: bool, lane: str, members: int = 2) -> Iterator[Path]:
     """A funded exchange process in the morning session."""
     folder = Path(tempfile.mkdtemp(prefix="gateway-", dir="."))
     try:
-        gateway = cfg.Gateway(curve=curve, lane=lane, orders_per_second=10_000_000, orders_burst=10_000_000)  # type: ignore[arg-type]
+        gateway = cfg.Gateway(
+            curve=curve,
+            lane=lane,  # type: ignore[arg-type]
+            orders_per_second=10_000_000,
+            orders_burst=10_000_000,
+        )
         config = cfg.Config(
             first_date=DATE,
             instruments={"CEA24": 5991},

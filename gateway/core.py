@@ -413,7 +413,8 @@ class Core:
             return
         self.flush()
         self.pump()  # an answer is complete up to now: the reports before it go first
-        getattr(self, f"_on_{type(message).__struct_config__.tag}")(plane, session, message)  # type: ignore[attr-defined]
+        name = f"_on_{message.__struct_config__.tag}"
+        getattr(self, name)(plane, session, message)
 
     def _login(self, plane: str, route: bytes, user: str, message: p.Login) -> None:
         public = user if self.config.curve else message.claim

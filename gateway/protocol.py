@@ -265,7 +265,8 @@ EXCHANGE_MESSAGES = (LoginAccepted, LoginRejected, LoggedOut, SessionReject, Res
 
 _encoder = msgspec.msgpack.Encoder()
 _from_client: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Union[CLIENT_MESSAGES])  # type: ignore[valid-type]
-_from_exchange: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Union[EXCHANGE_MESSAGES])  # type: ignore[valid-type]
+_exchange_union: Any = Union[EXCHANGE_MESSAGES]
+_from_exchange: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(_exchange_union)
 
 # msgspec lets bad UTF-8 out as UnicodeDecodeError, a huge extension number as OverflowError, and deep nesting
 # as RecursionError; each is the sender's fault and nothing else.
