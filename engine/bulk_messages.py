@@ -158,7 +158,7 @@ BULK_COMMANDS: tuple[Any, ...] = (
 # --- notices ---------------------------------------------------------------------------------------------------
 
 
-class BulkDeclaration(Message, tag="bulk_declaration"):
+class BulkDeclaration(Message, tag="bulk_declaration", gc=False):
     """A declaration as its addressees, its maker and the operators see it: new, changed or ended.
 
     ``quantity`` is what is still open, ``state`` a name of engine.bulk_states.Declared in lower case.
@@ -176,7 +176,7 @@ class BulkDeclaration(Message, tag="bulk_declaration"):
     note: str = ""
 
 
-class BulkThread(Message, tag="bulk_thread"):
+class BulkThread(Message, tag="bulk_thread", gc=False):
     """A step of a dialogue, to its two parties and the operators.
 
     ``side`` is the declaration's; ``by`` the account that acted (``maker``, ``taker``, or NO_ACCOUNT: the
@@ -197,7 +197,7 @@ class BulkThread(Message, tag="bulk_thread"):
     note: str = ""
 
 
-class BulkDeal(Message, tag="bulk_deal"):
+class BulkDeal(Message, tag="bulk_deal", gc=False):
     """A deal, to each of its two sides. ``side`` is the receiver's own, ``number`` the deal's of the day.
 
     ``amount`` = price × quantity, ``fee`` the receiver's fees, all in fen.

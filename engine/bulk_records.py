@@ -19,7 +19,7 @@ class Hold(msgspec.Struct, array_like=True, gc=False):
     cash: int = 0  # fen, buyer only
 
 
-class Declaration(msgspec.Struct, array_like=True):
+class Declaration(msgspec.Struct, array_like=True, gc=False):
     """An open (or frozen) declaration."""
 
     number: int
@@ -46,7 +46,7 @@ class Declaration(msgspec.Struct, array_like=True):
         return not self.to and not self.group
 
 
-class Thread(msgspec.Struct, array_like=True):
+class Thread(msgspec.Struct, array_like=True, gc=False):
     """An open dialogue, with the terms on the table and all its steps so far."""
 
     number: int

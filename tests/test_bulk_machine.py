@@ -284,8 +284,8 @@ def test_long_negotiations_stand_in_every_state_and_agree_with_the_naive_model()
 
 @pytest.mark.slow
 def test_many_long_negotiations_agree_with_the_naive_model() -> None:
-    run_state_machine_as_test(DeskMachine, settings=settings(max_examples=200, stateful_step_count=60, **COMMON))
-    for seed in range(100, 160):
+    run_state_machine_as_test(DeskMachine, settings=settings(max_examples=100, stateful_step_count=60, **COMMON))
+    for seed in range(100, 140):
         walk(seed, 500)
 
 
