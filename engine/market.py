@@ -38,6 +38,14 @@ ACTIVE: Final = 1
 ACCOUNT_CANCEL_ONLY: Final = 2  # kill switch, risk
 SUSPENDED: Final = 3
 
+# What an account's status answers to a command that binds it.
+MAY_TRADE: Final = {
+    NOT_OPENED: Code.UNKNOWN_ACCOUNT,
+    ACTIVE: Code.OK,
+    ACCOUNT_CANCEL_ONLY: Code.ACCOUNT_CANCEL_ONLY,
+    SUSPENDED: Code.ACCOUNT_SUSPENDED,
+}
+
 # ACCOUNT.self_trade (R8.5)
 CANCEL_INCOMING: Final = 0
 CANCEL_RESTING: Final = 1
@@ -269,13 +277,8 @@ class Market:
 
     def may_trade(self, account: int) -> Code:
         """OK when the account exists and may enter orders, declarations and bids."""
-        code = self.account_code(account)
-        if code != Code.OK:
-            return code
-        status = self.accounts[account]["status"]
-        if status == SUSPENDED:
-            return Code.ACCOUNT_SUSPENDED
-        return Code.ACCOUNT_CANCEL_ONLY if status == ACCOUNT_CANCEL_ONLY else Code.OK
+        status = int(self.accounts[account]["status"]) if 0 <= account < len(self.accounts) else NOT_OPENED
+        return MAY_TRADE[status]
 
     def instrument_index(self, code: str) -> int | None:
         """Index of a listed instrument, None when it is unknown or retired."""
