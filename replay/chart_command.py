@@ -1,0 +1,50 @@
+"""``cea chart day|heat|spread``: pictures of a day from its journal, as PNG, SVG or a self-contained HTML page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Pictures of a day from its journal.", no_args_is_help=True)
+WRONG_USE = 2
+
+Journal = Annotated[Path, typer.Argument(help="A market folder or a journal folder.", metavar="DIR")]
+Out = Annotated[Path, typer.Argument(help="The picture: .png, .svg or .html.", metavar="OUT")]
+Instrument = Annotated[str, typer.Option("--instrument", "-i", help="Code, such as CEA24.")]
+Date = Annotated[int, typer.Option(help="Trading date, YYYYMMDD; 0: the journal's last.")]
+RulesFile = Annotated[Path | None, typer.Option(help="The journal's rules (TOML), where no market folder has them.")]
+
+
+@app.command()
+def day(path: Journal, out: Out, instrument: Instrument, date: Date = 0, rules: RulesFile = None) -> None:
+    """Deals, the average that becomes the close, limits, bulk deals, volume."""
+    _draw("day", path, out, instrument, date, rules)
+
+
+@app.command()
+def heat(path: Journal, out: Out, instrument: Instrument, date: Date = 0, rules: RulesFile = None) -> None:
+    """Depth of the book over the day, price by price."""
+    _draw("heat", path, out, instrument, date, rules)
+
+
+@app.command()
+def spread(path: Journal, out: Out, instrument: Instrument, date: Date = 0, rules: RulesFile = None) -> None:
+    """Spread at the touch, and the imbalance of the best five levels."""
+    _draw("spread", path, out, instrument, date, rules)
+
+
+def _draw(what: str, path: Path, out: Path, instrument: str, date: int, rules: Path | None) -> None:
+    from replay.source_files import SourceError
+
+    try:
+        from replay.journal import JournalReplay
+        from replay.journal_views import open_journal
+        from replay.market_charts import collect, draw
+
+        draw(collect(JournalReplay(*open_journal(path, rules)), instrument, date), what, out)
+    except SourceError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(WRONG_USE) from None
+    typer.echo(str(out))
