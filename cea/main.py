@@ -33,6 +33,8 @@ SUB_COMMANDS = {
     "bulk": ("cea.bulk_commands", "The bulk-agreement desk: declare, offer, counter, accept, confirm."),
     "registry": ("settlement.commands", "The registry: accounts, allowances, transfers, clearing, statements."),
     "replay": ("replay.commands", "Replay journals, order-by-order files and historical days."),
+    "simulate": ("replay.simulate_command", "A day of synthetic order flow from a seed."),
+    "chart": ("replay.chart_command", "Pictures of a day from its journal."),
 }
 
 MARKET = "Where you act"
