@@ -16,6 +16,7 @@ CACHE_LINE: Final = 64
 HUGE_PAGE: Final = 2 << 20
 HUGE_FROM: Final = 128 << 10  # smaller tables fit the translation cache as they are
 HUGE_UP_TO: Final = 512 << 20  # beyond, a table is a wide ladder touched here and there: small pages are thriftier
+TOUCH_UP_TO: Final = 64 << 20  # a page that is first touched while the market is open costs its command 0.1 ms
 
 
 def aligned_zeros(n: int, dtype: np.dtype) -> np.ndarray:
@@ -35,4 +36,7 @@ def _huge(size: int) -> np.ndarray:
     mapping.madvise(mmap.MADV_HUGEPAGE)
     raw = np.frombuffer(mapping, np.uint8)
     start = -raw.ctypes.data % HUGE_PAGE
-    return raw[start : start + length - HUGE_PAGE]
+    table = raw[start : start + length - HUGE_PAGE]
+    if size <= TOUCH_UP_TO:
+        table[::HUGE_PAGE] = 0
+    return table
