@@ -155,8 +155,11 @@ class Demo:
     def _make_market(self) -> Market:
         from cea.demo_driver import endowments_of
         from cea.folder import make_market
+        from cea.processes import is_running
 
         self.steps.start("Market folder, keys, registry")
+        if is_running(self.folder):
+            fail(f"a demo's exchange still runs on {self.folder}: stop it, or choose another --out", Exit.CONFIG)
         if (self.folder / "market.toml").exists():
             shutil.rmtree(self.folder)  # only ever a market of an earlier demo
         self.endowments = endowments_of(self.flow, self.bulk, self.bulk_code)

@@ -143,18 +143,14 @@ def _registry(market: Any) -> Check:
 
 
 def _exchange(market: Any) -> Check:
+    from cea.processes import is_running
     from gateway.config import read_endpoints
 
     endpoints = read_endpoints(market.folder)
     if endpoints is None:
         return Check("exchange", "ok", "never started")
-    try:
-        os.kill(endpoints.pid, 0)
-    except ProcessLookupError:
-        return Check("exchange", "ok", "not running")
-    except PermissionError:
-        pass  # it runs as somebody else
-    return Check("exchange", "ok", f"pid {endpoints.pid} on {endpoints.members}")
+    running = f"pid {endpoints.pid} on {endpoints.members}" if is_running(market.folder) else "not running"
+    return Check("exchange", "ok", running)
 
 
 def doctor_command(folder: Path, *, as_json: bool) -> None:

@@ -112,7 +112,7 @@ def depth_picture(snapshot: dict[str, Any]) -> Group:
         if level < len(asks):
             price, quantity, orders = asks[level]
             bar = "▇" * -(-BAR * quantity // largest)
-            cells += [f"[green]{format_price(price)}[/green]", f"{quantity:,}", str(orders), bar.ljust(BAR)]
+            cells += [f"[green]{format_price(price)}[/green]", f"{quantity:,}", str(orders), bar]
         else:
             cells += [""] * 4
         rows.append(cells)
@@ -125,7 +125,7 @@ def depth_picture(snapshot: dict[str, Any]) -> Group:
         f"{snapshot['code']}  {format_time(snapshot['time_ns'])}  {day}  {s.volume:,} t in {s.deals} deals  "
         f"limits {format_price(s.limit_low)} … {format_price(s.limit_high)}"
     )
-    depth = table((" " * BAR, "orders", "t", "bid", "ask", "t", "orders", ""), rows, left=0)
+    depth = table((" " * BAR, "orders", "t", "bid", "ask", "t", "orders", " " * BAR), rows, left=0, last_left=True)
     return Group(title, depth)
 
 

@@ -42,14 +42,15 @@ def console(stderr: bool = False) -> Console:
     return out
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, left: int = 1) -> Table:
-    """A table whose first ``left`` columns are texts and the others numbers (right-aligned)."""
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, left: int = 1, last_left: bool = False) -> Table:
+    """A table whose first ``left`` columns (and the last, if asked) are texts, the others numbers (right-aligned)."""
     from rich import box
     from rich.table import Table
 
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for number, name in enumerate(columns):
-        made.add_column(name, justify="left" if number < left else "right", no_wrap=True)
+        is_text = number < left or (last_left and number == len(columns) - 1)
+        made.add_column(name, justify="left" if is_text else "right", no_wrap=True)
     for row in rows:
         made.add_row(*map(str, row))
     return made

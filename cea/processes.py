@@ -19,6 +19,22 @@ class NotReady(Exception):
     """The exchange did not come up; the text has the end of its log."""
 
 
+def is_running(folder: Path) -> bool:
+    """True while the exchange that last started on a market folder is alive."""
+    from gateway.config import read_endpoints
+
+    endpoints = read_endpoints(folder)
+    if endpoints is None:
+        return False
+    try:
+        os.kill(endpoints.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it runs as somebody else
+        return True
+    return True
+
+
 class ExchangeProcess:
     """`cea serve` on a market folder, in a process of its own; its log lies in ``run/exchange.log``."""
 
