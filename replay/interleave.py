@@ -124,20 +124,24 @@ def skeleton(day: DayFigures, weights: dict[str, int]) -> list[tuple[int, int]]:
     traded = [i for i, v in enumerate(day.vintages) if v.listed_volume]
     traded.sort(key=lambda i: -day.vintages[i].listed_volume)  # among equals, the busiest opens first
     found: list[list[tuple[int, int]]] = []
-    for order in itertools.permutations(traded):
-        walk = Walk(day, weights)
-        try:
-            _walk_through(walk, day, order)
-        except NoOrder:
-            continue
-        found.append(walk.moves)
+    for early in (False, True):  # the second try also hurries with the vintages' own extremes
+        for order in () if found else itertools.permutations(traded):
+            walk = Walk(day, weights)
+            try:
+                _walk_through(walk, day, order, early=early)
+            except NoOrder:
+                continue
+            found.append(walk.moves)
     if not found:
         raise NoOrder(f"{day.date}: no order of the deals gives the composite's open, high and low")
     return min(found, key=len)
 
 
-def _walk_through(walk: Walk, day: DayFigures, order: Sequence[int]) -> None:
-    """Opens the vintages in this order and touches everything, the composite's extremes as late as possible."""
+def _walk_through(walk: Walk, day: DayFigures, order: Sequence[int], *, early: bool) -> None:
+    """Opens the vintages in this order and touches everything, the composite's extremes as late as possible.
+
+    ``early``: an opened vintage's high or low is touched now where it will be out of reach later.
+    """
     c = day.composite
     for position, i in enumerate(order):
         v = walk.vintages[i]
@@ -148,6 +152,8 @@ def _walk_through(walk: Walk, day: DayFigures, order: Sequence[int]) -> None:
                 raise NoOrder("composite: another open")
         else:
             _touch_before_it_is_too_late(walk, day, order[position:])
+            if early:
+                _touch_vintages_before_it_is_too_late(walk, order[position:])
             to = walk.reach(None, 0, walk.low - jump, walk.high - jump)
             if to is None:
                 raise NoOrder("composite: a vintage cannot open inside the range")
@@ -187,6 +193,23 @@ def _touch_before_it_is_too_late(walk: Walk, day: DayFigures, unopened: Sequence
         first, last = walk.sums_of(price)
         if last < lowest or first > highest:
             _touch_composite(walk, price, must=False)
+
+
+def _touch_vintages_before_it_is_too_late(walk: Walk, unopened: Sequence[int]) -> None:
+    """Touches an opened vintage's high or low now when the composite's range forbids it once all have opened."""
+    all_open = [*walk.opened, *unopened]
+    rest = sum(w * p for i, (w, p) in enumerate(zip(walk.weight, walk.last, strict=True)) if i not in all_open)
+    for i in list(walk.opened):
+        others = [j for j in all_open if j != i]
+        for price in (walk.vintages[i].high, walk.vintages[i].low):
+            here = rest + walk.weight[i] * price
+            lowest = here + sum(walk.weight[j] * walk.vintages[j].low for j in others)
+            highest = here + sum(walk.weight[j] * walk.vintages[j].high for j in others)
+            if (i, price) in walk.moves or (lowest <= walk.high and highest >= walk.low):
+                continue
+            to = walk.reach(i, price, walk.low, walk.high)
+            if to is not None:
+                walk.go(to)
 
 
 def _touch_composite(walk: Walk, price: int, *, must: bool) -> None:
