@@ -175,11 +175,11 @@ class DaysReplay:
 
     # --- the day's orders -----------------------------------------------------------------------------------
 
-    def _row(self, code: str) -> tuple[int, int, int, int, int]:
-        """The engine's reference, limits and bulk band of a vintage."""
+    def _row(self, code: str) -> tuple[int, ...]:
+        """The engine's reference, limits and bulk band of a vintage: five numbers, fen."""
         market = self.session.exchange.market
         row = market.instruments[market.codes[code]]
-        return tuple(int(row[n]) for n in ("reference", "limit_low", "limit_high", "bulk_low", "bulk_high"))  # type: ignore[return-value]
+        return tuple(int(row[n]) for n in ("reference", "limit_low", "limit_high", "bulk_low", "bulk_high"))
 
     def _with_own_references(self, day: DayFigures) -> DayFigures:
         """The day's figures with previous closes as the engine carries them: a new vintage's are not published."""
