@@ -18,7 +18,7 @@ from engine.codes import TEXT_EN
 from engine.exchange import Exchange
 from engine.market import Capacity
 from engine.records import BUY, COMMAND
-from engine.rules import Rules
+from engine.rules import AMOUNT_MAX_FEN, Rules
 from replay import l3_driver as driver
 from replay.l3_books import BookFile, find_book_file, parse_books
 from replay.l3_text import BOOK, BOOK_10, FILL, IMMEDIATE, NEW, Stream, parse_stream
@@ -104,6 +104,8 @@ def exchange_for(stream: Stream) -> tuple[Exchange, Ladder]:
     resting = rows["kind"] == NEW
     try:
         ladder = ladder_of(rows["price"][resting])
+        if _largest_amount(ladder, rows[resting | (rows["kind"] == IMMEDIATE)]) > AMOUNT_MAX_FEN:
+            ladder = ladder_of(rows["price"][resting], ranks=True)
     except ValueError as error:
         raise SourceError(stream.path, str(error)) from error
     orders = int(resting.sum()) + 1  # as if none ever left; an immediate order needs one slot for a moment
@@ -113,6 +115,12 @@ def exchange_for(stream: Stream) -> tuple[Exchange, Ladder]:
     exchange.market.add_instrument(INSTRUMENT, middle, exchange.rules.limits[0].from_date)
     assert exchange.market.instruments[0]["band_base"] == 1, "the band starts at level 1"
     return exchange, ladder
+
+
+def _largest_amount(ladder: Ladder, rows: np.ndarray) -> float:
+    """Largest engine price × quantity of these orders, about: the engine refuses what it cannot represent."""
+    levels = ladder.to_levels(rows["price"], rows["side"])
+    return float((levels.astype(np.float64) * rows["quantity"]).max(initial=0.0)) * 1.001  # float64 rounds by 2^-53
 
 
 def run_stream(

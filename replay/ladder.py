@@ -3,7 +3,8 @@
 The engine's book is an array of levels (D17). With the greatest common divisor of all resting prices as its tick
 most sessions fit: the ladder is then an arithmetic one. Where prices are too sparse for that (one stub quote at
 200,000 dollars among sub-penny prices) the levels are the ranks of the prices that occur: matching, which only
-compares prices, is the same. Levels 1 and n + 2 are guards: limits of immediate orders outside all prices.
+compares prices, is the same. So they are where price × quantity would exceed what the engine represents. Levels 1
+and n + 2 are guards: limits of immediate orders outside all prices.
 """
 
 from __future__ import annotations
@@ -53,14 +54,17 @@ class Ladder(NamedTuple):
         return np.clip(np.where(buys, down, up), -1, self.steps) + GUARDS
 
 
-def ladder_of(resting: np.ndarray, levels_max: int = LEVELS_MAX) -> Ladder:
-    """A ladder for all prices at which an order may rest. ValueError where even their ranks exceed ``levels_max``."""
+def ladder_of(resting: np.ndarray, levels_max: int = LEVELS_MAX, *, ranks: bool = False) -> Ladder:
+    """A ladder for all prices at which an order may rest. ValueError where even their ranks exceed ``levels_max``.
+
+    ``ranks``: use ranks even where a tick would do, so that the engine's prices are as small as can be.
+    """
     if not len(resting):
         return Ladder(0, 1, 1, np.zeros(0, np.int64))
     low, high = int(resting.min()), int(resting.max())
     tick = int(np.gcd.reduce(resting - low)) or 1
     steps = (high - low) // tick + 1
-    if steps + GUARDS <= levels_max:
+    if steps + GUARDS <= levels_max and not ranks:
         return Ladder(low, tick, steps, np.zeros(0, np.int64))
     prices = np.unique(resting)
     if len(prices) + GUARDS > levels_max:

@@ -56,6 +56,16 @@ def test_made_up_sessions_agree_with_a_book_of_lists(tmp_path, prices, ladder, c
         assert r.fills > 50 and r.books == 400 and r.ladder == ladder and r.aggressors > 20
 
 
+def test_large_quantities_at_far_prices_are_not_refused_by_the_engines_arithmetic(tmp_path) -> None:
+    """A thousand bitcoins in hundred-millionths, at a million dollars in cents, beside a bid of one cent."""
+    far = "N,1,low,B,1,100000000000\nN,2,high,S,100000000,500000000000\nN,3,mid,S,2349999,7\n"
+    r = replay_l3(
+        write(tmp_path, far + "I,4,B,100000000,500000000007\nF,4,mid,2349999,7\nF,4,high,100000000,500000000000\n")
+    )
+    assert r.ok and r.ladder == "ranks" and r.rejected == 0
+    assert replay_l3(write(tmp_path, far.replace("100000000,5", "24000,5"))).ladder == "tick"
+
+
 def test_prices_of_zero_and_below_are_prices_like_others(tmp_path) -> None:
     path = random_session(tmp_path, "Z", seed=3, prices=[-37_63, -10, 0, 10, 55], commands=300, checks="B")
     assert replay_l3(path).ok
