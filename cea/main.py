@@ -16,8 +16,33 @@ from typer.core import TyperGroup
 
 from cea.output import Exit
 
+
+class Root(TyperGroup):
+    """The whole command. Its own help is plain text in sections: to import rich takes longer than all the rest."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Usage, what it is, the commands by section, exit codes."""
+        formatter.write_usage(ctx.command_path, "COMMAND …")
+        formatter.write_paragraph()
+        formatter.write_text(self.help or "")
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for name in self.list_commands(ctx):
+            sub = self.get_command(ctx, name)
+            if sub is not None and not sub.hidden:
+                section = getattr(sub, "rich_help_panel", None) or "Other"
+                sections.setdefault(str(section), []).append((name, sub.get_short_help_str(limit=SHORT_HELP)))
+        for section, rows in sections.items():
+            with formatter.section(section):
+                formatter.write_dl(rows)
+        formatter.write_paragraph()
+        formatter.write_text(self.epilog or "")
+        formatter.write_paragraph()
+        formatter.write_text("cea COMMAND --help says more of each.")
+
+
 app = typer.Typer(
     name="cea",
+    cls=Root,
     help="The trading system of a national carbon market: run it, trade on it, look into it, replay it.",
     epilog="Exit codes: 0 done · 1 refused, or something was found · 2 wrong command line · 3 market folder or key "
     "unusable · 4 no exchange answers · 65 recovery refused · 74 journal's disk failed.",
@@ -26,6 +51,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+SHORT_HELP = 140  # characters of a command's first sentence in the list
 
 # Sub-commands that live elsewhere: name → (module, one line of help). Imported when used.
 SUB_COMMANDS = {
