@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "gateway": ((), ("--smoke",)),
     "settlement": ((), ("--quick",)),
     "desk": ((), ("--smoke",)),
+    "surveillance": ((), ("--smoke",)),
     "cea": ((), ("--smoke",)),
 }
 SMOKE_ORDERS = 20_000  # of the book's made-up stream

@@ -1,4 +1,4 @@
-"""Surveillance of trading (R14.3, R14.4, R6.7): deterministic detectors on the stream of events, alerts with evidence."""
+"""Surveillance of trading (R14.3, R14.4, R6.7): deterministic detectors on events, alerts with evidence."""
 
 from gateway.surveillance.alerts import Alert
 from gateway.surveillance.thresholds import Thresholds

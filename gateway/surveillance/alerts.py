@@ -22,6 +22,7 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
     "before_news": ("one-way trading before news", "信息发布前单向交易"),
     "overselling": ("sold what it needs for surrender", "超卖履约所需配额"),
 }
+STEPS_MAX: Final = 1_000  # commands that the replay link shows one by one
 EVIDENCE_MAX: Final = 100  # orders and deals named in one alert; the replay link has the rest
 
 
@@ -49,7 +50,8 @@ class Alert(msgspec.Struct, frozen=True):
     @property
     def replay(self) -> str:
         """The command that shows the state just before the evidence begins."""
-        return f"cea replay journal MARKET --to {max(self.first_seq - 1, 1)}"
+        steps = min(self.last_seq - self.first_seq + 1, STEPS_MAX)
+        return f"cea replay journal MARKET --at {max(self.first_seq - 1, 1)} --step {steps}"
 
     @property
     def name(self) -> str:

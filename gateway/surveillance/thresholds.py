@@ -23,7 +23,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # wash: the same two accounts trade back and forth, and mostly with each other
     wash_round_trip_t: Count = 1_500
     wash_switches: Count = 3
-    wash_share_percent: Percent = 50
+    wash_share_percent: Percent = 65
     linked_factor: Count = 2  # accounts of one group: half of the quantities above suffice
 
     # pre-arranged: both orders of equal size within moments of each other, both filled in full by each other

@@ -52,8 +52,7 @@ class Surveillance:
         self.alerts: list[Alert] = []
         self.date = 0
         self.close_ns = 0
-        self.references: dict[int, int] = {}
-        self.limits: dict[int, tuple[int, int]] = {}
+        self.prices: dict[int, tuple[int, int, int]] = {}
         self.last_seq = self.last_time_ns = 0
         self.orders = np.zeros(1 << 10, k.SEEN)
         self.flow = np.zeros((k.BUCKETS, accounts, instruments, 2), k.FLOW)
@@ -63,18 +62,16 @@ class Surveillance:
         self.deals = np.zeros(DEALS_KEPT, k.DEALT)
         self.quicks = np.zeros(QUICKS_KEPT, k.QUICK)
         self.state = np.zeros(1, k.STATE)
-        self._told: dict[tuple[Any, ...], int] = {}
+        self._told: dict[tuple[Any, ...], tuple[int, int]] = {}
         self._looked_close = False
 
     # --- the day ---------------------------------------------------------------------------------------------
 
-    def start_day(self, date: int, references: Mapping[int, int]) -> None:
-        """A new trading day with its previous closes (fen by instrument number); counters begin anew."""
+    def start_day(self, date: int, prices: Mapping[int, tuple[int, int, int]]) -> None:
+        """A new trading day: previous close, lower and upper limit (fen) by instrument number. Counters begin anew."""
         self.date = date
-        bounds = self.rules.boundaries_ns(date)
-        self.close_ns = int(bounds[-1])
-        self.references = dict(references)
-        self.limits = {i: detectors.listed_limits(self.rules, date, price) for i, price in references.items()}
+        self.close_ns = int(self.rules.boundaries_ns(date)[-1])
+        self.prices = dict(prices)
         for table in (self.flow, self.day, self.pairs, self.vintages):
             table[...] = 0
         t, s = self.thresholds, self.state[0]
@@ -159,15 +156,14 @@ class Surveillance:
     def _minute(self, time_ns: int) -> None:
         """Before the first event of another minute: look at what there is, then turn the bucket."""
         s = self.state[0]
-        if self.date == 0 or (s["next_look_ns"] == 0 and trading_date(time_ns) != self.date):
-            s["next_look_ns"] = (time_ns // NS_PER_MINUTE + 1) * NS_PER_MINUTE
-            if self.date == 0:
-                self.start_day(trading_date(time_ns), {})
-                s["next_look_ns"] = (time_ns // NS_PER_MINUTE + 1) * NS_PER_MINUTE
-            return
-        if s["next_look_ns"]:
-            self._look(int(s["next_look_ns"]), closing=time_ns >= self.close_ns and not self._looked_close)
-        passed = (time_ns - int(s["next_look_ns"])) // NS_PER_MINUTE + 1 if s["next_look_ns"] else 1
+        if self.date == 0:  # a stream that begins in the middle of a day
+            self.start_day(trading_date(time_ns), {})
+        next_look = int(s["next_look_ns"])
+        if next_look:
+            self._look(next_look, closing=time_ns >= self.close_ns)
+            passed = (time_ns - next_look) // NS_PER_MINUTE + 1
+        else:
+            passed = 0
         for _ in range(min(passed, k.BUCKETS)):
             s["bucket"] = (s["bucket"] + 1) % k.BUCKETS
             self.flow[int(s["bucket"])] = 0
@@ -183,20 +179,20 @@ class Surveillance:
                 detector(self, time_ns)
 
     def tell(self, alert: Alert) -> None:
-        """Keeps an alert, unless the same finding was told a moment ago."""
+        """Keeps an alert, unless the same finding was told a moment ago, or nothing was added to it since."""
         key = (alert.kind, alert.instrument, alert.accounts)
-        told = self._told.get(key)
-        if told is not None and alert.time_ns - told < self.thresholds.repeat_minutes * NS_PER_MINUTE:
+        told_ns, told_seq = self._told.get(key, (0, 0))
+        again_ns = told_ns + self.thresholds.repeat_minutes * NS_PER_MINUTE
+        if told_ns and (alert.time_ns < again_ns or alert.last_seq <= told_seq):
             return
-        self._told[key] = alert.time_ns
+        self._told[key] = alert.time_ns, alert.last_seq
         self.alerts.append(alert)
         self.raised(alert)
 
 
-def _prices(data: dict[str, Any]) -> list[tuple[str, int]]:
-    """(code, previous close) pairs of a day's notice."""
-    found = data.get("references") or {}
-    return [(code, int(value[0] if isinstance(value, list | tuple) else value)) for code, value in found.items()]
+def _prices(data: dict[str, Any]) -> list[tuple[str, tuple[int, int, int]]]:
+    """(code, (previous close, lower, upper limit)) pairs of a day's notice."""
+    return [(code, (int(p[0]), int(p[1]), int(p[2]))) for code, p in (data.get("references") or {}).items()]
 
 
 def _fits(size: int, index: int) -> int:

@@ -1,0 +1,104 @@
+"""How many events a second surveillance takes, and what it finds.
+
+    python -m benchmarks.surveillance [--json] [--smoke] [--seeds 30]
+
+throughput   events of the exchange's own mix (benchmarks/engine_stream.py): 4,000 accounts, 6 vintages, batches of
+             4,096 events, with one look a minute of event time; the events span --minutes of the morning
+detection    recall and false alarms per scenario (gateway.surveillance.scenarios), on seeds from 1,000 on, which no
+             threshold was chosen on
+
+One core, one process. Throughput is the median of the runs, first run (compilation) apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from typing import Any, Final
+
+import numpy as np
+
+from benchmarks import engine_stream
+from benchmarks.conditions import conditions, describe
+from engine.calendar import day_start_ns, parse_clock
+from gateway.surveillance import Surveillance, scenarios
+
+BATCH: Final = 4_096
+ACCOUNTS, VINTAGES = 4_000, 6
+SEED: Final = 20251203
+HELD_OUT: Final = 1_000  # first seed of the count; thresholds were chosen on 0 … 9
+
+
+def make_events(commands: int, minutes: int) -> np.ndarray:
+    """Events of a mixed stream, their times spread evenly over the morning's first minutes."""
+    exchange = engine_stream.build(ACCOUNTS, VINTAGES, 1 << 17)
+    stream = engine_stream.make(exchange, commands, SEED)
+    exchange = engine_stream.build(ACCOUNTS, VINTAGES, 1 << 17)
+    parts = [exchange.submit(stream[at : at + BATCH]).copy() for at in range(0, len(stream), BATCH)]
+    events = np.concatenate([p.view(np.uint8) for p in parts]).view(parts[0].dtype)
+    start = day_start_ns(engine_stream.DATE) + parse_clock("09:30")
+    events["time_ns"] = start + np.arange(len(events)) * (minutes * 60 * 10**9) // len(events)
+    return events
+
+
+def throughput(commands: int, minutes: int, runs: int) -> dict[str, Any]:
+    """Events a second through :meth:`Surveillance.feed`, looks included."""
+    events = make_events(commands, minutes)
+    rates, alerts = [], 0
+    for run in range(runs + 1):
+        watch = Surveillance(accounts=4_096, instruments=8)
+        watch.start_day(engine_stream.DATE, {})
+        began = time.perf_counter()
+        for at in range(0, len(events), BATCH):
+            watch.feed(events[at : at + BATCH])
+        if run:
+            rates.append(len(events) / (time.perf_counter() - began))
+        alerts = len(watch.alerts)
+    return {
+        "events": len(events),
+        "deals": int((events["kind"] == 4).sum()),
+        "minutes_of_event_time": minutes,
+        "events_per_second": round(statistics.median(rates)),
+        "worst": round(min(rates)),
+        "runs": runs,
+        "alerts": alerts,
+    }
+
+
+def main() -> None:
+    """Prints what was measured."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.surveillance", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--smoke", action="store_true", help="does it run at all")
+    parser.add_argument("--commands", type=int, default=1_000_000)
+    parser.add_argument("--minutes", type=int, default=60)
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--seeds", type=int, default=30, help="seeds of each scenario; 0 leaves detection out")
+    args = parser.parse_args()
+    if args.smoke:
+        args.commands, args.runs, args.seeds = 20_000, 1, 1
+    found = {
+        "conditions": conditions(),
+        "throughput": throughput(args.commands, args.minutes, args.runs),
+        "detection": scenarios.count(range(HELD_OUT, HELD_OUT + args.seeds)) if args.seeds else {},
+    }
+    if args.json:
+        print(json.dumps(found, indent=1))
+        return
+    print(describe(conditions()))
+    t = found["throughput"]
+    print(
+        f"{t['events_per_second']:,} events/s, median of {t['runs']} (worst {t['worst']:,}): {t['events']:,} events, "
+        f"{t['deals']:,} deals, {t['minutes_of_event_time']} minutes of event time"
+    )
+    for name, row in found["detection"].items():
+        hit = f"found {row['found']} of {row['days']}" if name != "clean" else f"{row['days']} clean days"
+        print(f"  {name:16} {hit}, {row['false_alarms']} false alarms on {row['days_with_false_alarm']} days")
+
+
+if __name__ == "__main__":
+    main()

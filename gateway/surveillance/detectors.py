@@ -1,0 +1,375 @@
+"""The judgements: each looks at the tables of the day and tells what is conspicuous, with its evidence.
+
+A detector never knows who is who: it says what can be seen in orders and deals. Whether it was manipulation is for
+people, who get the deals, orders and the part of the journal to replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from engine.prices import format_amount, format_price
+from engine.records import BUY
+from gateway.surveillance import kernel as k
+from gateway.surveillance.alerts import EVIDENCE_MAX, Alert
+
+if TYPE_CHECKING:
+    from gateway.surveillance.watch import Surveillance
+
+NS_PER_MINUTE: Final = 60 * 1_000_000_000
+CANDIDATES_MAX: Final = 256  # of one look: more at once is a broken threshold, not a market
+_LOW: Final = (1 << k.ACCOUNT_BITS) - 1
+
+
+# --- evidence ------------------------------------------------------------------------------------------------------
+
+
+def kept_deals(w: Surveillance) -> np.ndarray:
+    """The day's deals that are still kept, oldest first."""
+    count = int(w.state[0]["deals"])
+    if count <= len(w.deals):
+        return w.deals[:count]
+    at = count % len(w.deals)
+    return np.concatenate([w.deals[at:], w.deals[:at]])
+
+
+def deals_of(w: Surveillance, instrument: int, *, of: int = -1, between: tuple[int, int] | None = None) -> np.ndarray:
+    """Deals of an instrument: of one account, or between two."""
+    deals = kept_deals(w)
+    keep = deals["instrument"] == instrument
+    if of >= 0:
+        keep &= (deals["maker"] == of) | (deals["taker"] == of)
+    if between is not None:
+        a, b = between
+        keep &= ((deals["maker"] == a) & (deals["taker"] == b)) | ((deals["maker"] == b) & (deals["taker"] == a))
+    return deals[keep]
+
+
+def tell(
+    w: Surveillance,
+    kind: str,
+    time_ns: int,
+    instrument: int,
+    accounts: tuple[int, ...],
+    score: int,
+    limit: int,
+    unit: str,
+    text: str,
+    deals: np.ndarray,
+    orders: tuple[int, ...] = (),
+    first_seq: int = 0,
+) -> None:
+    """Makes the alert of a finding; its sequences are those of its deals, unless the orders began earlier."""
+    newest = deals[-EVIDENCE_MAX:]
+    if not orders and len(newest):
+        orders = tuple(dict.fromkeys(np.stack([newest["maker_order"], newest["taker_order"]], 1).ravel().tolist()))
+    seqs = deals["seq"]
+    first = min([int(s) for s in ([seqs[0]] if len(seqs) else [])] + ([first_seq] if first_seq else []), default=0)
+    last = int(seqs[-1]) if len(seqs) else w.last_seq
+    w.tell(
+        Alert(
+            kind=kind,
+            date=w.date,
+            time_ns=time_ns,
+            instrument=w.codes.get(instrument, f"#{instrument}"),
+            accounts=accounts,
+            score=int(score),
+            limit=int(limit),
+            unit=unit,
+            text=text,
+            first_seq=first or last,
+            last_seq=last,
+            deals=tuple(newest["number"].tolist()),
+            orders=orders[:EVIDENCE_MAX],
+        )
+    )
+
+
+# --- pairs ---------------------------------------------------------------------------------------------------------
+
+
+def pairs(w: Surveillance, time_ns: int) -> None:
+    """Wash trades, pre-arranged deals and value transfer between two accounts (R14.3)."""
+    t = w.thresholds
+    out = np.zeros(CANDIDATES_MAX, np.int64)
+    least = t.wash_round_trip_t // t.linked_factor
+    n = k.pair_candidates(
+        w.pairs, least, t.wash_switches, max(t.prearranged_deals // t.linked_factor, 2), t.transfer_deals_each_way, out
+    )
+    for at in sorted(out[:n].tolist(), key=lambda row: int(w.pairs[row]["key"])):
+        p = w.pairs[at]
+        key = int(p["key"]) - 1
+        instrument, low, high = key >> (2 * k.ACCOUNT_BITS), (key >> k.ACCOUNT_BITS) & _LOW, key & _LOW
+        linked = w.groups.get(low, 0) != 0 and w.groups.get(low) == w.groups.get(high)
+        _wash(w, time_ns, p, instrument, low, high, t.linked_factor if linked else 1)
+        _arranged(w, time_ns, p, instrument, low, high, t.linked_factor if linked else 1)
+        _transfer(w, time_ns, p, instrument, low, high)
+
+
+def _traded(w: Surveillance, account: int, instrument: int) -> int:
+    row = w.day[account, instrument]
+    return int(row["bought_t"]) + int(row["sold_t"])
+
+
+def _wash(w: Surveillance, now: int, p: np.void, instrument: int, low: int, high: int, factor: int) -> None:
+    t = w.thresholds
+    there, back = int(p["low_sells_t"]), int(p["high_sells_t"])
+    trip, limit = min(there, back), t.wash_round_trip_t // factor
+    share = 100 * (there + back) // max(1, min(_traded(w, low, instrument), _traded(w, high, instrument)))
+    if trip >= limit and int(p["switches"]) >= t.wash_switches and share >= t.wash_share_percent // factor:
+        text = (
+            f"{trip:,} t went there and back between accounts {low} and {high}, direction changed {int(p['switches'])} "
+            f"times; {share} % of what the smaller of them traded"
+        )
+        tell(
+            w,
+            "wash",
+            now,
+            instrument,
+            (low, high),
+            trip,
+            limit,
+            "t",
+            text,
+            deals_of(w, instrument, between=(low, high)),
+        )
+
+
+def _arranged(w: Surveillance, now: int, p: np.void, instrument: int, low: int, high: int, factor: int) -> None:
+    t = w.thresholds
+    count, limit = int(p["arranged"]), max(t.prearranged_deals // factor, 2)
+    both = int(p["low_sells_t"]) + int(p["high_sells_t"])
+    share = 100 * int(p["arranged_t"]) // max(1, both)
+    if count >= limit and share >= t.prearranged_share_percent:
+        text = (
+            f"{count} deals between accounts {low} and {high} of two orders of equal size, entered within "
+            f"{t.prearranged_within_ms:,} ms: {share} % of what they dealt with each other"
+        )
+        deals = deals_of(w, instrument, between=(low, high))
+        tell(w, "prearranged", now, instrument, (low, high), count, limit, "deals", text, deals)
+
+
+def _transfer(w: Surveillance, now: int, p: np.void, instrument: int, low: int, high: int) -> None:
+    t = w.thresholds
+    if min(int(p["low_sales"]), int(p["high_sales"])) < t.transfer_deals_each_way:
+        return
+    a_t, a_fen, b_t, b_fen = (int(p[n]) for n in ("low_sells_t", "low_sells_fen", "high_sells_t", "high_sells_fen"))
+    matched = min(a_t, b_t)
+    gain = matched * (a_fen * b_t - b_fen * a_t) // (a_t * b_t)  # what the lower-numbered one gains by the round trip
+    gap = abs(a_fen * b_t - b_fen * a_t) * 10_000 // min(a_fen * b_t, b_fen * a_t)
+    if abs(gain) >= t.transfer_fen and gap >= t.transfer_gap_bp:
+        winner, loser = (low, high) if gain > 0 else (high, low)
+        text = (
+            f"account {loser} bought high from and sold low to account {winner}: {format_amount(abs(gain))} CNY on "
+            f"{matched:,} t, {gap / 100:.2f} % apart"
+        )
+        deals = deals_of(w, instrument, between=(low, high))
+        tell(w, "value_transfer", now, instrument, (loser, winner), abs(gain), t.transfer_fen, "fen", text, deals)
+
+
+# --- one account ---------------------------------------------------------------------------------------------------
+
+
+def layering(w: Surveillance, time_ns: int) -> None:
+    """Many orders of one side placed and quickly cancelled while the other side is dealt (R14.3)."""
+    t = w.thresholds
+    out = np.zeros((CANDIDATES_MAX, 4), np.int64)
+    n = k.layering_candidates(
+        w.flow, t.layering_cancels, t.layering_t, t.layering_cancel_percent, t.layering_opposite_t,
+        t.layering_balance_percent, out,
+    )  # fmt: skip
+    since = time_ns - k.BUCKETS * NS_PER_MINUTE
+    count = int(w.state[0]["quicks"])
+    for account, instrument, side, quick_t in out[:n].tolist():
+        rows = w.quicks[: min(count, len(w.quicks))]
+        mine = rows[(rows["account"] == account) & (rows["instrument"] == instrument) & (rows["side"] == side)]
+        mine = np.sort(mine[mine["time_ns"] >= since], order="seq")
+        deals = deals_of(w, instrument, of=account)
+        deals = deals[deals["time_ns"] >= since]
+        word, other = ("buy", "sold") if side == BUY else ("sell", "bought")
+        text = (
+            f"account {account} cancelled {len(mine)} {word} orders of together {quick_t:,} t within "
+            f"{t.layering_life_ms // 1000} s each, and {other} meanwhile"
+        )
+        orders = tuple(mine["order_id"].tolist()[:EVIDENCE_MAX])
+        first = int(mine["accepted_seq"].min()) if len(mine) else 0
+        tell(w, "layering", time_ns, instrument, (account,), quick_t, t.layering_t, "t", text, deals, orders, first)
+
+
+def churn(w: Surveillance, time_ns: int) -> None:
+    """An account that buys high and sells low, again and again (R14.3)."""
+    t, d = w.thresholds, w.day
+    least = np.minimum(d["bought_t"], d["sold_t"])
+    often = np.minimum(d["buys"], d["sales"]) >= t.churn_deals_each_way
+    for account, instrument in np.argwhere((least >= t.churn_t) & often).tolist():
+        row = d[account, instrument]
+        bought, sold = int(row["bought_fen"]) * int(row["sold_t"]), int(row["sold_fen"]) * int(row["bought_t"])
+        gap = (bought - sold) * 10_000 // sold
+        if gap >= t.churn_gap_bp:
+            text = (
+                f"account {account} bought {int(row['bought_t']):,} t and sold {int(row['sold_t']):,} t, on average "
+                f"{gap / 100:.2f} % lower"
+            )
+            deals = deals_of(w, instrument, of=account)
+            tell(w, "buy_high_sell_low", time_ns, instrument, (account,), gap, t.churn_gap_bp, "bp", text, deals)
+
+
+def overselling(w: Surveillance, time_ns: int) -> None:
+    """An account sells what it still needs for surrender (R14.4)."""
+    for account, need in sorted(w.needs.items()):
+        if account not in w.holdings or account >= len(w.day):
+            continue
+        rows = w.day[account]
+        sold = int(rows["sold_t"].sum())
+        left = w.holdings[account] + int(rows["bought_t"].sum()) - sold
+        if sold and left < need:
+            instrument = int(rows["sold_t"].argmax())
+            text = f"account {account} holds {left:,} t after sales of {sold:,} t and must surrender {need:,} t"
+            deals = deals_of(w, instrument, of=account)
+            tell(w, "overselling", time_ns, instrument, (account,), need - left, 1, "t", text, deals)
+
+
+def large_holders(w: Surveillance, time_ns: int) -> None:
+    """Large-holder report (大户报告, R14.1), where a threshold is set."""
+    limit = w.thresholds.large_holding_t
+    for account, first in sorted(w.holdings.items()) if limit else ():
+        rows = w.day[account] if account < len(w.day) else w.day[:0]
+        held = first + int(rows["bought_t"].sum()) - int(rows["sold_t"].sum())
+        if held >= limit:
+            text = f"account {account} holds {held:,} t of all vintages"
+            tell(w, "large_holder", time_ns, -1, (account,), held, limit, "t", text, w.deals[:0])
+
+
+def concentration(w: Surveillance, time_ns: int) -> None:
+    """One account has most of a side of an instrument's day."""
+    t = w.thresholds
+    for instrument in np.flatnonzero(w.vintages["volume"] >= t.concentration_volume_t).tolist():
+        volume = int(w.vintages[instrument]["volume"])
+        for field, word in (("bought_t", "bought"), ("sold_t", "sold")):
+            account = int(w.day[:, instrument][field].argmax())
+            quantity = int(w.day[account, instrument][field])
+            share = 100 * quantity // volume
+            if share >= t.concentration_percent:
+                text = f"account {account} {word} {quantity:,} t of {volume:,} t, {share} %"
+                deals = deals_of(w, instrument, of=account)
+                limit = t.concentration_percent
+                tell(w, "concentration", time_ns, instrument, (account,), share, limit, "%", text, deals)
+
+
+# --- prices --------------------------------------------------------------------------------------------------------
+
+
+def close_marking(w: Surveillance, time_ns: int) -> None:
+    """Late deals of one taker that move the closing price, or a tiny volume that sets it (R6.4, R6.7)."""
+    t = w.thresholds
+    for instrument in np.flatnonzero(w.vintages["deals"]).tolist():
+        v = w.vintages[instrument]
+        volume, amount, late = int(v["volume"]), int(v["amount"]), int(v["late_t"])
+        reference = w.prices.get(instrument, (0, 0, 0))[0]
+        if reference and volume <= t.thin_close_t:
+            moved = abs(amount - reference * volume) * 10_000 // (reference * volume)
+            if moved >= t.thin_close_change_bp:
+                deals = deals_of(w, instrument)
+                both = {int(a) for a in deals["maker"]} | {int(a) for a in deals["taker"]}
+                text = f"{volume:,} t set a close that is {moved / 100:.2f} % away from the previous one"
+                limit = t.thin_close_change_bp
+                tell(w, "thin_close", time_ns, instrument, tuple(sorted(both)), moved, limit, "bp", text, deals)
+        for account in np.flatnonzero(w.day[:, instrument]["late_t"]).tolist() if late else ():
+            mine, fen = int(w.day[account, instrument]["late_t"]), int(w.day[account, instrument]["late_fen"])
+            base_t, base_fen = volume - mine, amount - fen
+            if base_t == 0:
+                base_t, base_fen = 1, reference
+            if not base_fen or 100 * mine < t.close_late_share_percent * late:
+                continue
+            impact = abs(amount * base_t - base_fen * volume) * 10_000 // (base_fen * volume)
+            if impact >= t.close_impact_bp:
+                deals = deals_of(w, instrument, of=account)
+                deals = deals[(deals["time_ns"] >= int(w.state[0]["late_ns"])) & (deals["taker"] == account)]
+                text = (
+                    f"account {account} took {mine:,} t in the last {t.late_minutes} minutes: the close is "
+                    f"{impact / 100:.2f} % off what it would be without"
+                )
+                limit = t.close_impact_bp
+                tell(w, "marking_close", time_ns, instrument, (account,), impact, limit, "bp", text, deals)
+
+
+def price_limits(w: Surveillance, time_ns: int) -> None:
+    """The last price at, or within some ticks of, a limit of the day (R6.1)."""
+    near = w.thresholds.limit_near_ticks
+    for instrument, (_, low, high) in sorted(w.prices.items()):
+        if instrument >= len(w.vintages) or not w.vintages[instrument]["deals"]:
+            continue
+        last = int(w.vintages[instrument]["last"])
+        away = min(last - low, high - last)
+        if away <= near:
+            side = "upper" if high - last <= last - low else "lower"
+            text = f"the last price {format_price(last)} is {away} ticks from the {side} limit"
+            deals = deals_of(w, instrument)[-1:]
+            tell(w, "price_limit", time_ns, instrument, (), away, near, "ticks", text, deals)
+
+
+def price_moves(w: Surveillance, time_ns: int) -> None:
+    """A fast move of the price, most of it taken by one account."""
+    t = w.thresholds
+    since = time_ns - k.BUCKETS * NS_PER_MINUTE
+    for instrument in np.flatnonzero(w.vintages["deals"]).tolist():
+        v = w.vintages[instrument]
+        last, before = int(v["last"]), v["prices"]
+        worst = max((abs(last - int(p)) * 10_000 // int(p) for p in before if p), default=0)
+        if worst < t.move_bp:
+            continue
+        deals = deals_of(w, instrument)
+        deals = deals[deals["time_ns"] >= since]
+        if not len(deals):
+            continue
+        takers, places = np.unique(deals["taker"], return_inverse=True)
+        taken = np.bincount(places, deals["quantity"]).astype(np.int64)
+        top = int(taken.argmax())
+        share = 100 * int(taken[top]) // max(1, int(taken.sum()))
+        if share >= t.move_share_percent:
+            text = f"{worst / 100:.2f} % in {k.BUCKETS} minutes, {share} % of it taken by account {int(takers[top])}"
+            limit = t.move_bp
+            tell(w, "price_move", time_ns, instrument, (int(takers[top]),), worst, limit, "bp", text, deals)
+
+
+def before_news(w: Surveillance, time_ns: int) -> None:
+    """At a notice of the exchange: who traded heavily and one way just before (R14.3)."""
+    t = w.thresholds
+    deals = kept_deals(w)
+    deals = deals[deals["time_ns"] >= time_ns - t.news_minutes * NS_PER_MINUTE]
+    for instrument in np.unique(deals["instrument"]).tolist():
+        here = deals[deals["instrument"] == instrument]
+        volume = int(here["quantity"].sum())
+        buyers = np.where(here["taker_side"] == BUY, here["taker"], here["maker"])
+        sellers = np.where(here["taker_side"] == BUY, here["maker"], here["taker"])
+        for account in np.unique(np.concatenate([buyers, sellers])).tolist():
+            bought = int(here["quantity"][buyers == account].sum())
+            sold = int(here["quantity"][sellers == account].sum())
+            net = abs(bought - sold)
+            if (
+                net >= t.news_t
+                and 100 * net >= t.news_one_way_percent * (bought + sold)
+                and 100 * net >= t.news_share_percent * volume
+            ):
+                text = (
+                    f"account {account} {'bought' if bought > sold else 'sold'} {net:,} t of {volume:,} t in the "
+                    f"{t.news_minutes} minutes before a notice"
+                )
+                mine = here[(here["maker"] == account) | (here["taker"] == account)]
+                tell(w, "before_news", time_ns, instrument, (account,), net, t.news_t, "t", text, mine)
+
+
+Detector = Callable[[Any, int], None]
+EVERY_MINUTE: Final[tuple[Detector, ...]] = (
+    pairs,
+    layering,
+    churn,
+    overselling,
+    large_holders,
+    price_limits,
+    price_moves,
+)
+AT_CLOSE: Final[tuple[Detector, ...]] = (close_marking, concentration)
