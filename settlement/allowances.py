@@ -215,13 +215,15 @@ def _lifted(posting: Posting, account: int, freeze: str, frozen_by: ActKind) -> 
 
 def _apply_cut(posting: Posting, account: int, asset: str, quantity: int) -> int:
     """Tonnes of this issue that an allocation cut takes (R13.7); notes them as applied."""
+    if not posting.has_cuts():
+        return 0
     cut, vintage = schema.allocation_cut, schema.asset
     query = (
         select(cut)
         .join(vintage, vintage.c.vintage == cut.c.vintage)
         .where(cut.c.account == account, vintage.c.code == asset, cut.c.applied_t < cut.c.quantity_t)
     )
-    row = posting.connection.execute(query).one_or_none() if posting.has_cuts() else None
+    row = posting.connection.execute(query).one_or_none()
     if row is None:
         return 0
     taken = min(quantity, row.quantity_t - row.applied_t)
