@@ -2,18 +2,20 @@
 
 Members' orders lead to deals that were worked out beforehand: for each deal, or sweep of deals, resting orders and an
 incoming one. After the last deal an order at each limit and one a tick beyond it show where the engine's own limits
-lie. Bulk volume goes over the desk: declaration, acceptance, confirmation (R9.1).
+lie. Bulk volume goes over the desk: declaration, acceptance, confirmation (R9.1). Auction volume is sold in a one-way
+auction of the morning (R10); its notice periods are waived, because the application lies days before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
 from engine import messages as msg
+from engine.auction_messages import AuctionAnnounce, AuctionAnswer, AuctionApply, AuctionBid, AuctionFreeze, AuctionTick
 from engine.bulk_messages import BulkConfirm, BulkDeclare, BulkTake
 from engine.calendar import NS_PER_SECOND, day_start_ns
 from engine.codes import TEXT_EN, Code
@@ -28,6 +30,7 @@ MEMBERS: Final = 12  # makers, takers and desk parties take turns; how many ther
 CASH_FEN: Final = 10**17  # per member: a thousand times the market's turnover since 2021
 STOCK_T: Final = 10**11  # per member and vintage
 LEVELS: Final = 1 << 14  # a ±10 % band of a reference of 800 yuan
+AUCTION_MIN_T: Final = 100_000  # what a seller must offer at least (R4.3); less may be sold (R10.5)
 ROLL_AT: Final = 9 * 3600 * NS_PER_SECOND
 PROBE_BEFORE_CLOSE_NS: Final = 10 * NS_PER_SECOND
 
@@ -106,14 +109,22 @@ class DaySession:
         for account in range(MEMBERS):
             self.must(msg.TransferIn(account=account, instrument=code, quantity=STOCK_T, transfer=f"{code}-{account}"))
 
-    def trade(self, episodes: Sequence[Episode], bulk: dict[str, list[Deal]]) -> None:
-        """All listed deals in order, spread over the day's hours; bulk deals at the opening of the desk."""
+    def trade(self, episodes: Sequence[Episode], bulk: dict[str, list[Deal]], auctions: dict[str, list[Deal]]) -> None:
+        """All listed deals in order, spread over the day's hours; bulk deals at the opening of the desk.
+
+        ``auctions``: per vintage the bids that win, whole. They are placed at the opening, and dealt at midday.
+        """
         m = self.exchange.market.market[0]
+        for code, bids in auctions.items():
+            self._send_auction(code, bids)
         morning, afternoon = int(m["morning_end"] - m["morning_open"]), int(m["close"] - m["afternoon_open"])
         step = (morning + afternoon - 2 * PROBE_BEFORE_CLOSE_NS) // max(1, len(episodes))
         times = [n * step for n in range(len(episodes))]
         before = sum(t < morning for t in times)
         self._send_episodes(episodes[:before], [int(m["morning_open"]) + t for t in times[:before]])
+        if auctions:
+            self.exchange.advance(int(m["afternoon_open"]))
+            self.must(AuctionTick())
         self._send_bulk(bulk)
         self._send_episodes(episodes[before:], [int(m["afternoon_open"]) + t - morning for t in times[before:]])
 
@@ -173,6 +184,37 @@ class DaySession:
                 if self._refused(code, answer):
                     continue
                 self._refused(code, self.send(BulkConfirm(thread=answer[0]["data"]["thread"], **terms), maker))
+
+    def _send_auction(self, code: str, bids: Sequence[Deal]) -> None:
+        """Application, approval, freeze and announcement by the operator and the seller, then the bids (R10)."""
+        m, seller = self.exchange.market.market[0], self._member()
+        reference = int(self.exchange.market.instruments[self.exchange.market.codes[code]]["reference"])
+        mode: Literal["uniform", "pay_as_bid"] = "uniform" if len(bids) == 1 else "pay_as_bid"
+        apply = AuctionApply(
+            instrument=code,
+            quantity=max(AUCTION_MIN_T, sum(q for _, q in bids)),
+            date=int(m["date"]),
+            mode=mode,
+            reserve="minus_10" if min(p for p, _ in bids) < reference else "previous_close",
+            seller=seller,
+            waive=True,
+            why="historical day: the application lies before it",
+        )
+        answer = self.send(apply)
+        if self._refused(code, answer):
+            return
+        number, opens, closes = answer[0]["data"]["auction"], int(m["morning_open"]), int(m["morning_end"])
+        for message in (
+            AuctionAnswer(auction=number, approve=True),
+            AuctionFreeze(auction=number),
+            AuctionAnnounce(auction=number, opens=max(opens, self.exchange.time_ns), closes=closes),
+        ):
+            if self._refused(code, self.send(message)):
+                return
+        self.exchange.advance(max(opens, self.exchange.time_ns))
+        for price, quantity in bids:
+            bid = AuctionBid(auction=number, price=price, quantity=quantity)
+            self._refused(code, self.send(bid, self._member(seller)))
 
     def _refused(self, code: str, notices: list[dict[str, Any]]) -> bool:
         for n in notices:

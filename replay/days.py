@@ -62,7 +62,7 @@ class DaysReport(msgspec.Struct):
 
     ``vintage_days``: rows of vintages, days without a deal included (their close is carried);
     ``ranges_matched``: days whose composite high and low came out too; ``ranges_unsolved``: days for which no order of
-    the vintages' deals was found that gives them. ``auctions_left_out``: auction volume is not replayed.
+    the vintages' deals was found that gives them.
     """
 
     days: int = 0
@@ -77,11 +77,11 @@ class DaysReport(msgspec.Struct):
     limit_violations: int = 0
     listed_deals: int = 0
     bulk_deals: int = 0
+    auctions: int = 0
     exempt: list[Finding] = []
     mismatches: list[Finding] = []
     ranges_unsolved: list[Finding] = []
     bulk_unsolved: list[Finding] = []
-    auctions_left_out: list[Finding] = []
 
     @property
     def ok(self) -> bool:
@@ -165,7 +165,11 @@ class DaysReplay:
             r.limit_violations += bool(v.listed_volume) and not (limits[1] <= v.low and v.high <= limits[2])
         episodes, solved = self._episodes(known)
         bulk = {v.code: self._bulk(day.date, v) for v in known.vintages if v.bulk_volume}
-        session.trade(episodes, bulk)
+        auctions = {
+            v.code: winning_bids(v.auction_volume, v.auction_amount) for v in known.vintages if v.auction_volume
+        }
+        r.auctions += len(auctions)
+        session.trade(episodes, bulk, auctions)
         outcome = session.end(day.date)
         r.listed_deals += len(outcome.deals)
         for refused in outcome.refused:
@@ -260,8 +264,6 @@ class DaysReplay:
             r.vintage_days += 1
             r.vintage_days_with_deals += bool(v.listed_volume)
             r.closes_matched += v.close == own.close
-            if v.auction_volume:
-                r.auctions_left_out.append(Finding(day.date, v.code, "auction", f"{v.auction_volume} t not replayed"))
             figures = {
                 "open": (v.open, own.open),
                 "high": (v.high, own.high),
@@ -269,6 +271,8 @@ class DaysReplay:
                 "close": (v.close, own.close),
                 "volume": (v.listed_volume, own.volume),
                 "amount": (v.listed_amount, own.amount),
+                "auction volume": (v.auction_volume, own.auction_volume),
+                "auction amount": (v.auction_amount, own.auction_amount),
             }
             if v.previous:
                 figures["previous"] = (v.previous, own.previous)
@@ -306,6 +310,12 @@ class DaysReplay:
             self._compare(day.date, COMPOSITE, {"change": (published, own.composite_change_bp)})
         if field == "close" and c.close != own.composite_close:
             self.composite = c.close  # what was printed stands as the next day's previous close
+
+
+def winning_bids(volume: int, amount: int) -> list[Deal]:
+    """Bids that win an auction whole with these sums: one price, or two neighbouring ones, the higher first."""
+    price, above = divmod(amount, volume)
+    return [(p, q) for p, q in ((price + 1, above), (price, volume - above)) if q]
 
 
 def limits_by_decimal(reference_fen: int, limit_bp: int) -> tuple[int, int]:

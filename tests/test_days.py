@@ -39,6 +39,7 @@ def daily(shared_data: Path) -> Path:
         (20241018, 20241106, 14),  # CEA23 is new and stands for days without a deal (E8)
         (20241224, 20250116, 17),  # D32: 97.80 for 97.805, and an open of 0.00
         (20250926, 20251017, 10),  # D32: a blank row
+        (20251030, 20251104, 4),  # two one-way auctions (R10)
         (20251127, 20251205, 7),  # E6
     ],
 )
@@ -47,13 +48,14 @@ def test_every_published_figure_comes_out_of_the_engine(daily, first, last, days
     assert r.ok and r.mismatches == [] and r.limit_violations == 0
     assert (r.days, r.first, r.last) == (days, first, last)
     assert r.closes_matched == r.limits_matched == r.vintage_days > 0
+    assert r.auctions == (2 if first == 20251030 else 0)
     assert r.bulk_unsolved == [] and r.listed_deals > 3 * r.vintage_days_with_deals
 
 
 @pytest.mark.slow
 def test_all_days_of_the_file_come_out_but_four_exempt_fields(daily) -> None:
     r = replay_days(daily)
-    assert (r.days, r.vintage_days, r.vintage_days_with_deals) == (1_083, 2_678, 1_869)
+    assert (r.days, r.vintage_days, r.vintage_days_with_deals, r.auctions) == (1_083, 2_678, 1_869, 6)
     assert r.ok and r.closes_matched == r.limits_matched == 2_678
     assert [(f.date, f.field) for f in r.exempt] == [
         (20230828, "change"),
