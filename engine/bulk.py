@@ -90,7 +90,7 @@ class Desk:
         self._made: dict[int, int] = {}  # account → its open declarations
         self._expiry: list[tuple[int, int]] = []  # heap of (valid_until, number); stale entries are skipped
         self._notices: list[Notice] = []
-        self._handlers: dict[type, Callable[[Envelope, Any], Refusal | dict[str, Any]]] = {
+        handlers: dict[Any, Callable[[Envelope, Any], Refusal | dict[str, Any]]] = {
             BulkDeclare: self._declare,
             BulkAmend: self._amend,
             BulkWithdraw: self._withdraw,
@@ -105,18 +105,20 @@ class Desk:
             BulkCancel: self._cancel,
             BulkExpire: self._expire,
         }
+        self._handlers = {kind: (handler, kind.__struct_config__.tag) for kind, handler in handlers.items()}
 
     # --- the exchange's side ---------------------------------------------------------------------------------
 
     def handle(self, envelope: Envelope, message: Any) -> Answer:
         """Carries out a command: ``Done`` to the sender first, then what others are told. Or refuses it."""
         self._notices = []
-        answer = self._handlers[type(message)](envelope, message)
+        handler, tag = self._handlers[type(message)]
+        answer = handler(envelope, message)
         if isinstance(answer, Refusal):
             assert not self._notices, "a refused command tells nobody"
             return answer
-        done = Done(command=message.__struct_config__.tag, data=answer)
-        return [Notice(done, account=envelope.account, session=envelope.session), *self._notices]
+        done = Done(command=tag, data=answer)
+        return [Notice(done, envelope.account, envelope.session), *self._notices]
 
     def tick(self, envelope: Envelope) -> list[Notice]:
         """Ends the declarations whose time has passed at the envelope's time."""
@@ -402,7 +404,6 @@ class Desk:
 
     def _may_act(self, envelope: Envelope, instrument: int | None) -> Refusal | None:
         """Account, instrument, hours (R3.2), halts (D22): whatever binds somebody passes through here."""
-        m = self.market.market[0]
         if envelope.account == NO_ACCOUNT:
             return refuse(Code.NOT_AUTHORISED, "account", "a member's command")
         code = self.market.may_trade(envelope.account)
@@ -411,15 +412,17 @@ class Desk:
         if instrument is None:
             return refuse(Code.UNKNOWN_INSTRUMENT, "instrument")
         if not self.market.bulk_is_open(envelope.time_ns):
+            m = self.market.market[0]
             hours = f"{format_time(int(m['bulk_open']))[:8]}–{format_time(int(m['bulk_end']))[:8]} of the trading day"
             return refuse(Code.BULK_CLOSED, "time", f"bulk hours are {hours}")
-        if m["cancel_only"]:
-            return refuse(Code.CANCEL_ONLY)
-        row = self.market.instruments[instrument]
-        if self.frozen or m["halted"] or row["halted"]:
-            what = "the desk" if self.frozen else "the market" if m["halted"] else "the instrument"
-            return refuse(Code.BULK_FROZEN, "instrument" if what == "the instrument" else "", what)
-        return None if row["listed"] else refuse(Code.UNKNOWN_INSTRUMENT, "instrument")
+        stop = self.market.stopped(instrument)
+        if stop in (Code.CANCEL_ONLY, Code.UNKNOWN_INSTRUMENT):
+            return refuse(stop, "instrument" if stop == Code.UNKNOWN_INSTRUMENT else "")
+        if self.frozen:
+            return refuse(Code.BULK_FROZEN, "", "the desk")
+        if stop == Code.MARKET_HALTED:
+            return refuse(Code.BULK_FROZEN, "", "the market")
+        return refuse(Code.BULK_FROZEN, "instrument", "the instrument") if stop != Code.OK else None
 
     def _may_step(self, found: Declaration) -> Refusal | None:
         frozen = found.state == Declared.FROZEN
@@ -438,14 +441,14 @@ class Desk:
 
     def _check_terms(self, instrument: int, price: int, quantity: int) -> Refusal | None:
         """Bulk minimum (R4.2), lot, tick, band (R9.3)."""
-        row, smallest = self.market.instruments[instrument], self.market.rules.bulk_quantity_min_t
+        smallest = self.market.rules.bulk_quantity_min_t
         if quantity < smallest:
             return refuse(Code.BULK_QUANTITY_TOO_SMALL, "quantity", f"{quantity} t, minimum {smallest} t")
-        if quantity % int(row["lot"]):
+        lot, tick, low, high = self.market.bulk_terms(instrument)
+        if quantity % lot:
             return refuse(Code.BAD_LOT, "quantity")
-        if price % int(row["tick"]):
+        if price % tick:
             return refuse(Code.BAD_TICK, "price")
-        low, high = int(row["bulk_low"]), int(row["bulk_high"])
         if not low <= price <= high:
             band = f"{format_price(price)} is not in {format_price(low)} … {format_price(high)}"
             return refuse(Code.BULK_PRICE_OUT_OF_BAND, "price", band)
@@ -733,7 +736,7 @@ class Desk:
     def _tell_declaration(self, found: Declaration) -> None:
         """To the maker, to whom it is addressed, to the operators. Never with the maker's locks."""
         message = self._declaration_notice(found)
-        self._notices.append(Notice(message, public=found.public, instrument=found.instrument))
+        self._notices.append(Notice(message, NO_ACCOUNT, 0, 0, found.public, found.instrument))
         if found.public:
             return
         others = found.to or tuple(a for a in self._group(found.group) if a != found.maker)
@@ -771,7 +774,7 @@ class Desk:
             note=note,
         )
         for account in (found.maker, thread.taker, NO_ACCOUNT):
-            self._notices.append(Notice(message, account=account, instrument=found.instrument))
+            self._notices.append(Notice(message, account, 0, 0, False, found.instrument))
 
     # --- looking in -------------------------------------------------------------------------------------------------
 

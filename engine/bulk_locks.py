@@ -18,6 +18,8 @@ FEES_PER_SIDE = 2  # trading and settlement fee, each rounded by itself
 
 def rounding_slack(market: Market, deals: int) -> int:
     """Fen that ``deals`` separate roundings of both fees can cost beyond one; 0 without fees or accounts."""
+    if deals == 1:
+        return 0
     m = market.market[0]
     on = m["accounts_on"] and (m["trading_ppm"] or m["settlement_ppm"])
     return FEES_PER_SIDE * (deals - 1) if on else 0
@@ -61,7 +63,9 @@ def change(market: Market, hold: Hold, account: int, instrument: int, side: int,
     price, quantity, deals = terms
     more = quantity - hold.quantity
     if side != BUY:
-        if more <= 0:
+        if more == 0:
+            return Code.OK
+        if more < 0:
             market.release_sell(account, instrument, -more)
         else:
             code = market.lock_sell(account, instrument, more)

@@ -26,6 +26,8 @@ from engine.state_diagram import Table, main
 class Declared(IntEnum):
     """States of a declaration."""
 
+    __hash__ = int.__hash__  # quick: Enum\'s own hashes the name
+
     NEW = 0  # before it exists
     OPEN = 1
     FROZEN = 2  # by an operator: only ways out
@@ -37,6 +39,8 @@ class Declared(IntEnum):
 
 class Step(IntEnum):
     """What can happen to a declaration."""
+
+    __hash__ = int.__hash__  # quick: Enum\'s own hashes the name
 
     DECLARE = 0
     AMEND = 1
@@ -63,6 +67,8 @@ class DeclaredAction(IntEnum):
 class Talk(IntEnum):
     """States of a dialogue."""
 
+    __hash__ = int.__hash__  # quick: Enum\'s own hashes the name
+
     NEW = 0
     OFFERED_BY_TAKER = 1
     OFFERED_BY_MAKER = 2
@@ -78,6 +84,8 @@ class Talk(IntEnum):
 
 class Turn(IntEnum):
     """What can happen to a dialogue, with the side that does it."""
+
+    __hash__ = int.__hash__  # quick: Enum\'s own hashes the name
 
     OFFER = 0  # by the taker, who opens the dialogue
     TAKE = 1  # by the taker, the declaration as it stands

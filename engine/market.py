@@ -22,6 +22,7 @@ from engine.memory import aligned_zeros
 from engine.prices import fee_fen, price_limits
 from engine.records import BUY
 from engine.rules import AMOUNT_MAX_FEN, LEVELS_MAX, QUANTITY_MAX_T, Policy, Rules, in_force
+from engine.words import octet_of, octets, word_of, words
 
 UNLIMITED: Final = (1 << 63) - 1
 
@@ -193,6 +194,30 @@ MARKET: Final = np.dtype(
 
 assert ACCOUNT.itemsize == 64 and HOLDING.itemsize == 64 and DEAL.itemsize == 64 and SESSION.itemsize == 16
 
+# Where the slow lane's fields stand (engine.words).
+_ACCOUNT, _AVAILABLE, _LOCKED, _PROCEEDS, _FEES = (
+    ACCOUNT.itemsize // 8,
+    *(word_of(ACCOUNT, n) for n in ("available", "locked", "proceeds_today", "fees_today")),
+)
+_HOLDING, _SELLABLE, _BOUGHT, _HELD, _LEAVING, _BUY_OPEN, _SOLD, _POSITION_MAX, _SELL_MAX = (
+    HOLDING.itemsize // 8,
+    *(word_of(HOLDING, str(n)) for n in HOLDING.names or ()),
+)
+_INSTRUMENT, _TICK, _LOT, _BULK_LOW, _BULK_HIGH = (
+    INSTRUMENT.itemsize // 8,
+    *(word_of(INSTRUMENT, n) for n in ("tick", "lot", "bulk_low", "bulk_high")),
+)
+_TRADING_PPM, _SETTLEMENT_PPM, _BULK_OPEN, _BULK_END = (
+    word_of(MARKET, n) for n in ("trading_ppm", "settlement_ppm", "bulk_open", "bulk_end")
+)
+DEAL_NUMBER: Final = (DEAL.names or ()).index("number")
+_STATUS = octet_of(ACCOUNT, "status")
+_INSTRUMENT_LISTED, _INSTRUMENT_HALTED = octet_of(INSTRUMENT, "listed"), octet_of(INSTRUMENT, "halted")
+_HALTED, _CANCEL_ONLY, _DAY_CLOSED, _ACCOUNTS_ON, _T_PLUS_ONE, _AROUND_THE_CLOCK = (
+    octet_of(MARKET, n)
+    for n in ("halted", "cancel_only", "day_closed", "accounts_on", "t_plus_one", "around_the_clock")
+)
+
 
 class Capacity:
     """How much a market can hold. Memory is touched only where used, so ample numbers cost nothing at start.
@@ -240,6 +265,9 @@ class Market:
         self.book = book.new_book(c.orders, [c.levels] * c.instruments)
         self.cold = aligned_zeros(c.orders + 1, book.ORDER_COLD)
         self.codes: dict[str, int] = {}
+        self._cash, self._stock, self._facts = words(self.accounts), words(self.holdings), words(self.instruments)
+        self._head, self._flags = words(self.market), octets(self.market)
+        self._account_flags, self._instrument_flags = octets(self.accounts), octets(self.instruments)
         head = self.market[0]
         head["deals_capacity"] = c.deals
         head["n_accounts"], head["n_sessions"] = c.accounts, c.sessions
@@ -265,8 +293,21 @@ class Market:
 
     def bulk_is_open(self, time_ns: int) -> bool:
         """True inside the day's bulk hours (R3.2), halts aside."""
-        m = self.market[0]
-        return bool(m["around_the_clock"] or (not m["day_closed"] and m["bulk_open"] <= time_ns < m["bulk_end"]))
+        flags, head = self._flags, self._head
+        if flags[_AROUND_THE_CLOCK]:
+            return True
+        return not flags[_DAY_CLOSED] and head[_BULK_OPEN] <= time_ns < head[_BULK_END]
+
+    def stopped(self, instrument: int) -> Code:
+        """Why nobody may bind itself in an instrument now (R14.2), in the order of the kernel's checks; OK: one may."""
+        flags, at = self._flags, instrument * INSTRUMENT.itemsize
+        if not self._instrument_flags[at + _INSTRUMENT_LISTED]:
+            return Code.UNKNOWN_INSTRUMENT
+        if flags[_CANCEL_ONLY]:
+            return Code.CANCEL_ONLY
+        if flags[_HALTED]:
+            return Code.MARKET_HALTED
+        return Code.INSTRUMENT_HALTED if self._instrument_flags[at + _INSTRUMENT_HALTED] else Code.OK
 
     # --- look-ups --------------------------------------------------------------------------------------------
 
@@ -277,24 +318,38 @@ class Market:
 
     def may_trade(self, account: int) -> Code:
         """OK when the account exists and may enter orders, declarations and bids."""
-        status = int(self.accounts[account]["status"]) if 0 <= account < len(self.accounts) else NOT_OPENED
-        return MAY_TRADE[status]
+        known = 0 <= account < len(self.accounts)
+        return MAY_TRADE[self._account_flags[account * ACCOUNT.itemsize + _STATUS] if known else NOT_OPENED]
 
     def instrument_index(self, code: str) -> int | None:
         """Index of a listed instrument, None when it is unknown or retired."""
         index = self.codes.get(code)
-        return index if index is not None and self.instruments[index]["listed"] else None
+        if index is None or not self._instrument_flags[index * INSTRUMENT.itemsize + _INSTRUMENT_LISTED]:
+            return None
+        return index
 
     def code_of(self, instrument: int) -> str:
         """Code of an instrument's index."""
-        return self.instruments[instrument]["code"].decode()
+        return list(self.codes)[instrument]  # they stand in the order of their indexes
 
     # --- locks of the slow lane (desk, auction) --------------------------------------------------------------
 
+    def bulk_terms(self, instrument: int) -> tuple[int, int, int, int]:
+        """Lot (t), tick, lowest and highest bulk price (fen) of an instrument today (R6.1)."""
+        facts, at = self._facts, instrument * _INSTRUMENT
+        return facts[at + _LOT], facts[at + _TICK], facts[at + _BULK_LOW], facts[at + _BULK_HIGH]
+
     def fees(self, amount_fen: int) -> tuple[int, int]:
         """Trading and settlement fee of one side on a running total (R5.7, D16)."""
-        m = self.market[0]
-        return fee_fen(amount_fen, int(m["trading_ppm"])), fee_fen(amount_fen, int(m["settlement_ppm"]))
+        trading, settlement = self._head[_TRADING_PPM], self._head[_SETTLEMENT_PPM]
+        if not trading and not settlement:
+            return 0, 0
+        return fee_fen(amount_fen, trading), fee_fen(amount_fen, settlement)
+
+    def _holding(self, account: int, instrument: int) -> int:
+        """Where a holding begins in the words of the table."""
+        assert 0 <= instrument < self.capacity.instruments
+        return (account * self.capacity.instruments + instrument) * _HOLDING
 
     def lock_buy(self, account: int, instrument: int, quantity: int, price: int) -> tuple[Code, int]:
         """Locks price × quantity and its fees in full (R5.2, R9.3). Returns the code and the cash locked (fen).
@@ -304,60 +359,64 @@ class Market:
         amount = price * quantity
         if amount > AMOUNT_MAX_FEN:
             return Code.AMOUNT_TOO_LARGE, 0
-        cash = amount + sum(self.fees(amount))
-        row, holding = self.accounts[account], self.holdings[account, instrument]
-        if not self.market[0]["accounts_on"]:
+        if not self._flags[_ACCOUNTS_ON]:
             return Code.OK, 0
-        if cash > row["available"]:
+        need = amount + sum(self.fees(amount))
+        cash, a = self._cash, account * _ACCOUNT
+        stock, h = self._stock, self._holding(account, instrument)
+        if need > cash[a + _AVAILABLE]:
             return Code.INSUFFICIENT_CASH, 0
-        if self.position(account, instrument) + int(holding["buy_open"]) + quantity > holding["position_max"]:
+        position = stock[h + _SELLABLE] + stock[h + _BOUGHT] + stock[h + _HELD] + stock[h + _LEAVING]
+        if position + stock[h + _BUY_OPEN] + quantity > stock[h + _POSITION_MAX]:
             return Code.POSITION_LIMIT, 0
-        row["available"] -= cash
-        row["locked"] += cash
-        holding["buy_open"] += quantity
-        return Code.OK, cash
+        cash[a + _AVAILABLE] -= need
+        cash[a + _LOCKED] += need
+        stock[h + _BUY_OPEN] += quantity
+        return Code.OK, need
 
     def release_buy(self, account: int, instrument: int, quantity: int, cash: int) -> None:
         """Gives back a lock of :meth:`lock_buy` or a part of it."""
-        if not self.market[0]["accounts_on"]:
+        if not self._flags[_ACCOUNTS_ON]:
             return
-        row, holding = self.accounts[account], self.holdings[account, instrument]
-        assert 0 <= cash <= row["locked"] and 0 <= quantity <= holding["buy_open"], "release exceeds the lock"
-        row["locked"] -= cash
-        row["available"] += cash
-        holding["buy_open"] -= quantity
+        money, a = self._cash, account * _ACCOUNT
+        stock, h = self._stock, self._holding(account, instrument)
+        held = 0 <= cash <= money[a + _LOCKED] and 0 <= quantity <= stock[h + _BUY_OPEN]
+        assert held, "release exceeds the lock"
+        money[a + _LOCKED] -= cash
+        money[a + _AVAILABLE] += cash
+        stock[h + _BUY_OPEN] -= quantity
 
     def lock_cash(self, account: int, cash: int) -> Code:
         """Locks cash on top of a lock of :meth:`lock_buy` (rounding of several fees); release_buy gives it back."""
-        row = self.accounts[account]
-        if cash > row["available"]:
+        money, a = self._cash, account * _ACCOUNT
+        if cash > money[a + _AVAILABLE]:
             return Code.INSUFFICIENT_CASH
-        row["available"] -= cash
-        row["locked"] += cash
+        money[a + _AVAILABLE] -= cash
+        money[a + _LOCKED] += cash
         return Code.OK
 
     def lock_sell(self, account: int, instrument: int, quantity: int) -> Code:
         """Locks allowances in full (R5.2). Codes: BOUGHT_TODAY, INSUFFICIENT_ALLOWANCES, SELL_CAP."""
-        if not self.market[0]["accounts_on"]:
+        if not self._flags[_ACCOUNTS_ON]:
             return Code.OK
-        holding = self.holdings[account, instrument]
-        if quantity > holding["sellable"]:
-            today = quantity <= int(holding["sellable"]) + int(holding["bought_today"])
+        stock, h = self._stock, self._holding(account, instrument)
+        if quantity > stock[h + _SELLABLE]:
+            today = quantity <= stock[h + _SELLABLE] + stock[h + _BOUGHT]
             return Code.BOUGHT_TODAY if today else Code.INSUFFICIENT_ALLOWANCES
-        if int(holding["sold_today"]) + int(holding["locked"]) + quantity > holding["sell_max"]:
+        if stock[h + _SOLD] + stock[h + _HELD] + quantity > stock[h + _SELL_MAX]:
             return Code.SELL_CAP
-        holding["sellable"] -= quantity
-        holding["locked"] += quantity
+        stock[h + _SELLABLE] -= quantity
+        stock[h + _HELD] += quantity
         return Code.OK
 
     def release_sell(self, account: int, instrument: int, quantity: int) -> None:
         """Gives back a lock of :meth:`lock_sell` or a part of it."""
-        if not self.market[0]["accounts_on"]:
+        if not self._flags[_ACCOUNTS_ON]:
             return
-        holding = self.holdings[account, instrument]
-        assert 0 <= quantity <= holding["locked"], "release exceeds the lock"
-        holding["locked"] -= quantity
-        holding["sellable"] += quantity
+        stock, h = self._stock, self._holding(account, instrument)
+        assert 0 <= quantity <= stock[h + _HELD], "release exceeds the lock"
+        stock[h + _HELD] -= quantity
+        stock[h + _SELLABLE] += quantity
 
     def position(self, account: int, instrument: int) -> int:
         """All allowances of a vintage in the trading account, whatever their bucket (R5.6)."""
@@ -386,18 +445,19 @@ class Market:
         trading, settlement = self.fees(amount)
         buyer_fee, seller_fee = trading + settlement, min(trading + settlement, amount)
         if m["accounts_on"]:
-            b, s = self.accounts[buyer], self.accounts[seller]
-            hb, hs = self.holdings[buyer, instrument], self.holdings[seller, instrument]
-            assert b["locked"] >= amount + buyer_fee and hs["locked"] >= quantity, "the deal is not covered by locks"
-            b["locked"] -= amount + buyer_fee
-            b["fees_today"] += buyer_fee
-            hb["buy_open"] -= quantity
-            hb["bought_today" if m["t_plus_one"] else "sellable"] += quantity
-            hs["locked"] -= quantity
-            hs["sold_today"] += quantity
-            s["available"] += amount - seller_fee
-            s["proceeds_today"] += amount - seller_fee
-            s["fees_today"] += seller_fee
+            cash, b, s = self._cash, buyer * _ACCOUNT, seller * _ACCOUNT
+            stock, hb, hs = self._stock, self._holding(buyer, instrument), self._holding(seller, instrument)
+            covered = cash[b + _LOCKED] >= amount + buyer_fee and stock[hs + _HELD] >= quantity
+            assert covered, "the deal is not covered by locks"
+            cash[b + _LOCKED] -= amount + buyer_fee
+            cash[b + _FEES] += buyer_fee
+            stock[hb + _BUY_OPEN] -= quantity
+            stock[hb + (_BOUGHT if self._flags[_T_PLUS_ONE] else _SELLABLE)] += quantity
+            stock[hs + _HELD] -= quantity
+            stock[hs + _SOLD] += quantity
+            cash[s + _AVAILABLE] += amount - seller_fee
+            cash[s + _PROCEEDS] += amount - seller_fee
+            cash[s + _FEES] += seller_fee
             seller_trading = min(trading, seller_fee)
             m["trading_fees"] += trading + seller_trading
             m["settlement_fees"] += settlement + seller_fee - seller_trading
@@ -414,9 +474,8 @@ class Market:
         if m["deals"] == m["deals_capacity"]:
             self.grow_deals()
         at = int(m["deals"])
-        self.deals[at] = deal
-        self.deals[at]["number"] = at + 1
-        m["deals"] += 1
+        self.deals[at] = (*deal[:DEAL_NUMBER], at + 1, *deal[DEAL_NUMBER + 1 :])
+        m["deals"] = at + 1
         return at + 1
 
     def grow_deals(self) -> None:
