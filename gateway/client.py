@@ -284,7 +284,7 @@ class Client:
     def _filled(self, e: np.void, order: Order | None) -> None:
         fill = Fill(
             int(e["order_id"]),
-            self.code_of(int(e["instrument"])),
+            order.instrument if order is not None else self.code_of(int(e["instrument"])),
             _side_name(e),
             int(e["price"]),
             int(e["quantity"]),

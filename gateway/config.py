@@ -52,7 +52,7 @@ class Operator(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """A person or system on the operator plane."""
 
     name: Annotated[str, msgspec.Meta(pattern=r"\A[a-z0-9][a-z0-9_-]{0,39}\Z")]
-    role: Literal["operator", "settlement"] = "operator"
+    role: Literal["operator", "settlement", "viewer"] = "operator"
 
 
 class Gateway(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -90,7 +90,12 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     instruments: dict[Code, Annotated[int, msgspec.Meta(ge=1)]] = {}  # code → first reference, fen
     composite: Annotated[int, msgspec.Meta(ge=0)] = 0  # previous close of the composite, fen
     members: tuple[Member, ...] = ()
-    operators: tuple[Operator, ...] = (Operator("ops1"), Operator("ops2"), Operator("settlement", "settlement"))
+    operators: tuple[Operator, ...] = (
+        Operator("ops1"),
+        Operator("ops2"),
+        Operator("settlement", "settlement"),
+        Operator("monitor", "viewer"),
+    )
     rules: dict[str, Any] = {}  # replaces fields of the national profile; {"profile": "generic"} takes the other
     capacity: dict[str, int] = {}
     gateway: Gateway = Gateway()

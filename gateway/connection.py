@@ -432,8 +432,10 @@ class Connection:
         if message.code == Code.REQUEST_GAP and (
             self.state is not ClientState.ACTIVE or message.expected in self.pending
         ):
-            self._nudge()  # an earlier request was lost on the way: find out which, then send them again in order
-            return
+            missing = self.pending.get(message.expected)
+            if missing is None or missing.reject is None:
+                self._nudge()  # an earlier request was lost on the way: ask, then send them again in order
+                return
         for number in range(message.request_no, message.request_no + message.count):
             request = self.pending.get(number)
             if request is not None:

@@ -645,7 +645,7 @@ class Core:
         self.log.append(records, payloads)
         self.deliver(out.events, self.store.append(out.events, out.payloads), out.payloads)
         if self.publisher is not None:
-            self.publisher.on_events(out.events, out.payloads)
+            self.publisher.collect(out.events, out.payloads)
         if self.streaming:
             self.dirty |= self.streaming
         if payloads and not closed and self.exchange.market.market[0]["day_closed"]:

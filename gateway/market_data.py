@@ -194,6 +194,7 @@ class Publisher:
         self.checksum_every = checksum_every
         self.feeds: dict[int, _Feed] = {}
         self.market_seq = 0
+        self.waiting: list[tuple[np.ndarray, bytes]] = []
         self._composite: tuple[int, ...] = ()
         self._conflate_due_ns = self._status_due_ns = 0
         for index in exchange.market.codes.values():
@@ -201,10 +202,20 @@ class Publisher:
 
     # --- from events -----------------------------------------------------------------------------------------
 
-    def on_events(self, events: np.ndarray, payloads: bytes) -> None:
-        """Publishes what a batch changed. events: EVENT[n]."""
-        if not len(events):
+    def collect(self, events: np.ndarray, payloads: bytes) -> None:
+        """Keeps a batch's events for the next :meth:`flush`: members' reports go first. events: EVENT[n]."""
+        if len(events):
+            self.waiting.append((events.copy(), payloads))
+
+    def flush(self) -> None:
+        """Publishes what has changed since the last time; every deal is in it, levels as they are now."""
+        if not self.waiting:
             return
+        waiting, self.waiting = self.waiting, []
+        events = waiting[0][0] if len(waiting) == 1 else np.concatenate([e for e, _ in waiting])
+        self._publish_events(events, b"".join(payload for _, payload in waiting))
+
+    def _publish_events(self, events: np.ndarray, payloads: bytes) -> None:
         time_ns = int(events[-1]["time_ns"])
         kinds = events["kind"]
         deals = events[kinds == FILL_MAKER]
@@ -213,10 +224,9 @@ class Publisher:
         if has_notice:  # rare: a roll, a listing, a close move everything
             touched |= set(self.exchange.market.codes.values())
         for index in sorted(touched & set(self.exchange.market.codes.values())):
-            trades = tuple(
-                Trade(int(d["price"]), int(d["quantity"]), int(d["time_ns"]), int(d["ref"]), 1 - int(d["side"]))
-                for d in deals[deals["instrument"] == index]
-            )
+            mine = deals[deals["instrument"] == index]
+            columns = (mine[name].tolist() for name in ("price", "quantity", "time_ns", "ref", "side"))
+            trades = tuple(Trade(p, q, at, no, 1 - side) for p, q, at, no, side in zip(*columns, strict=True))
             self._update(index, trades, time_ns)
         self._composite_update(time_ns)
         if has_notice:
@@ -325,6 +335,7 @@ class Publisher:
 
     def tick(self, mono_ns: int, time_ns: int, conflate_ms: int) -> None:
         """Screens that are due, and the status of the feeds."""
+        self.flush()
         if mono_ns >= self._conflate_due_ns:
             self._conflate_due_ns = mono_ns + conflate_ms * NS_PER_MS
             for index, feed in self.feeds.items():
@@ -344,6 +355,7 @@ class Publisher:
 
     def snapshot(self, code: str, time_ns: int, *, full: bool = False) -> BookSnapshot:
         """An instrument now, with the sequence of its feed. KeyError for an unknown code."""
+        self.flush()
         index = self.exchange.market.codes[code]
         feed = self.feeds.setdefault(index, _Feed())
         depth = self.exchange.depth(code, 1 << 30 if full else LEVELS_PUBLISHED)

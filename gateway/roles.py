@@ -83,6 +83,9 @@ ROLES: Final[dict[str, Role]] = {
             OPERATOR_QUERIES,
             True,
         ),
+        Role(  # looks at everything, changes nothing: the monitor's own key
+            "viewer", True, frozenset(), frozenset(), SESSION_CONTROLS | {p.Query, p.Subscribe}, OPERATOR_QUERIES, True
+        ),
         Role(
             "operator",
             True,

@@ -13,6 +13,7 @@ from engine import messages
 from engine.auction_messages import AuctionTick
 from engine.bulk_messages import BulkExpire
 from engine.calendar import day_start_ns, parse_clock
+from gateway.clock import SteppedClock
 
 if TYPE_CHECKING:
     from gateway.core import Core
@@ -54,15 +55,19 @@ def _boundary(core: Core, done_ns: int) -> list[tuple[int, list[Any]]]:
 
 def _roll(core: Core, done_ns: int) -> tuple[int, list[Any]] | None:
     m, config = core.exchange.market.market[0], core.market.config
-    if config.roll_needs_settlement and not m["settled"]:
+    if config.roll_needs_settlement and m["deals"] and not m["settled"]:
         return None
+    opens_ns = parse_clock(config.opens_at)
     try:
         date = core.market.calendar.next_day(int(m["date"]))
+        if not isinstance(core.clock, SteppedClock):  # days on which the exchange did not run are not made up
+            while day_start_ns(after := core.market.calendar.next_day(date)) + opens_ns <= core.clock.now():
+                date = after
     except ValueError as error:  # beyond the calendar's horizon: an operator must extend it
         if not any("calendar ends" in text for text in core.alarms):
             core.alarm(str(error))
         return None
-    at = day_start_ns(date) + parse_clock(config.opens_at)
+    at = day_start_ns(date) + opens_ns
     return max(at, done_ns), [messages.RollDay(date=date, by="scheduler")]
 
 
@@ -108,8 +113,10 @@ def bootstrap(core: Core) -> None:
     """
     config, exchange = core.market.config, core.exchange
     if exchange.market.market[0]["date"] == 0:
-        core.source(messages.RollDay(date=config.first_date, composite=config.composite, by="bootstrap"))
-        core.flush()
+        roll = messages.RollDay(date=config.first_date, composite=config.composite, by="bootstrap")
+        for notice in core.execute(roll):
+            if notice.get("t") == "refused":
+                core.alarm(f"market.toml: first_date {config.first_date}: {notice['text']}")
     for code, reference in config.instruments.items():
         if code not in exchange.market.codes:
             core.source(messages.ListInstrument(code=code, reference=reference, by="bootstrap"))

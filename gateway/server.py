@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 # Messages taken from one socket before the other plane and the timers get their turn.
 DRAIN_MESSAGES: Final = BATCH_RECORDS
 POLL_MS: Final = 20  # how long the loop sleeps at most: the resolution of time-outs
+PUBLISH_NS: Final = 1 * NS_PER_MS  # market data at most 1,000 times a second: an order never waits for its own picture
 HOUSEKEEPING_NS: Final = 1_000 * NS_PER_MS  # key file, disk space, scheduler
 # Report frames that wait for one slow reader: 256 x 16 KiB = 4 MiB at most.
 SEND_FRAMES_MAX: Final = 256
@@ -106,8 +107,11 @@ class Server:
         self._keys_stamp = 0
         self._disk_low = False
         self._next_housekeeping_ns = 0
+        self._publish_due_ns = 0
+        self._poller = zmq.Poller()
         self._due_ns = 0
         self._opened = False
+        self._day: tuple[int, bool] | None = None
 
     # --- start -----------------------------------------------------------------------------------------------
 
@@ -322,28 +326,35 @@ class Server:
 
     def run(self) -> None:
         """Until ``stopping``: drain, group, send, timers."""
-        poller = zmq.Poller()
+        poller = self._poller = zmq.Poller()
         for socket in self.sockets.values():
             poller.register(socket, zmq.POLLIN)
         core = self.core
         while not self.stopping:
-            self._poll(poller, 1 if core.dirty else POLL_MS)
+            waits = core.dirty or (core.publisher is not None and core.publisher.waiting)
+            ready = self._poll(poller, 1 if waits else POLL_MS)
             now = time.monotonic_ns()
             core.mono_ns = now
-            self.drain(zap.MEMBERS)
-            self.drain(zap.OPERATORS)
+            for plane in (zap.MEMBERS, zap.OPERATORS):
+                if self.sockets[plane] in ready:
+                    self.drain(plane)
             core.flush()
             core.pump()
             core.tick(now)
-            self._publisher_tick(now)
+            if now >= self._publish_due_ns:
+                self._publish_due_ns = now + PUBLISH_NS
+                self._publisher_tick(now, ready)
             if now >= self._next_housekeeping_ns:
                 self._housekeeping(now)
             self._schedule()
             core.pump()
 
-    def _poll(self, poller: zmq.Poller, timeout_ms: int) -> None:
-        with contextlib.suppress(InterruptedError):
-            poller.poll(timeout_ms)
+    def _poll(self, poller: zmq.Poller, timeout_ms: int) -> dict[Any, int]:
+        """The sockets that have something."""
+        try:
+            return dict(poller.poll(timeout_ms))
+        except InterruptedError:
+            return {}
 
     def drain(self, plane: str) -> None:
         """Takes what is waiting on a plane, at most DRAIN_MESSAGES."""
@@ -371,10 +382,10 @@ class Server:
                 more = bool(socket.get(zmq.RCVMORE))
             receive(plane, route, user, frame, parts=parts)
 
-    def _publisher_tick(self, now: int) -> None:
+    def _publisher_tick(self, now: int, ready: dict[Any, int]) -> None:
         for plane in (zap.FEED, zap.OPERATOR_FEED):  # subscriptions are not ours to answer, but must be read
             with contextlib.suppress(zmq.Again):
-                while True:
+                while self.sockets[plane] in ready:
                     self.sockets[plane].recv_multipart(zmq.DONTWAIT)
         if self.core.publisher is not None:
             self.core.publisher.tick(now, self.core.clock.now(), self.config.conflate_ms)
@@ -395,6 +406,7 @@ class Server:
         self.reload_keys()
         self._check_disk()
         self._due_ns = min(self._due_ns, self.core.clock.now())
+        self._keep_day()
         self.metrics.update(self.core, self.journal)
 
     def reload_keys(self) -> None:
@@ -425,16 +437,41 @@ class Server:
 
     def _rebind_feed(self, plane: str) -> None:
         address = getattr(self.endpoints, plane.replace("-", "_"))
-        self.sockets.pop(plane).close(0)
+        old = self.sockets.pop(plane)
+        self._poller.unregister(old)
+        old.close(0)
         deadline = time.monotonic() + 2
         while True:
             try:
                 self._bind_one(plane, int(address.rsplit(":", 1)[1]), "")
+                self._poller.register(self.sockets[plane], zmq.POLLIN)
                 return
             except StartError:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.005)  # the old socket's thread closes its port
+
+    def _keep_day(self) -> None:
+        """Seals a day that has closed; writes a snapshot when a new one has been rolled, so that a start is short."""
+        exchange = self.core.exchange
+        head = exchange.market.market[0]
+        date, closed = int(head["date"]), bool(head["day_closed"])
+        if self._day is None:  # the first look: what is so already was kept, or will be at the next change
+            self._day = (date, closed)
+        if self._day == (date, closed) or not exchange.seq:
+            return
+        if closed:
+            counts: dict[str, int | str] = {"deals": int(head["deals"]), "commands": exchange.seq}
+            self.journal.seal(date, exchange.seal_hash(), counts)
+        elif date != self._day[0]:
+            self._snapshot()
+        self._day = (date, closed)
+
+    def _snapshot(self) -> None:
+        self.journal.commit()
+        parts = [np.frombuffer(part, np.uint8) for part in self.core.snapshot()]
+        if not self.journal.snapshot(parts, self.core.exchange.seq):
+            self.core.alarm("a snapshot could not be written; the older ones stay")
 
     def _check_disk(self) -> None:
         """A disk that is nearly full: cancel-only, by a journaled command; the way back is an operator's."""
@@ -467,8 +504,8 @@ class Server:
         """A clean stop: sessions are told, the state is written."""
         self.core.shut_down()
         if self.core.exchange.seq:
-            self.journal.commit()
-            self.journal.snapshot([np.frombuffer(b, np.uint8) for b in self.core.snapshot()], self.core.exchange.seq)
+            self._keep_day()
+            self._snapshot()
         for plane in (zap.MEMBERS, zap.OPERATORS):  # a moment for the last words to leave
             self.sockets[plane].close(200)
 

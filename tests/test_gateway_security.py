@@ -71,6 +71,7 @@ def test_a_zap_request_that_is_odd_is_refused():
     context.term()
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_handler_that_is_gone_lets_nobody_in(served):
     """The enforced domain: without a ZAP handler libzmq would accept any key."""
     assert served._zap is not None
