@@ -241,6 +241,23 @@ def balances(folder: Folder = HERE, who: Key = "", as_json: Json = False) -> Non
     balances_command(folder, who, as_json=as_json)
 
 
+@app.command(rich_help_panel=MARKET)
+def certify(
+    folder: Folder = HERE,
+    who: Key = "",
+    only: Annotated[list[int] | None, typer.Option(help="Only this card; may be given several times.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the protocol's numbered cards against an exchange with your own key.
+
+    Needs trading hours (or a stepped clock inside them): some cards place small orders and cancel them. Exit code 1
+    when a card fails.
+    """
+    from cea.member_commands import certify_command
+
+    certify_command(folder, who, only or [], as_json=as_json)
+
+
 # --- looking in ------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from cea.connecting import member
+from cea.connecting import chosen_key, explained, member
 from cea.output import Exit, console, fail, print_json, table
 
 
@@ -155,3 +155,26 @@ def balances_command(folder: Path, who: str, *, as_json: bool) -> None:
         names = ("sellable", "bought_today", "locked", "in_transfer", "sold_today")
         cells = [(code, *(f"{h[name]:,}" for name in names)) for code, h in row["holdings"].items()]
         out.print(table(("vintage", *(name.replace("_", " ") for name in names)), cells))
+
+
+def certify_command(folder: Path, who: str, only: Sequence[int], *, as_json: bool) -> None:
+    """Runs the cards and tells what each found."""
+    from gateway.cards import CARDS, certify
+
+    known = [card.number for card in CARDS]
+    unknown = [n for n in only if n not in known]
+    if unknown:
+        fail(f"card {unknown[0]}: there are {known[0]} … {known[-1]}", Exit.USAGE)
+    key = chosen_key(folder, who)
+    with explained(folder):
+        results = certify(folder, key, lambda card: not only or card.number in only)
+    if as_json:
+        print_json([r._asdict() for r in results])
+    else:
+        for r in results:
+            print(
+                f"{r.number:>3}  {'passed' if r.passed else 'FAILED'}  {r.title}{': ' + r.reason if r.reason else ''}"
+            )
+    failed = [r for r in results if not r.passed]
+    if failed:
+        fail(f"{len(failed)} of {len(results)} cards failed", Exit.NO)

@@ -194,6 +194,8 @@ def test_a_member_trades_and_an_operator_looks_on(running, capsys) -> None:
     assert "300 t taken away" in cea("cancel", open_order["order_id"], "-a", 1)
     assert "not an open order" in cea("cancel", open_order["order_id"], "-a", 1, code=Exit.NO)
     assert "0 orders cancelled" in cea("cancel", "all", "-a", 3)
+    assert [c["passed"] for c in cea.json("certify", "--only", 2, "--only", 3, "-a", 3)] == [True, True]
+    assert "card 99" in cea("certify", "--only", 99, code=Exit.USAGE)
 
 
 def test_two_members_negotiate_a_bulk_deal_and_the_day_ends_with_a_bulletin(running, capsys) -> None:
