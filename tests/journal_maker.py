@@ -1,4 +1,4 @@
-"""A journal of a few made-up days of the national market, with bulk deals, snapshots and seals."""
+"""A journal of a few made-up days of the national market, with bulk deals, an auction, snapshots and seals."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def make_journal(folder: Path, *, episodes: int = 40, seed: int = 1, segment_byt
             first = date == DATES[0]
             session.begin(date, CODES, REFERENCES if first else {}, 6050 if first else 0)
             bulk = {"CEA24": [(prices["CEA24"], 150_000)]} if date != DATES[1] else {}
-            session.trade(random_day(chance, prices, episodes), bulk)
+            auctions = {"CEA23": [(prices["CEA23"] + 1, 700), (prices["CEA23"], 300)]} if date == DATES[1] else {}
+            session.trade(random_day(chance, prices, episodes), bulk, auctions)
+            assert all(r.reject < 100 for r in session.refused), session.refused  # desk and auction refuse nothing
             journal.commit()
             if date == DATES[1]:
                 assert journal.snapshot(session.exchange.snapshot(), session.exchange.seq)
