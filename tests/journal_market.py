@@ -7,18 +7,20 @@ import random
 from collections.abc import Callable
 
 import numpy as np
+from desk_stream import DeskStream
 from streams import PROFILES, Stream, make_stream
 
 from engine.exchange import Exchange
 from engine.market import Capacity
 from engine.records import MESSAGE
+from engine.rules import Rules
 
 
 class MarketMachine:
     """An ``Exchange`` with apply, state and restore; every event that it gave is kept in order."""
 
-    def __init__(self, profile: str, capacity: Capacity) -> None:
-        self.rules = PROFILES[profile].rules
+    def __init__(self, profile: str, capacity: Capacity, rules: Rules | None = None) -> None:
+        self.rules = rules or PROFILES[profile].rules
         self.capacity = capacity
         self.exchange = Exchange(self.rules, capacity)
         self._events: list[bytes] = []
@@ -55,7 +57,7 @@ def market_stream(profile: str, seed: int, length: int) -> tuple[Stream, Callabl
     return stream, lambda: MarketMachine(profile, capacity)
 
 
-def source_of(stream: Stream) -> Callable[[random.Random, int, int], tuple[np.ndarray, bytes]]:
+def source_of(stream: Stream | DeskStream) -> Callable[[random.Random, int, int], tuple[np.ndarray, bytes]]:
     """Commands by sequence: what a crash takes back is sent again, as members do after a resynchronisation."""
     is_message = stream.commands["kind"] == MESSAGE
     before = np.concatenate([[0], np.cumsum(is_message)])

@@ -8,27 +8,57 @@ import random
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from conftest import REPOSITORY
+from desk_stream import CAPACITY, desk_stream
 from journal_crash import IDENTITY, Fold, Writer, recovered, some_commands
 from journal_market import MarketMachine, market_stream, source_of
 
+from engine import memory
+from engine.bulk import Desk
 from engine.exchange import Exchange
 from engine.journal import Journal, RealDisk
 from engine.journal.crash_disk import CrashDisk
 from engine.journal.inspection import verify
+from engine.rules import Rules
 
 GOLDEN = Path(__file__).parent / "golden" / "journal-format-1"
 STREAM_COMMANDS = 6_000
+
+
+def small_pages() -> AbstractContextManager[object]:
+    """Markets without huge pages: thousands are made here, and zeroing 4 MB for each takes half the time."""
+    return patch.object(memory, "HUGE_FROM", 1 << 40)
+
+
+DESK_STEPS, DESK_COMMANDS = 60, 1_600
+
+
+def desk_machine() -> MarketMachine:
+    """The machine of the desk's streams."""
+    return MarketMachine("national", CAPACITY, Rules.national())
+
+
+def desk_writer(seed: int, steps: int) -> Writer:
+    """A crash workload with negotiations and auctions open at nearly every point."""
+    writer = Writer(seed, images_a_point=2, make=desk_machine, source=source_of(desk_stream(seed, DESK_COMMANDS)))
+    writer.group_max = 40
+    with small_pages():
+        writer.run(steps)
+    return writer
 
 
 def market_writer(seed: int, steps: int) -> Writer:
     """A crash workload on the exchange; some 10 commands a step."""
     stream, make = market_stream("national", seed, STREAM_COMMANDS)
     writer = Writer(seed, images_a_point=2, make=make, source=source_of(stream), group_max=60)
-    writer.run(steps)
+    with small_pages():
+        writer.run(steps)
     return writer
 
 
@@ -36,6 +66,29 @@ def test_the_exchange_recovers_every_crash_image_to_an_acknowledged_prefix() -> 
     writer = market_writer(3, 30)
     assert writer.images > 200
     assert writer.accepted > 100, "the market was laid and traded in"
+
+
+def test_the_desk_and_the_auctions_recover_every_crash_image_to_an_acknowledged_prefix() -> None:
+    stream = desk_stream(1, DESK_COMMANDS)
+    assert stream.bulk_deals > 10 and stream.auctions_closed == 2 and stream.listed_deals > 50, stream[2:]
+    writer = desk_writer(1, 24)
+    assert writer.images > 100
+    assert writer.accepted > 100, "declarations, dialogues and bids were open"
+
+
+@pytest.mark.slow
+def test_the_desk_and_the_auctions_recover_three_thousand_crash_images() -> None:
+    images = torn = seed = 0
+    while images < 3_000:
+        writer = desk_writer(200 + seed, DESK_STEPS)
+        images, torn, seed = images + writer.images, torn + writer.torn, seed + 1
+    print(f"{images} crash images with desk and auctions, {seed} seeds from 200, {torn} with a torn commit")
+
+
+def test_a_desk_that_a_snapshot_forgets_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Desk, "load", lambda self, data: None)
+    with pytest.raises(AssertionError):
+        desk_writer(0, 40)
 
 
 @pytest.mark.slow
@@ -48,12 +101,13 @@ def test_the_exchange_recovers_ten_thousand_crash_images() -> None:
 
 
 @pytest.mark.soak
-def test_the_exchange_recovers_a_hundred_thousand_crash_images() -> None:
+@pytest.mark.parametrize("make", [market_writer, desk_writer])
+def test_the_exchange_recovers_a_hundred_thousand_crash_images(make: Callable[[int, int], Writer]) -> None:
     images = torn = seed = 0
     while images < 100_000:
-        writer = market_writer(5_000 + seed, 60)
+        writer = make(5_000 + seed, 60)
         images, torn, seed = images + writer.images, torn + writer.torn, seed + 1
-    print(f"{images} crash images of the exchange, {seed} seeds from 5000, {torn} with a torn commit")
+    print(f"{images} crash images of the exchange, {make.__name__}, {seed} seeds from 5000, {torn} with a torn commit")
 
 
 def journaled_day(profile: str, cutting: int, snapshots: bool) -> tuple[CrashDisk, str, bytes]:
