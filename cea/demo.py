@@ -228,13 +228,18 @@ class Demo:
     def _close(self, driver: Driver) -> Any:
         import msgspec
 
+        from cea.demo_driver import DemoError
         from engine.messages import DayClosed
 
         self.steps.start("Close")
         driver.step(self.hours[3])
         notice = {name: value for name, value in driver.day_closed().items() if name != "t"}
         closed = msgspec.convert({**notice, "t": "day_closed"}, DayClosed)
-        self.steps.done(f"{closed.lapsed_orders} orders lapsed, closes and composite computed")
+        volumes = {v.code: v.volume for v in closed.vintages}
+        seen = driver.published_volumes(volumes)
+        if seen != volumes:
+            raise DemoError(f"the market-data feed has volumes {seen}, the exchange {volumes}")
+        self.steps.done(f"{closed.lapsed_orders} orders lapsed, closes and composite computed, the feed agrees")
         return closed
 
     def _settle(self, market: Market, registry: Registry) -> dict[str, Any]:

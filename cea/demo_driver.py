@@ -18,13 +18,14 @@ from engine.bulk_messages import BulkAccept, BulkConfirm, BulkCounter, BulkDecla
 from engine.codes import Code
 from engine.records import BEST_FIVE, BUY, CANCEL, FOK, IOC, LIMIT, POST_ONLY, REDUCE, SELL
 from gateway.client import Client, Order
+from gateway.market_data import MarketDataClient
 from gateway.operator import OperatorClient
 from replay.flow import Action, Flow
 
 TYPE_NAMES: Final = {LIMIT: "limit", IOC: "ioc", FOK: "fok", BEST_FIVE: "best_five", POST_ONLY: "post_only"}
 OUTCOME_S: Final = 60.0  # a call may span the exchange's crash and restart
 PUMP_S: Final = 1.0  # how often idle sessions are heard: well below their heartbeat's end
-MINUTE_NS: Final = 60 * 1_000_000_000
+FEED_S: Final = 10.0  # a reader of the feed learns of a gap within a second; a busy machine takes longer
 
 
 class DemoError(Exception):
@@ -39,6 +40,7 @@ class Driver:
         self.members = [
             Client(folder, key=key_file(folder, f"member-{account}"), timeout=OUTCOME_S) for account in accounts
         ]
+        self.feed = MarketDataClient(folder, key=key_file(folder, "public"), timeout=OUTCOME_S)
         self.accounts = accounts
         self.orders: dict[int, Order] = {}
         self.refusals: dict[Code, int] = {}
@@ -48,6 +50,7 @@ class Driver:
         """Logs everybody out."""
         for client in [*self.members, self.ops]:
             client.close()
+        self.feed.close()
 
     def step(self, time_ns: int) -> None:
         """Moves the exchange's clock, and keeps idle sessions alive."""
@@ -55,6 +58,7 @@ class Driver:
         if time.monotonic() - self._pumped > PUMP_S:
             for client in [*self.members, self.ops]:
                 client.poll(0)
+            self.feed.poll(0)
             self._pumped = time.monotonic()
 
     def send(self, action: Action) -> None:
@@ -108,6 +112,15 @@ class Driver:
             if (told["price"], told["quantity"]) != (price, quantity):
                 raise DemoError(f"bulk deal: {told}")
         return price * quantity
+
+    def published_volumes(self, wanted: dict[str, int]) -> dict[str, int]:
+        """Volumes per vintage as a reader of the public feed has them, at the latest when it has caught up (t)."""
+        deadline = time.monotonic() + FEED_S
+        while True:
+            self.feed.poll(0.1)
+            found = {c: b.statistics.volume if b.statistics else 0 for c, b in self.feed.books.items()}
+            if found == wanted or time.monotonic() > deadline:
+                return found
 
     def day_closed(self) -> dict[str, Any]:
         """The day's result from the stream of all events; DemoError when the exchange has not closed the day."""
