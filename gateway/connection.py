@@ -20,7 +20,7 @@ import numpy as np
 import zmq
 
 from engine.codes import Code
-from engine.records import COMMAND, EVENT, NOTICE, RECORD_BYTES
+from engine.records import COMMAND, EVENT, FILL_MAKER, FILL_TAKER, NOTICE, RECORD_BYTES
 from gateway import config as cfg
 from gateway import keys as keyfile
 from gateway import protocol as p
@@ -327,7 +327,7 @@ class Connection:
             self._take_stream(page)
             return
         if page.flags & p.REPEATED:
-            self._dispatch(page, 0, repeated=True)
+            self._take_repeated(page)
             return
         if self.state not in (ClientState.RESYNC, ClientState.ACTIVE):
             return
@@ -346,7 +346,17 @@ class Connection:
         if self.caught_up:
             self._complete()
 
-    def _dispatch(self, page: p.Reports, skip: int, *, repeated: bool = False) -> None:
+    def _take_repeated(self, page: p.Reports) -> None:
+        """The outcome of a request that we sent again. Its content is in the stream; here it only says: it is there."""
+        if page.first_no + len(page.events) > self.next_report:
+            self._nudge()
+            return
+        for number, kind in zip(page.events["ref"].tolist(), page.events["kind"].tolist(), strict=True):
+            if number in self.pending and kind not in (FILL_MAKER, FILL_TAKER):  # a fill's ref is a deal number
+                self.pending[number].done = True
+        self._complete()
+
+    def _dispatch(self, page: p.Reports, skip: int) -> None:
         """Hands reports to the caller and closes the requests that they answer."""
         at = 0
         numbers = page.events["ref"].tolist()
@@ -361,17 +371,16 @@ class Connection:
             if i < skip:
                 continue
             request = self.pending.get(numbers[i])
-            answers = kinds[i] not in (3, 4) and request is not None  # a fill's ref is a deal number
-            if answers and request is not None and int(page.events[i]["session"]) == self.session:
+            if (
+                request is not None
+                and kinds[i] not in (FILL_MAKER, FILL_TAKER)
+                and int(page.events[i]["session"]) == self.session
+            ):
                 request.done = True
-            if repeated and page.first_no + i < self.next_report:
-                continue  # its content was applied when it first came
             if self._on_report is not None:
                 duplicate = bool(page.flags & p.POSSIBLE_DUPLICATE)
                 report = Report(page.first_no + i, page.events[i], notice, duplicate, page.received_ns, page.sent_ns)
                 self._on_report(report)
-        if repeated:
-            self._complete()
 
     def _complete(self) -> None:
         """Forgets answered requests: a caught-up frame has everything of every command in it."""

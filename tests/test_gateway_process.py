@@ -101,6 +101,7 @@ def test_a_kill_loses_nothing_and_reports_come_again_byte_for_byte(tmp_path, lan
         hash_before = ops.state_hash()
         process.kill()
         process.start()
+        process.ready()
         assert me.buy("CEA24", "58.90", 5).accepted  # reconnects and resynchronises by itself
         with_again = Client(folder, key="member-2")  # another life of member 2 sees all of its day
         assert [f.quantity for f in with_again.fills()] == [f.quantity for f in other.fills()]
@@ -112,6 +113,7 @@ def test_a_kill_loses_nothing_and_reports_come_again_byte_for_byte(tmp_path, lan
         assert ops.status()["epoch"] == 2 and hash_before != ops.state_hash()
         assert process.stop() == 0  # a clean stop, then a start from its snapshot
         process.start()
+        process.ready()
         third = Client(folder, key="member-1")
         assert [(r.no, r.event.tobytes(), r.notice) for r in third.poll(1.0)][: len(after)] == after
         third.link.next_report += 1_000  # D6: a client that has seen more than we have
