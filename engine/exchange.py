@@ -29,15 +29,21 @@ from engine.bulk_messages import BULK_COMMANDS
 from engine.calendar import TradingCalendar
 from engine.codes import TEXT_EN, Code
 from engine.lane import Envelope, Notice, Refusal, StateMachine
-from engine.market import Capacity, Market
+from engine.market import SESSION, Capacity, Market
 from engine.memory import aligned_zeros
 from engine.records import ANY_INSTRUMENT, BUY, COMMAND, EVENT, MESSAGE, NO_ACCOUNT, NOTICE, REJECTED, SELL
 from engine.rules import Rules
+from engine.words import octets, word_of, words
 
 EVENT_CAPACITY = 1 << 15  # 2 MB: the events of 8,192 ordinary commands; when it is full the kernel goes on after a copy
-# An EVENT of kind NOTICE: price, leaves and order_id are zero. Packed by struct: a tenth of the time of numpy's fields.
-NOTICE_EVENT = struct.Struct("<Qq8xq8x8xIIHHBBH")
-assert NOTICE_EVENT.size == EVENT.itemsize
+# The slow lane's records by struct: a tenth of the time of numpy's fields. Of a COMMAND of kind MESSAGE: seq, time_ns,
+# quantity, request_no, account, session. Of an EVENT whose price, leaves and order_id are zero: all others.
+MESSAGE_HEAD = struct.Struct("<Qq8xq16xIIH6x")
+SLOW_EVENT = struct.Struct("<Qq8xq8x8xIIHHBBH")
+assert MESSAGE_HEAD.size == COMMAND.itemsize and SLOW_EVENT.size == EVENT.itemsize
+_CONSUMED, _WRITTEN, _N_DEALS = (word_of(kernel.CONTROL, n) for n in ("consumed", "written", "n_deals"))
+_SESSION, _LAST_REQUEST = SESSION.itemsize // 4, 0  # in 4-byte words
+assert SESSION.fields is not None and SESSION.fields["last_request"][1] == _LAST_REQUEST
 ENGINE_ABI = 1  # changes whenever the same journal would give other events: stands in every journal segment
 
 
@@ -135,7 +141,9 @@ class Exchange:
         self._events = aligned_zeros(max(event_capacity, kernel.ROOM), EVENT)
         self._control = np.zeros(1, kernel.CONTROL)
         self._control_at = self._control.ctypes.data
-        self._chunks: list[np.ndarray] = []
+        self._figures = words(self._control)
+        self._last_request = self.market.sessions.view(np.uint32).data
+        self._chunks: list[bytes] = []
         self._payloads: list[bytes] = []
         self._one = np.zeros(1, COMMAND)
         self._bind()
@@ -175,30 +183,31 @@ class Exchange:
         The events are a view that the next call overwrites: copy what you keep.
         """
         assert commands.dtype == COMMAND and commands.flags["C_CONTIGUOUS"], "commands must be COMMAND records"
-        k, base, done, n = self._control[0], commands.ctypes.data, 0, len(commands)
+        figures, base, done, n = self._figures, commands.ctypes.data, 0, len(commands)
         self._chunks, self._payloads, taken = [], [], 0
+        records: memoryview | None = None
         while True:
             status = kernel.run(self._control_at, base + done * COMMAND.itemsize, n - done)
-            done += int(k["consumed"])
-            written = int(k["written"])
+            done += figures[_CONSUMED]
+            written = figures[_WRITTEN]
             if status == kernel.DONE and not self._chunks:
                 return Output(self._events[:written], b"")
             if written:
-                self._chunks.append(self._events[:written].copy())
+                self._chunks.append(self._events[:written].tobytes())
             if status == kernel.DONE:
                 break
             if status == kernel.DEALS_FULL:
                 self.market.grow_deals()
                 self._bind()
             elif status == kernel.AT_MESSAGE:
-                length = int(commands[done]["quantity"])
-                self._message(commands[done], bytes(payloads[taken : taken + length]))
-                taken += length
+                records = octets(commands) if records is None else records
+                head = MESSAGE_HEAD.unpack_from(records, done * COMMAND.itemsize)
+                end = taken + head[2]
+                self._message(head, payloads[taken:end])
+                taken = end
                 done += 1
         assert taken == len(payloads), "payloads do not fit the MESSAGE records"
-        # joined as bytes: numpy would work out the fields' common type chunk by chunk
-        events = np.concatenate([chunk.view(np.uint8) for chunk in self._chunks]).view(EVENT)
-        return Output(events, b"".join(self._payloads))
+        return Output(np.frombuffer(bytearray().join(self._chunks), EVENT), b"".join(self._payloads))
 
     def hot_lane(self) -> tuple[np.ndarray, np.ndarray]:
         """Control record (CONTROL, (1,)) and events buffer (EVENT), for machine code that calls ``kernel.run`` itself.
@@ -208,23 +217,17 @@ class Exchange:
         """
         return self._control, self._events
 
-    def _message(self, record: np.void, payload: bytes) -> None:
+    def _message(self, head: tuple[int, ...], payload: bytes | memoryview) -> None:
         """One slow-lane command: duplicate check, decoding, its state machine, its notices."""
-        m = self.market.market[0]
-        m["seq"], m["time_ns"] = record["seq"], record["time_ns"]
-        envelope = Envelope(
-            int(record["seq"]),
-            int(record["time_ns"]),
-            int(record["session"]),
-            int(record["account"]),
-            int(record["request_no"]),
-        )
-        if 0 < envelope.session < len(self.market.sessions) and envelope.request_no:
-            session = self.market.sessions[envelope.session]
-            if envelope.request_no <= session["last_request"]:
-                self._reject(record, Code.DUPLICATE_REQUEST)
+        seq, time_ns, _, request_no, account, session = head
+        self.market.stamp(seq, time_ns)
+        envelope = Envelope(seq, time_ns, session, account, request_no)
+        if session and request_no and session < len(self.market.sessions):
+            at = session * _SESSION + _LAST_REQUEST
+            if request_no <= self._last_request[at]:
+                self._reject(envelope, Code.DUPLICATE_REQUEST)
                 return
-            session["last_request"] = envelope.request_no
+            self._last_request[at] = request_no
         tag = ""
         try:
             message = messages.decode(payload)
@@ -233,45 +236,33 @@ class Exchange:
         except UnicodeDecodeError:
             answer = Refusal(Code.MALFORMED, "", "a text is not UTF-8")
         else:
-            tag = message.__struct_config__.tag
             answer = self._machines[type(message)].handle(envelope, message)
+            if isinstance(answer, Refusal):
+                tag = message.__struct_config__.tag
         if isinstance(answer, Refusal):
             text = answer.text or TEXT_EN[answer.code]
             refused = messages.Refused(command=tag, code=int(answer.code), field=answer.field, text=text)
             answer = [Notice(refused, envelope.account, envelope.session, int(answer.code))]
-        if len(self.market.deals) != self._control[0]["n_deals"]:  # bulk or auction deals have made the table grow
+        if len(self.market.deals) != self._figures[_N_DEALS]:  # bulk or auction deals have made the table grow
             self._bind()
         self.publish(envelope, answer)
 
     def publish(self, envelope: Envelope, notices: list[Notice]) -> None:
         """Writes notices as events of the command in ``envelope``."""
-        packed = []
-        for notice in notices:
-            payload = messages.encode(notice.message)
-            answers = notice.session == envelope.session and envelope.session
-            packed.append(
-                NOTICE_EVENT.pack(
-                    envelope.seq,
-                    envelope.time_ns,
-                    len(payload),
-                    notice.account,
-                    envelope.request_no if answers else 0,
-                    notice.session,
-                    notice.instrument,
-                    NOTICE,
-                    notice.public,
-                    notice.reason,
-                )
-            )
-            self._payloads.append(payload)
-        self._chunks.append(np.frombuffer(b"".join(packed), EVENT))
+        packed, payloads, pack = self._chunks, self._payloads, SLOW_EVENT.pack
+        seq, time_ns, session, _, request_no = envelope
+        told: Any = None
+        payload = b""
+        for message, account, to, reason, public, instrument in notices:
+            if message is not told:  # one message often goes to several accounts in turn
+                told, payload = message, messages.encode(message)
+            ref = request_no if to and to == session else 0
+            packed.append(pack(seq, time_ns, len(payload), account, ref, to, instrument, NOTICE, public, reason))
+            payloads.append(payload)
 
-    def _reject(self, record: np.void, code: Code) -> None:
-        event = np.zeros(1, EVENT)
-        for name in ("seq", "time_ns", "account", "session"):
-            event[name] = record[name]
-        event["kind"], event["reason"], event["ref"] = REJECTED, code, record["request_no"]
-        self._chunks.append(event)
+    def _reject(self, envelope: Envelope, code: Code) -> None:
+        seq, time_ns, session, account, request_no = envelope
+        self._chunks.append(SLOW_EVENT.pack(seq, time_ns, 0, account, request_no, session, 0, REJECTED, 0, code))
 
     def cancel_orders(
         self, envelope: Envelope, reason: int, account: int = -1, session: int = -1, instrument: int = ANY_INSTRUMENT
@@ -283,7 +274,7 @@ class Exchange:
         while True:
             status = kernel.sweep(self._control_at, self._one.ctypes.data, account, session, instrument, reason)
             if k["written"]:
-                self._chunks.append(self._events[: int(k["written"])].copy())
+                self._chunks.append(self._events[: int(k["written"])].tobytes())
             if status == kernel.DONE:
                 return int(k["count"])
 

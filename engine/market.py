@@ -207,8 +207,8 @@ _INSTRUMENT, _TICK, _LOT, _BULK_LOW, _BULK_HIGH = (
     INSTRUMENT.itemsize // 8,
     *(word_of(INSTRUMENT, n) for n in ("tick", "lot", "bulk_low", "bulk_high")),
 )
-_TRADING_PPM, _SETTLEMENT_PPM, _BULK_OPEN, _BULK_END = (
-    word_of(MARKET, n) for n in ("trading_ppm", "settlement_ppm", "bulk_open", "bulk_end")
+_SEQ, _TIME, _TRADING_PPM, _SETTLEMENT_PPM, _BULK_OPEN, _BULK_END = (
+    word_of(MARKET, n) for n in ("seq", "time_ns", "trading_ppm", "settlement_ppm", "bulk_open", "bulk_end")
 )
 DEAL_NUMBER: Final = (DEAL.names or ()).index("number")
 _STATUS = octet_of(ACCOUNT, "status")
@@ -277,6 +277,10 @@ class Market:
         self.holdings["sell_max"] = UNLIMITED
 
     # --- time ----------------------------------------------------------------------------------------------
+
+    def stamp(self, seq: int, time_ns: int) -> None:
+        """Notes the slow-lane command that is being applied."""
+        self._head[_SEQ], self._head[_TIME] = seq, time_ns
 
     def phase(self, time_ns: int) -> int:
         """Phase of the listed market at a time of the open day (D2): one of PRE_OPEN … CLOSED."""
