@@ -1,0 +1,147 @@
+"""The monitor's process: NiceGUI on one address, behind guards, with the feed beside it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import secrets
+import socket
+import urllib.request
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from gateway.config import read_endpoints
+from gateway.monitor.feed import Feed
+from gateway.monitor.users import IDLE_S, Sessions
+from gateway.surveillance import Thresholds
+
+log = logging.getLogger(__name__)
+
+# Vue compiles its templates in the browser, which needs eval; everything comes from this host and nowhere else.
+CONTENT_POLICY: Final = (
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; connect-src 'self'; frame-ancestors 'none'; "
+    "form-action 'self'; base-uri 'self'"
+)
+HEADERS: Final = (
+    (b"content-security-policy", CONTENT_POLICY.encode()),
+    (b"x-frame-options", b"DENY"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+METRICS_S: Final = 1.0
+
+Action = Callable[[str, str], str]  # (key name of the person, reason) → what came of it
+
+
+class Guard:
+    """ASGI: refuses whatever comes from another site's page (CSRF, also by WebSocket); sets the headers of safety."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        """One request."""
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if origin and not same_site(origin, headers.get(b"host", b"").decode("latin-1")):
+            if scope["type"] == "websocket":
+                await receive()
+                await send({"type": "websocket.close", "code": 4403})
+                return
+            await send({"type": "http.response.start", "status": 403, "headers": [(b"content-type", b"text/plain")]})
+            await send({"type": "http.response.body", "body": b"another site's page may not do that"})
+            return
+
+        async def guarded(message: dict[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", []), *HEADERS]
+            await send(message)
+
+        await self.app(scope, receive, guarded)
+
+
+def same_site(origin: str, host: str) -> bool:
+    """True where a page of ``origin`` and a request to ``host`` are of one site."""
+    return bool(host) and urlsplit(origin).netloc == host
+
+
+def read_metrics(folder: Path) -> dict[str, float]:
+    """The exchange's own metrics, without labels; nothing where it serves none."""
+    endpoints = read_endpoints(folder)
+    if endpoints is None or not endpoints.metrics:
+        return {}
+    try:
+        with urllib.request.urlopen(endpoints.metrics, timeout=METRICS_S) as answer:
+            lines = answer.read().decode().splitlines()
+    except (OSError, ValueError):
+        return {}
+    found = {}
+    for line in lines:
+        name, _, value = line.rpartition(" ")
+        if name.startswith("cea_") and "{" not in name:
+            found[name] = float(value)
+    return found
+
+
+def free_port(host: str) -> int:
+    """A port that is free now."""
+    with socket.socket() as s:
+        s.bind((host, 0))
+        return int(s.getsockname()[1])
+
+
+def run(
+    folder: Path,
+    key: str,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    thresholds: Thresholds | None = None,
+    actions: Mapping[str, Action] | None = None,
+) -> None:
+    """Serves the page until SIGTERM or SIGINT. ``key``: path of a viewer's key file.
+
+    ``actions``: ``settle`` and ``bulletin``, where whoever composes the system has them. The address and the
+    process's id are written into run/monitor.json.
+    """
+    os.environ.setdefault("NICEGUI_STORAGE_PATH", str(folder / "run" / "monitor"))
+    os.environ.setdefault("MATPLOTLIB", "false")  # NiceGUI need not import it
+    from nicegui import app, ui
+
+    from gateway.monitor.pages import Pages
+
+    feed = Feed(folder, key, thresholds=thresholds, metrics=lambda: read_metrics(folder))
+    sessions = Sessions(folder / "keys")
+    Pages(folder, feed, sessions, dict(actions or {})).register()
+    port = port or free_port(host)
+    address = f"http://{host}:{port}/"
+
+    def started() -> None:
+        feed.start()
+        spare = folder / "run" / "monitor.tmp"
+        spare.write_text(json.dumps({"url": address, "pid": os.getpid()}))
+        os.replace(spare, folder / "run" / "monitor.json")
+        log.info("monitor on %s", address)
+
+    app.add_middleware(Guard)
+    app.on_startup(started)
+    app.on_shutdown(feed.stop)
+    ui.run(
+        host=host,
+        port=port,
+        title="cea monitor",
+        reload=False,
+        show=False,
+        dark=None,
+        storage_secret=secrets.token_hex(32),  # new at each start: whoever was logged in logs in again
+        session_middleware_kwargs={"same_site": "strict", "max_age": int(IDLE_S) * 4},
+        show_welcome_message=False,
+        reconnect_timeout=10.0,
+        uvicorn_logging_level="warning",
+    )
