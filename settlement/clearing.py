@@ -14,8 +14,6 @@ import numpy as np
 
 from settlement.deals import Deals, DealsHash
 
-_SUMS = ("deals", "bought_t", "bought_fen", "sold_t", "sold_fen", "fees_fen")
-
 
 @dataclass(frozen=True, slots=True)
 class Summary:
@@ -41,8 +39,12 @@ class TraderSums:
     fees_fen: int = 0
 
     def add(self, other: TraderSums) -> None:
-        for name in _SUMS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.deals += other.deals
+        self.bought_t += other.bought_t
+        self.bought_fen += other.bought_fen
+        self.sold_t += other.sold_t
+        self.sold_fen += other.sold_fen
+        self.fees_fen += other.fees_fen
 
 
 class Clearing:

@@ -14,11 +14,13 @@ the seal before. ``settlement.verify`` recomputes all of it.
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -38,7 +40,7 @@ from settlement.kinds import (
     ActKind,
     TransferState,
 )
-from settlement.serials import FIRST_LOAD, SERIAL_MAX, DatedRange, Range, RangeWindow, span_class
+from settlement.serials import FIRST_LOAD, SERIAL_MAX, DatedRange, Range, RangeWindow, span_class, span_classes
 
 # A side of an account stays well inside int64: 4.6e18 fen is 46,000 times the turnover of the market's life.
 SIDE_MAX: Final = 2**62
@@ -65,6 +67,7 @@ _FIND_LEDGER_ACCOUNT: Final = select(schema.ledger_account).where(
 )
 
 
+@lru_cache(maxsize=256)
 def act_id(kind: ActKind, document: str) -> int:
     """The id of an act other than a deal: the same act has the same id on every machine, in every run."""
     name = f"{int(kind)}:{document}".encode()
@@ -127,7 +130,20 @@ class Leg(NamedTuple):
     reserved: int = 0  # amount of the pending transfer, where this ends one
 
 
-DealTerms = tuple[int, int, int, int]  # quantity_t, amount_fen, buyer_fee_fen, seller_fee_fen
+class DealColumns(NamedTuple):
+    """A block of deals for ``Posting.deliver``: accounts as positions in lists of balances, terms as int64."""
+
+    deal: np.ndarray
+    giver: np.ndarray  # of the allowances
+    taker: np.ndarray
+    payer: np.ndarray
+    payee: np.ndarray
+    quantity: np.ndarray
+    amount: np.ndarray
+    buyer_fee: np.ndarray
+    seller_fee: np.ndarray
+
+
 _DEAL: Final = int(ActKind.DEAL)
 _POSTED: Final = int(TransferState.POSTED)
 
@@ -191,6 +207,8 @@ class Posting:
         self._busy_buckets_loaded = False
         self._assets: dict[str, list[int]] = {}  # code -> [next serial now, as stored]
         self._transfers: list[tuple[Any, ...]] = []
+        self._delivered: list[tuple[np.ndarray, np.ndarray]] = []  # (TRANSFER_ROW, MOVE_ROW) of ``deliver``
+        self._pieces = 0
         self._moves: list[tuple[Any, ...]] = []
         self._acts: list[tuple[Any, ...]] = []
         self._final: list[Callable[[Connection], None]] = []
@@ -339,41 +357,46 @@ class Posting:
                 self._move_serials(act, number, leg.debit, leg.credit, leg.amount)
         return None
 
-    def pay_versus_delivery(
-        self, deal: int, allowances: tuple[Balance, Balance], cash: tuple[Balance, Balance, Balance], terms: DealTerms
-    ) -> bool:
-        """The two legs of a deal and its fees in one go, where every account can give (giver and taker of the
-        allowances; payer, payee and fee account). False: nothing was changed, ``chain`` will say why.
-
-        The same rows as ``chain`` posts for the same deal, at a fifth of its cost: a settlement's inner loop.
-        """
-        giver, taker = allowances
-        payer, payee, fees = cash
-        quantity, amount, buyer_fee, seller_fee = terms
-        if (
-            giver.credits_posted - giver.debits_posted - giver.debits_pending < quantity
-            or payer.credits_posted - payer.debits_posted - payer.debits_pending < amount + buyer_fee
-            or payee.credits_posted - payee.debits_posted - payee.debits_pending + amount < seller_fee
+    def deliver(self, deals: DealColumns, holders: Sequence[Balance], cash: Sequence[Balance], fees: Balance) -> bool:
+        """Both legs and the fees of a whole block, where at every moment of the block every account can give
+        (``holders``: allowances, ``cash``: money). False: nothing was changed; ``chain``, deal by deal, will find
+        the ones that cannot post. The same rows as ``chain`` posts, at a tenth of its cost."""
+        if not len(deals.deal) or float(deals.amount.sum(dtype=np.float64)) > SIDE_MAX // 4:
+            return False  # in sums of int64 nothing below may overflow
+        paid, received = deals.amount + deals.buyer_fee, deals.amount - deals.seller_fee
+        if not (
+            _never_below_zero(holders, deals.giver, deals.taker, deals.quantity, deals.quantity)
+            and _never_below_zero(cash, deals.payer, deals.payee, paid, received)
         ):
             return False
-        assert giver is not taker and payer is not payee and quantity > 0 and amount > 0
-        assert taker.credits_posted + quantity < SIDE_MAX and payee.credits_posted + amount < SIDE_MAX
-        giver.debits_posted += quantity
-        taker.credits_posted += quantity
-        payer.debits_posted += amount + buyer_fee
-        payee.credits_posted += amount
-        payee.debits_posted += seller_fee
-        fees.credits_posted += buyer_fee + seller_fee
-        giver.dirty = taker.dirty = payer.dirty = payee.dirty = fees.dirty = True
-        rows, batch, kind, state = self._transfers, self.batch, _DEAL, _POSTED
-        rows.append((deal, 0, giver.id, taker.id, quantity, kind, state, None, None, batch))
-        rows.append((deal, 1, payer.id, payee.id, amount, kind, state, None, None, batch))
-        if buyer_fee:
-            rows.append((deal, 2, payer.id, fees.id, buyer_fee, kind, state, None, None, batch))
-        if seller_fee:
-            rows.append((deal, 3, payee.id, fees.id, seller_fee, kind, state, None, None, batch))
-        self._move_serials(deal, 0, giver, taker, quantity)
+        assert (deals.giver != deals.taker).all() and (deals.payer != deals.payee).all()
+        _book(holders, deals.giver, deals.taker, deals.quantity)
+        _book(cash, deals.payer, deals.payee, deals.amount)
+        nobody = np.full(1, len(cash))  # the fee account stands behind the others
+        for side, fee in ((deals.payer, deals.buyer_fee), (deals.payee, deals.seller_fee)):
+            _book((*cash, fees), side, np.broadcast_to(nobody, len(side)), fee)
+        self._delivered.append((_deal_rows(deals, holders, cash, fees), self._deal_moves(deals, holders)))
         return True
+
+    def _deal_moves(self, deals: DealColumns, holders: Sequence[Balance]) -> np.ndarray:
+        windows = [balance.window or self._window(balance) for balance in holders]
+        rows: list[tuple[int, int, int]] = []
+        day = self.day
+        terms = (deals.giver.tolist(), deals.taker.tolist(), deals.quantity.tolist())
+        for at, (giver, taker, quantity) in enumerate(zip(*terms, strict=True)):
+            pieces = windows[giver].take(quantity)
+            windows[taker].put(day, pieces)
+            for first, last in pieces:
+                rows.append((at, first, last))
+        found = np.array(rows, dtype=np.int64)
+        moves = np.zeros(len(rows), dtype=MOVE_ROW)
+        moves["act"] = deals.deal[found[:, 0]]
+        moves["piece"] = np.arange(self._pieces, self._pieces + len(rows))
+        moves["first"], moves["last"] = found[:, 1], found[:, 2]
+        assets = np.array([balance.asset for balance in holders], dtype="S16")
+        moves["asset"] = assets[deals.giver[found[:, 0]]]
+        self._pieces += len(rows)
+        return moves
 
     def _apply(self, leg: Leg) -> Refused | None:
         debit, credit, amount = leg.debit, leg.credit, leg.amount
@@ -423,8 +446,9 @@ class Posting:
         if credit.bucket != ISSUER:
             (credit.window or self._window(credit)).put(self.day, pieces)
         # Pieces are numbered through the batch: that is the order in which serials moved.
-        for piece, (first, last) in enumerate(pieces, start=len(self._moves)):
+        for piece, (first, last) in enumerate(pieces, start=self._pieces):
             self._moves.append((act, number, piece, first, last, asset, span_class(first, last), self.batch))
+        self._pieces += len(pieces)
 
     def _new_serials(self, asset: str, quantity: int) -> Range:
         counter = self._assets.get(asset)
@@ -445,7 +469,7 @@ class Posting:
 
     @property
     def empty(self) -> bool:
-        return not (self._transfers or self._acts or self._final)
+        return not (self._transfers or self._delivered or self._acts or self._final)
 
     def flush(self) -> None:
         """Write everything that was applied, and the seal. Called once, by ``Ledger.posting``."""
@@ -458,13 +482,18 @@ class Posting:
         store.insert_rows(connection, schema.act, columns, self._acts)
         store.insert_rows(connection, schema.transfer, _TRANSFER_COLUMNS, self._transfers)
         store.insert_rows(connection, schema.serial_move, _MOVE_COLUMNS, self._moves)
+        for transfers, moves in self._delivered:
+            fixed: dict[str, Any] = {"ref_act": None, "ref_leg": None, "batch": self.batch}
+            store.insert_columns(connection, schema.transfer, {**_columns(transfers), **fixed})
+            spans = {"span": span_classes(moves["first"], moves["last"]), "batch": self.batch}
+            store.insert_columns(connection, schema.serial_move, {**_columns(moves), **spans})
         for code, (now, stored) in self._assets.items():
             if now != stored:
                 connection.execute(update(schema.asset).where(schema.asset.c.code == code).values(next_serial=now))
         for write in self._final:
             write(connection)
         digest = self._previous
-        if self._transfers or self._acts:
+        if self._transfers or self._delivered or self._acts:
             digest = self._seal()
         else:
             self.batch -= 1
@@ -473,19 +502,14 @@ class Posting:
         )
 
     def _seal(self) -> bytes:
+        transfers = np.concatenate([columnar(TRANSFER_ROW, self._transfers), *(rows for rows, _ in self._delivered)])
+        moves = np.concatenate([columnar(MOVE_ROW, self._moves), *(rows for _, rows in self._delivered)])
         digest = seal_digest(
-            self._previous,
-            columnar(TRANSFER_ROW, self._transfers),
-            columnar(MOVE_ROW, self._moves),
-            [(row[0], f"{row[2]}|{row[3]}|{row[4]}|{row[5]}") for row in self._acts],
+            self._previous, transfers, moves, [(row[0], f"{row[2]}|{row[3]}|{row[4]}|{row[5]}") for row in self._acts]
         )
         self.connection.execute(
             insert(schema.seal).values(
-                batch=self.batch,
-                time_ns=self.time_ns,
-                transfers=len(self._transfers),
-                moves=len(self._moves),
-                digest=digest,
+                batch=self.batch, time_ns=self.time_ns, transfers=len(transfers), moves=len(moves), digest=digest
             )
         )
         return digest
@@ -512,7 +536,78 @@ class Posting:
                 gone.extend((b.id, day, first) for day, first, _ in deleted)
                 new.extend((b.id, *row, b.asset) for row in inserted)
         store.delete_ranges(self.connection, gone)
-        store.insert_rows(self.connection, schema.holding_range, ("account", "day", "first", "last", "asset"), new)
+        names = ("account", "day", "first", "last")
+        columns: dict[str, Any] = {
+            n: np.array(c, np.int64) for n, c in zip(names, zip(*new, strict=True), strict=False)
+        }
+        if new:
+            columns["asset"] = np.array([row[4] for row in new], dtype="S16")
+            store.insert_columns(self.connection, schema.holding_range, columns)
+
+
+def _never_below_zero(
+    balances: Sequence[Balance], giver: np.ndarray, taker: np.ndarray, out: np.ndarray, into: np.ndarray
+) -> bool:
+    """Whether each account, starting from what is available, stays at or above zero after every deal in turn."""
+    count = len(giver)
+    who = np.concatenate([giver, taker])
+    order = np.lexsort((np.concatenate([np.arange(count)] * 2), who))
+    who, change = who[order], np.concatenate([-out, into])[order]
+    firsts = np.flatnonzero(np.diff(who, prepend=-1))
+    start = np.array([balance.available for balance in balances], dtype=np.int64)
+    running = np.cumsum(change)
+    before = np.where(firsts > 0, running[firsts - 1], 0)
+    sizes = np.diff(np.append(firsts, len(who)))
+    return bool((running - np.repeat(before, sizes) + start[who] >= 0).all())
+
+
+def _book(balances: Sequence[Balance], debit: np.ndarray, credit: np.ndarray, amount: np.ndarray) -> None:
+    """Add the amounts to the posted sides."""
+    debits, credits = np.zeros(len(balances), dtype=np.int64), np.zeros(len(balances), dtype=np.int64)
+    np.add.at(debits, debit, amount)
+    np.add.at(credits, credit, amount)
+    for balance, out, into in zip(balances, debits.tolist(), credits.tolist(), strict=True):
+        if out or into:
+            assert balance.credits_posted + into < SIDE_MAX, "a side would overflow"
+            balance.debits_posted += out
+            balance.credits_posted += into
+            balance.dirty = True
+
+
+def _deal_rows(deals: DealColumns, holders: Sequence[Balance], cash: Sequence[Balance], fees: Balance) -> np.ndarray:
+    """The deals' transfers: allowances, money, the buyer's and the seller's fee where there is one."""
+    holder_ids = np.array([balance.id for balance in holders], dtype=np.int64)
+    cash_ids = np.array([balance.id for balance in cash], dtype=np.int64)
+    payer, payee = cash_ids[deals.payer], cash_ids[deals.payee]
+    legs = (
+        (holder_ids[deals.giver], holder_ids[deals.taker], deals.quantity),
+        (payer, payee, deals.amount),
+        (payer, fees.id, deals.buyer_fee),
+        (payee, fees.id, deals.seller_fee),
+    )
+    rows = np.zeros((len(deals.deal), len(legs)), dtype=TRANSFER_ROW)
+    rows["act"], rows["kind"], rows["state"] = deals.deal[:, None], _DEAL, _POSTED
+    for number, (debit, credit, amount) in enumerate(legs):
+        leg = rows[:, number]
+        leg["leg"], leg["debit"], leg["credit"], leg["amount"] = number, debit, credit, amount
+    flat = rows.reshape(-1)
+    return flat[flat["amount"] > 0]
+
+
+def _columns(rows: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: rows[name] for name in rows.dtype.names or ()}
+
+
+@contextmanager
+def _collector_at_rest() -> Iterator[None]:
+    """A batch makes many objects and no cycles: looking for cycles among them takes a fifth of its time."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
 
 
 class Ledger:
@@ -526,7 +621,7 @@ class Ledger:
         """One batch: what is chained inside the block is written and committed at its end; an exception
         writes nothing. ``day`` (YYYYMMDD) is when the allowances count as received; default: the date of
         ``time_ns`` in Asia/Shanghai."""
-        with store.writing(self.engine) as connection:
+        with store.writing(self.engine) as connection, _collector_at_rest():
             posting = Posting(connection, time_ns, date_at(time_ns) if day is None else day)
             yield posting
             posting.flush()

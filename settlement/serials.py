@@ -10,6 +10,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable
 from typing import Final
 
+import numpy as np
+
 Range = tuple[int, int]
 DatedRange = tuple[int, int, int]  # (day YYYYMMDD, first, last)
 # load(after, limit) -> the account's stored ranges with (day, first) > after, ascending, at most `limit`
@@ -41,6 +43,11 @@ def span_class(first: int, last: int) -> int:
     generation don't overlap, so at most three of a class start there. Portable, no interval index needed.
     """
     return (last - first + 1).bit_length()
+
+
+def span_classes(first: np.ndarray, last: np.ndarray) -> np.ndarray:
+    """``span_class`` of many ranges (int64): frexp's exponent is the bit length, exact below 2^53."""
+    return np.frexp((last - first + 1).astype(np.float64))[1].astype(np.int64)
 
 
 def total(ranges: Iterable[Range]) -> int:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from functools import lru_cache
+from itertools import repeat
 from typing import Any, Final
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event, insert
+import numpy as np
+from sqlalchemy import Connection, Engine, SmallInteger, String, Table, create_engine, event, insert
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
 from settlement.serials import DatedRange
 
 # A writer that finds the database locked waits this long before it gives up: longer than any one posting.
 _BUSY_MS: Final = 60_000
+# SQLite keeps 2 MB of pages by default; a day's block touches some 50 MB, and would be written out half-way.
+_CACHE_KB: Final = 65_536
 
 
 def open_engine(url: str) -> Engine:
@@ -30,7 +35,8 @@ def open_engine(url: str) -> Engine:
 
 def _sqlite_connect(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we begin transactions ourselves, below
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", f"busy_timeout={_BUSY_MS}"):
+    durable = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+    for pragma in (*durable, f"busy_timeout={_BUSY_MS}", f"cache_size=-{_CACHE_KB}"):
         connection.execute(f"PRAGMA {pragma}")
 
 
@@ -78,6 +84,95 @@ def insert_rows(connection: Connection, table: Table, columns: Sequence[str], ro
             for row in rows:
                 copy.write_row(row)
         cursor.close()
+
+
+@contextmanager
+def _driver(connection: Connection, statement: str) -> Iterator[Any]:
+    """A cursor of the driver itself; its errors come out as SQLAlchemy's, like those of other statements."""
+    error = connection.dialect.loaded_dbapi.Error
+    with closing(connection.connection.cursor()) as cursor:
+        try:
+            yield cursor
+        except error as found:
+            raise DBAPIError.instance(statement, None, found, error, dialect=connection.dialect) from found
+
+
+def fetch_rows(connection: Connection, statement: str, parameters: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    """Many rows as plain tuples: SQLAlchemy's row objects cost more than the query. ``statement`` has ``?``."""
+    if connection.dialect.name == "postgresql":
+        statement = statement.replace("?", "%s")
+    with _driver(connection, statement) as cursor:
+        cursor.execute(statement, parameters)
+        rows: list[tuple[Any, ...]] = cursor.fetchall()
+    return rows
+
+
+def insert_columns(connection: Connection, table: Table, columns: Mapping[str, Any]) -> None:
+    """Insert rows that are given as columns: an array each, or one value (also None) for all rows.
+
+    SQLite gets an iterator, PostgreSQL one binary COPY that numpy lays out: no tuples are kept.
+    """
+    size = next(len(values) for values in columns.values() if isinstance(values, np.ndarray))
+    if not size:
+        return
+    if connection.dialect.name == "sqlite":
+        statement = _sqlite_insert(table, tuple(columns))
+        with _driver(connection, statement) as cursor:
+            cursor.executemany(statement, zip(*(_values(column, size) for column in columns.values()), strict=True))
+        return
+    names = ",".join(f'"{column}"' for column in columns)
+    statement = f'COPY "{table.name}" ({names}) FROM STDIN (FORMAT BINARY)'
+    with _driver(connection, statement) as cursor, cursor.copy(statement) as copy:
+        copy.write(_COPY_HEADER)
+        for part in _copy_parts(table, columns, size):
+            copy.write(part)
+        copy.write(_COPY_TRAILER)
+
+
+def _values(column: Any, size: int) -> Iterable[Any]:
+    if not isinstance(column, np.ndarray):
+        return repeat(column, size)
+    values: list[Any] = column.tolist()
+    return map(_text_of(column), values) if column.dtype.kind == "S" else values
+
+
+def _text_of(column: np.ndarray) -> Any:
+    return {code: code.decode("ascii") for code in np.unique(column).tolist()}.__getitem__
+
+
+# PostgreSQL's binary COPY: signature, flags, no header extension; rows are a field count (i16) and for each
+# field its length (i32, -1 for NULL) and bytes, big-endian; a field count of -1 ends it.
+_COPY_HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_COPY_TRAILER: Final = b"\xff\xff"
+_COPY_ROWS: Final = 65_536  # rows laid out at a time: some 8 MB
+
+
+def _copy_parts(table: Table, columns: Mapping[str, Any], size: int) -> Iterator[bytes]:
+    """The rows, those together whose text (one column at most) has one length: all rows then have one layout."""
+    texts = [column for column in columns.values() if isinstance(column, np.ndarray) and column.dtype.kind == "S"]
+    assert len(texts) <= 1
+    lengths = np.char.str_len(texts[0]) if texts else np.zeros(size, dtype=np.int64)
+    for length in np.unique(lengths).tolist():
+        rows = np.flatnonzero(lengths == length)
+        for at in range(0, len(rows), _COPY_ROWS):
+            yield _copy_run(table, columns, rows[at : at + _COPY_ROWS], length)
+
+
+def _copy_run(table: Table, columns: Mapping[str, Any], rows: np.ndarray, length: int) -> bytes:
+    layout: list[tuple[str, str]] = [("count", ">i2")]
+    for name, column in columns.items():
+        layout.append((f"length {name}", ">i4"))
+        if isinstance(table.c[name].type, String):
+            layout.append((name, f"S{length if isinstance(column, np.ndarray) else len(column)}"))
+        elif column is not None:
+            layout.append((name, ">i2" if isinstance(table.c[name].type, SmallInteger) else ">i8"))
+    packed = np.zeros(len(rows), dtype=np.dtype(layout))
+    packed["count"] = len(columns)
+    for name, column in columns.items():
+        packed[f"length {name}"] = -1 if column is None else packed.dtype[name].itemsize
+        if column is not None:
+            packed[name] = column[rows] if isinstance(column, np.ndarray) else column
+    return packed.tobytes()
 
 
 BALANCE_COLUMNS: Final = ("credits_posted", "debits_posted", "credits_pending", "debits_pending")

@@ -25,7 +25,7 @@ from registry_world import world as world
 from sqlalchemy import func, select
 
 from settlement import delivery as delivery_module
-from settlement import schema, states, store
+from settlement import ledger, schema, states, store
 from settlement.clearing import Clearing, differences, summarise
 from settlement.deals import deal_id, faults
 from settlement.delivery import Delivery
@@ -174,19 +174,46 @@ def test_a_buyer_without_money_is_held_until_an_operator_covers_or_reverses(url:
     registry.close()
 
 
-def test_the_short_way_posts_what_the_chain_posts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same day with the inner loop's short way and without it: the same rows, so the same seals."""
-    seals = []
+@pytest.mark.parametrize("cash_fen", [10**12, 5 * 10**6, 3 * 10**6])
+def test_deals_posted_in_bulk_leave_the_rows_that_deal_by_deal_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cash_fen: int
+) -> None:
+    """The same day with the bulk way and without it: the same rows, so the same seals; also where deals can't post."""
+    seals, bulk = [], []
+    real = delivery_module.Posting.deliver
     for short in (True, False):
-        registry = small_world(f"sqlite:///{tmp_path}/{short}.db", cash_fen=10**6)
-        if not short:
-            monkeypatch.setattr(delivery_module.Posting, "pay_versus_delivery", lambda *_: False)
-        day = settled(registry, some_deals(300, fees=True), block=50)
+        registry = small_world(f"sqlite:///{tmp_path}/{short}.db", cash_fen=cash_fen)
+        monkeypatch.setattr(
+            delivery_module.Posting,
+            "deliver",
+            lambda *terms, short=short: short and (bulk.append(real(*terms)), bulk[-1])[1],
+        )
+        day = settled(registry, some_deals(300, fees=True), block=100)
         with store.reading(registry.engine) as connection:
             seals.append((day, [bytes(d) for d in connection.execute(select(schema.seal.c.digest)).scalars()]))
+        assert verify(registry.engine) == []
         registry.close()
     assert seals[0] == seals[1]
-    assert 0 < len(seals[0][0].held) < 300, "some deals could be paid and some could not"
+    assert any(bulk)
+    assert (0 < len(seals[0][0].held) < 300) == (cash_fen < 10**12), "some deals could be paid and some could not"
+
+
+def test_planted_bug_a_bulk_that_forgets_the_order_of_deals_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A buyer who is paid only later in the block cannot pay now: looking at the sums alone lets the deal pass."""
+    registry = small_world(f"sqlite:///{tmp_path}/r.db", cash_fen=0)
+    accepted(registry.deposit(3, 10**8, "d3", NOON))
+    pairs = [one_deal(1, buyer=2, seller=1, quantity=10)] + [one_deal(n, 3, 2, 10) for n in range(2, 20)]
+    deals = np.concatenate(pairs)
+    delivery = confirmed(registry, deals)
+    assert [held.deal_id for held in accepted(delivery.settle(DAY, NOON)).held] == [deal_id(DAY, 1)]
+    registry.close()
+    monkeypatch.setattr(ledger, "_never_below_zero", lambda *_: True)
+    wrong = small_world(f"sqlite:///{tmp_path}/w.db", cash_fen=0)
+    accepted(wrong.deposit(3, 10**8, "d3", NOON))
+    assert accepted(confirmed(wrong, deals).settle(DAY, NOON)).held == []
+    wrong.close()
 
 
 def test_planted_bug_a_leg_that_posts_alone_is_found(world: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +221,7 @@ def test_planted_bug_a_leg_that_posts_alone_is_found(world: Registry, monkeypatc
     deals = some_deals(30)
     before = trading_balances(world)
     real = delivery_module.Posting.chain
-    monkeypatch.setattr(delivery_module.Posting, "pay_versus_delivery", lambda *_: False)
+    monkeypatch.setattr(delivery_module.Posting, "deliver", lambda *_: False)
     monkeypatch.setattr(
         delivery_module.Posting, "chain", lambda self, act, legs, numbers=None: real(self, act, legs[:1], [0])
     )
