@@ -141,6 +141,7 @@ class Connection:
         self.next_report = 1
         self.next_request = 1
         self.stream_next = 0
+        self._stream_asked = -1
         self.pending: dict[int, Pending] = {}
         self.pages: deque[p.Reports] = deque()
         self.caught_up = True
@@ -388,8 +389,9 @@ class Connection:
             del self.pending[number]
 
     def _take_stream(self, page: p.Reports) -> None:
-        if page.first_no > self.stream_next:
-            self.subscribe(self.stream_next)  # a gap: from where we are, again
+        if page.first_no > self.stream_next and self._stream_asked != self.stream_next:
+            self._stream_asked = self.stream_next
+            self.subscribe(self.stream_next)  # a gap: from where we are, again; what is of an earlier day is gone
             return
         at = 0
         for i in range(len(page.events)):

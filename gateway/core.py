@@ -638,8 +638,7 @@ class Core:
         counters.commands += len(records)
         counters.events += len(out.events)
         if payloads and (int(self.exchange.market.market[0]["date"]) != date):
-            self.store.start_day()
-            self.log.start_day()
+            self._leave_day()
         if payloads:
             self.update_routing()
         self.log.append(records, payloads)
@@ -650,6 +649,18 @@ class Core:
             self.dirty |= self.streaming
         if payloads and not closed and self.exchange.market.market[0]["day_closed"]:
             self._end_day()
+
+    def _leave_day(self) -> None:
+        """Before the reports of the day before are forgotten: sends what waits; who can't take it logs in anew."""
+        self.dirty |= {s.number for s in self.sessions.values() if s.logged_in}
+        self.pump()
+        end_no = self.store.first_event_no + self.store.count
+        for session in self.sessions.values():
+            behind = session.cursor < self.store.stream(session.number).next_no
+            if session.logged_in and (behind or 0 < session.stream_cursor < end_no):
+                self._transit(session, Event.END, Code.SHUTTING_DOWN, "a new day has begun: log in again")
+        self.store.start_day()
+        self.log.start_day()
 
     def deliver(self, events: np.ndarray, touched: np.ndarray, payloads: bytes) -> None:
         """What a batch's sessions get now; the hot lane sends most of it at once instead."""

@@ -12,6 +12,7 @@ import zmq
 from gateway_market import CONFIG, MORNING
 
 from engine import messages as m
+from engine.calendar import TradingCalendar
 from engine.exchange import Exchange
 from gateway import config as cfg
 from gateway import keys
@@ -23,6 +24,7 @@ from gateway.roles import ROLES
 from gateway.scheduler import bootstrap
 from gateway.zap import MEMBERS, OPERATORS
 
+CALENDAR = TradingCalendar([20251202, 20251203, 20251204, 20251205, 20251208])
 ROUND_NS = 1_000_000  # a frame takes at least so long
 
 
@@ -95,7 +97,7 @@ class World:
             for session, (name, role, account) in enumerate(pairs, 1)
         ]
         self.table = keys.KeyTable(entries)
-        self.market = cfg.Market(__file__, config, config.make_rules(), None)  # type: ignore[arg-type]
+        self.market = cfg.Market(__file__, config, config.make_rules(), CALENDAR)  # type: ignore[arg-type]
         self.epoch = 0
         self.down = False
         self.start()
