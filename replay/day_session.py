@@ -55,8 +55,9 @@ class DayOutcome(NamedTuple):
 class DaySession:
     """A national exchange that lives through one day after the other."""
 
-    def __init__(self, rules: Rules) -> None:
-        capacity = Capacity(accounts=MEMBERS, instruments=64, orders=1 << 12, sessions=1, levels=LEVELS)
+    def __init__(self, rules: Rules, further_accounts: int = 0) -> None:
+        accounts = MEMBERS + further_accounts
+        capacity = Capacity(accounts=accounts, instruments=64, orders=1 << 12, sessions=1, levels=LEVELS)
         self.rules = rules
         self.exchange = Exchange(rules, capacity)
         self.refused: list[Refused] = []
@@ -123,8 +124,7 @@ class DaySession:
         before = sum(t < morning for t in times)
         self._send_episodes(episodes[:before], [int(m["morning_open"]) + t for t in times[:before]])
         if auctions:
-            self.exchange.advance(int(m["afternoon_open"]))
-            self.must(AuctionTick())
+            self._sell_auctions(int(m["afternoon_open"]))
         self._send_bulk(bulk)
         self._send_episodes(episodes[before:], [int(m["afternoon_open"]) + t - morning for t in times[before:]])
 
@@ -215,6 +215,11 @@ class DaySession:
         for price, quantity in bids:
             bid = AuctionBid(auction=number, price=price, quantity=quantity)
             self._refused(code, self.send(bid, self._member(seller)))
+
+    def _sell_auctions(self, time_ns: int) -> None:
+        """Deals the auctions whose window has ended by this time."""
+        self.exchange.advance(max(time_ns, self.exchange.time_ns))
+        self.must(AuctionTick())
 
     def _refused(self, code: str, notices: list[dict[str, Any]]) -> bool:
         for n in notices:

@@ -11,8 +11,9 @@ strictly on its safe side (all prices above a resting bid, below a resting ask),
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Final, NamedTuple
 
 from engine.calendar import NS_PER_SECOND
@@ -31,6 +32,13 @@ QUOTES_MAX: Final = 3  # new quotes per deal: some five orders a deal, assumed (
 SMALL_T: Final = 20_000  # what the newcomer's 2,000,000 CNY buy at up to 100 CNY
 STEP_NS: Final = 20_000_000  # between two messages of the flow; the market's real spacing is not public
 ORDER_MAX_T: Final = 99_999  # R4.1
+
+# Shares of the day's messages per half-hour of trading: more after the open and before the close, as markets have it.
+# This market's own profile is not published: assumed (D33).
+INTRADAY_PROFILE: Final = (18, 11, 9, 10, 10, 11, 13, 18)
+# Who trades how often, as (buys, sells) of equal members' 4: assumed (D33). Traders both ways, entities that lack
+# allowances and buy, entities with a surplus that sell.
+MEMBER_MIX: Final = ((10, 10), (8, 1), (8, 8), (1, 8), (4, 1), (1, 4))
 
 
 class Action(NamedTuple):
@@ -86,8 +94,12 @@ class Episode(NamedTuple):
 class FlowBuilder:
     """Collects the messages of a day, slot by slot: what is placed ahead, the deal, what is taken back."""
 
-    def __init__(self, day: DayFigures, rules: Rules, traders: int, seed: int) -> None:
+    def __init__(
+        self, day: DayFigures, rules: Rules, traders: int, seed: int, mix: Sequence[tuple[int, int]] = ((1, 1),)
+    ) -> None:
         assert traders >= TRADERS_MIN, "too few traders for makers, takers and quotes"
+        # per side (buy, sell) the members' weights, added up
+        self.appetite = [list(accumulate(mix[i % len(mix)][side] for i in range(traders))) for side in (BUY, SELL)]
         self.day, self.rules, self.chance = day, rules, PseudoRandom(seed)
         self.traders = traders
         self.newcomer, self.penniless = traders, traders + 1
@@ -128,7 +140,7 @@ class FlowBuilder:
     def somebody(self, code: str, side: int, price: int, quantity: int, without: Sequence[int] = ()) -> int:
         """A trader who can pay or deliver, none of ``without``; what the order locks is booked."""
         for _ in range(200):
-            member = self.chance.below(self.traders)
+            member = bisect_right(self.appetite[side], self.chance.below(self.appetite[side][-1]))
             if member in without:
                 continue
             if side == SELL and self.sold[member][code] + quantity <= self.stock[code]:
@@ -193,6 +205,7 @@ class FlowBuilder:
         code, side = episode.code, episode.side
         way = 1 if side == BUY else -1
         price, total = episode.deals[-1][0] + way * self.rules.tick_fen, sum(q for _, q in episode.deals)
+        assert self.limits[code][0] <= price <= self.limits[code][1], "no room for a sixth level"
         makers: list[int] = []
         for level, quantity in [*episode.deals, (price, 500)]:
             makers.append(self.somebody(code, 1 - side, level, quantity, makers))
@@ -233,6 +246,8 @@ class FlowBuilder:
         """Orders outside the day's range that nobody reaches: they lapse at the close (R5.3)."""
         for level in range(1, 6):
             for side, price in ((BUY, low - 3 * level), (SELL, high + 3 * level)):
+                if not self.limits[code][0] <= price <= self.limits[code][1]:
+                    continue
                 quantity = self.chance.between(1, 10) * 100
                 member = self.somebody(code, side, price, quantity)
                 self._place(self.ahead[slot], member, code, side, price, quantity, 0, LIMIT)
@@ -281,20 +296,33 @@ def episodes_of(sequence: Sequence[DayDeal], day: DayFigures, chance: PseudoRand
     return sided
 
 
-def build_flow(day: DayFigures, rules: Rules, *, pieces: dict[str, int], traders: int = 18, seed: int = 1) -> Flow:
+def build_flow(
+    day: DayFigures,
+    rules: Rules,
+    *,
+    pieces: dict[str, int],
+    traders: int = 18,
+    seed: int = 1,
+    refusals: bool = True,
+    profile: Sequence[int] = (1,),
+    mix: Sequence[tuple[int, int]] = ((1, 1),),
+) -> Flow:
     """All messages of the day by ``traders`` members and two more that are there to be refused.
 
-    ``pieces``: about how many deals per vintage. The flow depends on its arguments only.
+    ``pieces``: about how many deals per vintage. ``refusals``: whether orders that must be refused are among the
+    messages. ``profile``: shares of the messages per equal part of the trading hours. ``mix``: per member (repeated)
+    how often it buys and sells. The flow depends on its arguments only. NoOrder or NoDeals where none is found.
     """
     weights = in_force(rules.weights, day.date).weights
-    deals = order_deals(day, weights, pieces=pieces, seed=seed)
-    b = FlowBuilder(day, rules, traders, seed)
+    traded = any(v.listed_volume for v in day.vintages)
+    deals = order_deals(day, weights, pieces=pieces, seed=seed) if traded else []
+    b = FlowBuilder(day, rules, traders, seed, mix)
     episodes = episodes_of(deals, day, b.chance)
-    b.open_slots(len(episodes))
+    b.open_slots(max(1, len(episodes)))
     slots = {v.code: [s for s, e in enumerate(episodes) if e.code == v.code] for v in day.vintages}
     for v in day.vintages:
         b.standing_quotes(0, v.code, v.low or v.previous, v.high or v.previous)
-    beyond = next((s for s, e in enumerate(episodes) if s and len(e.deals) == rules.best_levels), -1)
+    beyond = next((s for s, e in enumerate(episodes) if s and _has_sixth_level(b, e)), -1)
     for slot, e in enumerate(episodes):
         own = slots[e.code]
         position = own.index(slot)
@@ -304,9 +332,17 @@ def build_flow(day: DayFigures, rules: Rules, *, pieces: dict[str, int], traders
             b.episode(slot, e, own[: position + 1], episodes)
         for _ in range(b.chance.between(0, QUOTES_MAX)):
             b.quote(slot, e.code, own[position:], episodes)
-    _add_refusals(b, episodes, slots)
-    actions = _timed(b, rules, day.date)
+    if refusals:
+        _add_refusals(b, episodes, slots)
+    actions = _timed(b, rules, day.date, profile, refusals=refusals)
     return Flow(b.members, actions, deals)
+
+
+def _has_sixth_level(b: FlowBuilder, e: Episode) -> bool:
+    """A sweep of as many levels as an order may reach, with room inside the limits for one more behind them."""
+    low, high = b.limits[e.code]
+    inside = e.high < high if e.side == BUY else e.low > low
+    return len(e.deals) == b.rules.best_levels and inside
 
 
 def _add_refusals(b: FlowBuilder, episodes: list[Episode], slots: dict[str, list[int]]) -> None:
@@ -333,27 +369,45 @@ def _add_refusals(b: FlowBuilder, episodes: list[Episode], slots: dict[str, list
                 return
 
 
-def _timed(b: FlowBuilder, rules: Rules, date: int) -> list[Action]:
-    """Spreads the slots over the day's hours, a little unevenly; adds messages outside hours, to be refused."""
+def _timed(b: FlowBuilder, rules: Rules, date: int, profile: Sequence[int], *, refusals: bool) -> list[Action]:
+    """Spreads the slots over the day's hours, a little unevenly; with ``refusals``, messages outside hours too."""
     morning, morning_end, afternoon, close = rules.boundaries_ns(date)
-    spans = [(morning, morning_end), (afternoon, close)]
+    noon, end = morning_end - morning, morning_end - morning + close - afternoon
     code = b.day.vintages[-1].code
     reference = b.day.vintages[-1].previous
     early = Action(0, 0, NEW, b.label(), code, BUY, reference, 100, LIMIT, Code.MARKET_CLOSED, 0)
     lunch = Action(0, 1, NEW, b.label(), code, BUY, reference, 100, LIMIT, Code.MARKET_BREAK, 0)
-    timed = [early._replace(time_ns=morning - 5 * 60 * NS_PER_SECOND)]
-    count = len(b.main)
-    at_noon = count * (morning_end - morning) // (morning_end - morning + close - afternoon)
-    for half, (first, last) in enumerate(spans):
-        own = range(at_noon) if half == 0 else range(at_noon, count)
-        width = (last - first) // max(1, len(own))
-        for n, slot in enumerate(own):
-            messages = [*b.ahead[slot], *b.main[slot], *b.after[slot]]
-            assert len(messages) * STEP_NS < width, "more messages than the slot's time holds"
-            # the first slot starts on the stroke of the open, the others somewhere in the first half of theirs
-            start = first + n * width + (b.chance.below(width // 2) if n else NS_PER_SECOND)
-            timed += [m._replace(time_ns=start + i * STEP_NS) for i, m in enumerate(messages)]
-        if half == 0:
+    timed = [early._replace(time_ns=morning - 5 * 60 * NS_PER_SECOND)] if refusals else []
+    slots = [[*b.ahead[s], *b.main[s], *b.after[s]] for s in range(len(b.main))]
+    starts = _slot_starts(len(slots), end, profile)
+    lunch_told = not refusals
+    for slot, (first, last) in enumerate(pairwise([*starts, end])):
+        messages = slots[slot]
+        if first < noon < last:  # a slot is not cut by the break: it begins after it, or ends before
+            first, last = (noon, last) if last - noon > noon - first else (first, noon)
+        if first >= noon and not lunch_told:
             timed.append(lunch._replace(time_ns=morning_end + 30 * 60 * NS_PER_SECOND))
+            lunch_told = True
+        room = last - first - len(messages) * STEP_NS
+        assert room > 0, "more messages than the slot's time holds"
+        # the first slot starts on the stroke of the open, the others somewhere in the first half of theirs
+        start = first + (b.chance.below(min(room, (last - first) // 2)) if slot else min(room, NS_PER_SECOND))
+        opened = start + morning if first < noon else start - noon + afternoon
+        timed += [m._replace(time_ns=opened + i * STEP_NS) for i, m in enumerate(messages)]
+    if not lunch_told:
+        timed.append(lunch._replace(time_ns=morning_end + 30 * 60 * NS_PER_SECOND))
     assert all(x.time_ns < y.time_ns for x, y in pairwise(timed))
     return timed
+
+
+def _slot_starts(count: int, length: int, profile: Sequence[int]) -> list[int]:
+    """When each of ``count`` slots begins in ``length`` ns of trading, so many in each part as the profile says."""
+    total, parts = sum(profile), len(profile)
+    sums = [0, *accumulate(profile)]
+    starts = []
+    for n in range(count):
+        at = n * total  # in units of 1 / (count × total) of all messages
+        part = bisect_right([x * count for x in sums], at) - 1
+        inside = (at - sums[part] * count) * length // (parts * profile[part] * count)
+        starts.append(length * part // parts + inside)
+    return starts
