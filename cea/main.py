@@ -161,6 +161,33 @@ def demo(
 
 
 @app.command(rich_help_panel=RUN)
+def day(
+    date: Annotated[str, typer.Argument(help="Trading day, such as 2025-12-03.")],
+    figures: Annotated[
+        Path | None, typer.Option(help="The exchange's daily figures (CSV); else found in the folder CEA_DATA.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the chart.")] = Path("out"),
+    seed: Annotated[int, typer.Option(help="Another seed, other orders, the same figures.")] = 1,
+    deals: Annotated[int, typer.Option(min=0, max=5_000, help="About how many listed deals.")] = 200,
+    gateway: Annotated[
+        Path | None, typer.Option(help="Play it through an exchange process in this new market folder.", metavar="DIR")
+    ] = None,
+    speed: Annotated[
+        float, typer.Option(min=0, help="With --gateway: times as fast as the day was; 0: at once.")
+    ] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Rebuild a historical day from its published figures, with a plausible flow between the deals.
+
+    Orders lead through matching to the published prices, volumes and amounts; exit code 1 when any figure differs.
+    The flow is made up (docs/replay.md says how), the figures are not.
+    """
+    from cea.day import day_command
+
+    day_command(date, figures, out, seed=seed, deals=deals, gateway=gateway, speed=speed, as_json=as_json)
+
+
+@app.command(rich_help_panel=RUN)
 def clock(
     to: Annotated[str, typer.Argument(help="Time of day, Asia/Shanghai: 09:30 or 14:59:59.")], folder: Folder = HERE
 ) -> None:
@@ -171,6 +198,28 @@ def clock(
     from cea.market_commands import clock_command
 
     clock_command(folder, to)
+
+
+@app.command(rich_help_panel=RUN)
+def monitor(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The market folder.")] = HERE,
+    host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_535, help="0: a free one.")] = 8060,
+    feed_key: Annotated[str, typer.Option("--feed-key", help="Whose key reads the exchange: a viewer's.")] = "monitor",
+    add: Annotated[str, typer.Option(metavar="NAME", help="Add a person (password asked), then end.")] = "",
+    role: Annotated[str, typer.Option(help="With --add: viewer or operator.")] = "viewer",
+    key: Annotated[str, typer.Option("--key", help="With --add: the operator key that the person acts with.")] = "",
+) -> None:
+    """The market operators' page: market, desk, members, health, alerts, controls.
+
+    A process of its own; it can stop and start while the exchange runs.
+    """
+    from cea.monitoring import add_user, monitor_command
+
+    if add:
+        add_user(folder, add, role, key)
+    else:
+        monitor_command(folder, host, port, feed_key)
 
 
 @app.command(rich_help_panel=RUN)
