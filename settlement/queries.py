@@ -15,6 +15,7 @@ from sqlalchemy import Connection, Row, func, or_, select
 from settlement import schema, store
 from settlement.base import RegistryBase, find_account
 from settlement.errors import BAD_FIELD, UNKNOWN_ACCOUNT, Refused
+from settlement.hours import day_bounds_ns
 from settlement.kinds import CASH, CNY, ISSUER, SYSTEM, ActKind, TransferState
 from settlement.serials import Range, join, parse_serial, serial_text
 
@@ -109,6 +110,11 @@ class Queries(RegistryBase):
         )
         with store.reading(self.engine) as connection:
             return join((row[0], row[1]) for row in connection.execute(query))
+
+    def holdings_on(self, account: int, date: int) -> dict[tuple[str, str], int]:
+        """(asset, bucket) -> tonnes or fen at the end of a date (YYYYMMDD), from the ledger's own movements."""
+        with store.reading(self.engine) as connection:
+            return balances_at(connection, account, day_bounds_ns(date)[1])
 
     def circulation(self) -> dict[str, dict[str, int]]:
         """Per allowance asset: tonnes issued and tonnes per bucket. ``issued`` equals the sum of the rest."""
@@ -215,6 +221,16 @@ def _add(balances: dict[tuple[str, str], int], line: Line, sign: int) -> None:
 
 def _without_zeros(balances: dict[tuple[str, str], int]) -> dict[tuple[str, str], int]:
     return {key: value for key, value in sorted(balances.items()) if value}
+
+
+def balances_at(connection: Connection, account: int, end_ns: int) -> dict[tuple[str, str], int]:
+    """(asset, bucket) -> what the account held at a moment: what it holds now, less every movement since.
+
+    A deal counts from its own time, not from its delivery in the evening."""
+    balances = {(h.asset, h.bucket): h.quantity for h in _holdings(connection, account)}
+    for line in _lines(connection, account, end_ns):
+        _add(balances, line, -1)
+    return _without_zeros(balances)
 
 
 def _lines(connection: Connection, account: int, start_ns: int) -> list[Line]:

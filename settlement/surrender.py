@@ -12,7 +12,7 @@ from settlement import compliance, schema, store
 from settlement.base import AMOUNT_MAX, Posted, RegistryBase, account_fault, amount_fault, asset_fault
 from settlement.compliance import Compliance
 from settlement.errors import BAD_FIELD, NOT_USABLE, TOO_MUCH, UNKNOWN_DOCUMENT, Refused
-from settlement.hours import date_at
+from settlement.hours import date_at, day_bounds_ns
 from settlement.kinds import (
     CANCELLED,
     CARRIED,
@@ -26,6 +26,7 @@ from settlement.kinds import (
     TransferState,
 )
 from settlement.ledger import Act, Leg, Posting, act_id
+from settlement.queries import balances_at
 
 
 class ComplianceActs(RegistryBase):
@@ -265,22 +266,18 @@ def _vintages(connection: Connection) -> dict[str, int]:
 
 
 def _carry_limit(connection: Connection, account: int) -> int:
-    """R13.8 over the deals of 2024 and 2025 and the holding now, less what later deals and acts changed: the
-    application follows the cut-off date, so the holding of that day is at least what is still there."""
-    deal, table = schema.deal, schema.ledger_account
+    """R13.8 over the deals of 2024 and 2025 and the holding at the end of 2025-12-31, whatever happened since."""
+    deal = schema.deal
     sums = []
     for side in (deal.c.seller, deal.c.buyer):
         query = select(func.sum(deal.c.quantity_t)).where(
             side == account, deal.c.date.between(compliance.CARRY_FIRST_DATE, compliance.CARRY_LAST_DATE)
         )
         sums.append(int(connection.execute(query).scalar_one_or_none() or 0))
-    old = [code for code, vintage in _vintages(connection).items() if vintage in compliance.CARRY_VINTAGES]
-    query = select(func.sum(table.c.credits_posted - table.c.debits_posted)).where(
-        table.c.owner == account,
-        table.c.asset.in_(old),
-        (table.c.bucket.notin_(FINAL_BUCKETS)) | (table.c.bucket == CARRIED),
-    )
-    holding = int(connection.execute(query).scalar_one_or_none() or 0)
+    old = {code for code, vintage in _vintages(connection).items() if vintage in compliance.CARRY_VINTAGES}
+    then = balances_at(connection, account, day_bounds_ns(compliance.CARRY_LAST_DATE)[1])
+    counted = (FINAL_BUCKETS - {CARRIED}).isdisjoint
+    holding = sum(tonnes for (asset, bucket), tonnes in then.items() if asset in old and counted({bucket}))
     return compliance.carry_over_max(sums[0], sums[1], holding)
 
 

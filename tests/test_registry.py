@@ -223,6 +223,24 @@ def test_carry_over_freezes_from_the_application_and_exchanges_on_approval(entit
     assert verify(entity.engine) == []
 
 
+def test_carry_over_counts_what_was_held_on_the_last_day_of_2025_whatever_happened_since(entity: Registry) -> None:
+    """R13.8: T is bounded by the holding on 2025-12-31: neither receipts nor surrenders of 2026 change it."""
+    settled(entity, one_deal(1, buyer=2, seller=1, quantity=20_000))
+    then = entity.holdings_on(1, 20251231)
+    later = NOON + 60 * 24 * 3600 * 10**9  # February 2026
+    before = entity.carry_over_limit(1)
+    assert before == 40_000
+    held = sum(tonnes for (asset, _), tonnes in then.items() if asset in ("CEA23", "CEA24"))
+    for asset, bucket in then:
+        if asset in ("CEA23", "CEA24") and bucket == "registry":
+            accepted(entity.cancel(1, asset, then[asset, bucket], f"gone-{asset}", later))
+    accepted(entity.issue(1, "CEA23", 5, "late", later))
+    assert entity.holdings_on(1, 20251231) == then
+    assert sum(h.quantity for h in entity.holdings(1) if h.asset != "CNY" and h.bucket != "cancelled") < held
+    assert entity.carry_over_limit(1) == before
+    assert entity.holdings_on(1, 20251201).get(("CEA23", "trading"), 0) == 0, "before anything came in"
+
+
 def test_an_account_that_holds_anything_is_not_closed(url: str) -> None:
     registry = small_world(url, tonnes=5, cash_fen=0)
     assert code(registry.close_account(1, "close", NOON)) == "insufficient"
