@@ -139,7 +139,7 @@ class Server:
             store=store,
             command_log=command_log,
         )
-        for group in self.journal.groups(recovery.snapshot_seq):
+        for group in self.journal.batches(recovery.snapshot_seq, messages_apart=True):
             self.core.apply(group.commands, group.payloads)
         if isinstance(clock, SteppedClock):
             clock.time_ns = self._start_ns(exchange)

@@ -132,6 +132,21 @@ def test_batches_are_the_groups_put_together(disk: RealDisk, commands_max: int) 
             assert len(batches) < max(2, len(groups) / 3)
 
 
+def test_groups_with_messages_stay_apart_where_that_is_asked_for(disk: RealDisk) -> None:
+    journal, rng, expected = opened(disk), random.Random(4), []
+    for size in (3, 1, 5, 2, 8, 1, 1, 1, 40, 6):
+        commands, payloads = some_commands(rng, journal.next_seq, size)
+        journal.append(commands, payloads)
+        if payloads or not expected or expected[-1][1]:
+            expected.append([commands.tobytes(), payloads])
+        else:
+            expected[-1][0] += commands.tobytes()
+    journal.close()
+    found = [[g.commands.tobytes(), g.payloads] for g in opened(disk).batches(messages_apart=True)]
+    assert found == expected
+    assert 3 < len(found) < 10, "some groups have messages, and some neighbours have none"
+
+
 def test_nothing_is_durable_before_the_commit_returns() -> None:
     disk = CrashDisk()
     journal = opened(disk)

@@ -50,6 +50,7 @@ from .tail import TAIL
 BOUNDARIES_KEPT: Final = 65_536
 LANE_BYTES: Final = 1 << 20  # 16,000 commands: far more than a lane drains before it commits
 BATCH_COMMANDS: Final = 8_192  # of one step of replay: 512 kB, which stays in the cache
+READ_BYTES: Final = 1 << 20  # of a file that is only looked through: stays in the cache
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 # Room that must stay free beside the spare segment: one more segment, for the orders' cancels.
 LOW_WATER_SEGMENTS: Final = 2
@@ -97,6 +98,7 @@ class Journal:
         self._disk = disk
         self._identity = identity
         self._recovered = seen.segments
+        self._read_buffer = seen.buffer  # until the replay has ended
         self._ends = [(ref.name, ref.end) for ref in seen.segments]
         self._segment_bytes = segment_bytes
         self._buffer = bytearray(1 << 16)
@@ -163,7 +165,7 @@ class Journal:
             last = seen.segments[-1]
             file = self._disk.open(last.name)
             try:
-                content = file.read(0, last.end)
+                content = file.read(0, last.end, seen.buffer)
                 # After a kill the last commit may stand in memory only, and after a failed fsync the kernel
                 # may take it for written: write it again, then sync.
                 if seen.rewrite_from < last.end:
@@ -184,10 +186,12 @@ class Journal:
 
     def _usable_spare(self) -> bool:
         """Whether the spare of the last life is whole: full size, nothing but perhaps a header in it."""
+        buffer = np.empty(min(READ_BYTES, self._segment_bytes), np.uint8)
         file = self._disk.open(SPARE)
         try:
-            return file.size() == self._segment_bytes and is_zero(
-                file.read(0, self._segment_bytes), SEGMENT_HEADER_BYTES
+            return file.size() == self._segment_bytes and all(
+                is_zero(file.read(at, buffer.size, buffer), 0 if at else SEGMENT_HEADER_BYTES)
+                for at in range(0, self._segment_bytes, buffer.size)
             )
         finally:
             file.close()
@@ -429,18 +433,22 @@ class Journal:
                 if group.header.kind == COMMANDS and group.header.last_seq > after_seq:
                     yield after(group, after_seq)
 
-    def batches(self, after_seq: int = 0, commands_max: int = BATCH_COMMANDS) -> Iterator[Group]:
+    def batches(
+        self, after_seq: int = 0, commands_max: int = BATCH_COMMANDS, *, messages_apart: bool = False
+    ) -> Iterator[Group]:
         """As ``groups``, with neighbouring groups put together at memory speed: what replay reads.
 
+        ``messages_apart`` keeps groups with MESSAGE commands as they were written, for a reader that does something
+        once per group that held one (the gateway's routing and its change of day).
         What is yielded is overwritten by the next step.
         """
-        buffer = np.empty(max((ref.end for ref in self._recovered), default=0), np.uint8)
+        buffer, self._read_buffer = self._read_buffer, None
         for ref in self._recovered:
             if ref.next_seq - 1 <= after_seq:
                 continue
             with _fatal("reading a segment"):
                 data = read_segment(self._disk, ref, buffer)
-            for batch in segment_batches(data, ref, commands_max):
+            for batch in segment_batches(data, ref, commands_max, messages_apart):
                 if batch.header.last_seq > after_seq:
                     yield after(batch, after_seq)
 

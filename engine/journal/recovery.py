@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import numpy as np
 
+from ..memory import aligned_zeros
 from ..records import COMMAND
 from . import scan
 from .decisions import DECISIONS, Action, Finding
@@ -59,7 +60,11 @@ class SegmentRef:
 
 @dataclass(slots=True)
 class Survey:
-    """What the folder holds. ``segments`` are in order; ``rewrite_from`` is where the last commit begins."""
+    """What the folder holds. ``segments`` are in order; ``rewrite_from`` is where the last commit begins.
+
+    ``buffer`` is the memory that segments were read into, for whoever reads them next: fresh memory costs as much as
+    the reading.
+    """
 
     segments: list[SegmentRef] = field(default_factory=list)
     observations: list[Observation] = field(default_factory=list)
@@ -68,6 +73,7 @@ class Survey:
     state: np.ndarray | None = None
     rewrite_from: int = 0
     snapshot_chained: bool = False
+    buffer: np.ndarray | None = None
 
     @property
     def next_seq(self) -> int:
@@ -198,7 +204,7 @@ def _walk_segments(disk: Disk, headers: list[tuple[str, SegmentHeader, int]], re
         )
         return
     seed = seed_of(first.journal_id)
-    buffer = np.empty(max(size for _, _, size in headers), np.uint8)
+    buffer = result.buffer = aligned_zeros(max(size for _, _, size in headers), np.dtype(np.uint8))
     for position, (name, header, size) in enumerate(headers):
         following = headers[position + 1][1] if position + 1 < len(headers) else None
         if following is not None and following.first_seq <= covered and not whole:
@@ -374,9 +380,12 @@ def segment_groups(data: np.ndarray, ref: SegmentRef) -> Iterator[Group]:
         yield group
 
 
-def segment_batches(data: np.ndarray, ref: SegmentRef, commands_max: int) -> Iterator[Group]:
+def segment_batches(
+    data: np.ndarray, ref: SegmentRef, commands_max: int, messages_apart: bool = False
+) -> Iterator[Group]:
     """All commands of a verified segment, neighbouring groups put together; what is yielded is overwritten next time.
 
+    ``messages_apart``: a group with MESSAGE commands stays as it was cut when it was written.
     The header is that of the first group of each batch, with the last sequence of its last.
     """
     records = np.empty(8 * commands_max, np.uint64)
@@ -384,9 +393,10 @@ def segment_batches(data: np.ndarray, ref: SegmentRef, commands_max: int) -> Ite
     offset = SEGMENT_HEADER_BYTES
     while offset < ref.end:
         first = decode_header(data, offset)
-        stop, count, size = scan.gather_groups(data, offset, ref.end, records, blob)
+        stop, count, size = scan.gather_groups(data, offset, ref.end, records, blob, apart=messages_apart)
         if stop == offset:  # a group of its own size
-            yield decode_group(data, offset)
+            if first.kind == COMMANDS:
+                yield decode_group(data, offset)
             offset += first.length
             continue
         if count:

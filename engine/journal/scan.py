@@ -246,7 +246,7 @@ def later_groups(data: np.ndarray, after: int, *, seed: int) -> list[GroupHeader
 
 
 @njit(cache=True, nogil=True)
-def _gather(words, longs, data, offset, end, records, room, blob, counts):  # type: ignore[no-untyped-def]
+def _gather(words, longs, data, offset, end, records, room, blob, apart, counts):  # type: ignore[no-untyped-def]
     """Append the commands and payloads of whole groups from ``offset`` on; counts out: [offset, commands, bytes]."""
     taken = 0
     used = 0
@@ -259,6 +259,12 @@ def _gather(words, longs, data, offset, end, records, room, blob, counts):  # ty
         if taken and (taken + count > room or used + size > blob.size):
             break
         if count > room or size > blob.size:
+            break
+        if size and apart:  # a group with payloads stands alone
+            if taken:
+                break
+            end = offset + 1
+        elif count > room // 2 and not taken:  # copying it would gain nothing: the caller takes it where it stands
             break
         q = (offset + HEADER_BYTES) // 8
         n = count * (RECORD_BYTES // 8)
@@ -274,12 +280,12 @@ def _gather(words, longs, data, offset, end, records, room, blob, counts):  # ty
 
 
 def gather_groups(
-    data: np.ndarray, offset: int, end: int, records: np.ndarray, blob: np.ndarray
+    data: np.ndarray, offset: int, end: int, records: np.ndarray, blob: np.ndarray, *, apart: bool = False
 ) -> tuple[int, int, int]:
     """Copy whole, verified groups side by side: commands into ``records`` (uint64[8 n]), payloads into ``blob``.
 
     Returns (offset of the first group left, commands copied, payload bytes copied). Nothing is copied where the
-    first group alone is larger than the room.
+    first group alone fills half the room or more. ``apart``: a group with payloads is not put together with others.
     """
     whole = data.size // 8 * 8
     counts = np.zeros(3, np.int64)
@@ -292,6 +298,7 @@ def gather_groups(
         records,
         records.size // 8,
         blob,
+        apart,
         counts,
     )
     return int(counts[0]), int(counts[1]), int(counts[2])
