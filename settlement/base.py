@@ -117,6 +117,12 @@ class RegistryBase:
             for r in rows
         ]
 
+    def has_act(self, kind: ActKind, document: str) -> bool:
+        """Whether the act is in the ledger."""
+        query = select(schema.act.c.id).where(schema.act.c.id == act_id(kind, document))
+        with store.reading(self.engine) as connection:
+            return connection.execute(query).scalar_one_or_none() is not None
+
     def act_account(self, number: int) -> int:
         """The trader that an act concerns (SYSTEM if the act is not known; it is then refused)."""
         query = select(schema.act.c.account).where(schema.act.c.id == number)

@@ -18,7 +18,7 @@ from settlement import outbox
 from settlement.base import Posted
 from settlement.clearing import Summary
 from settlement.delivery import Day, Delivery
-from settlement.errors import WRONG_STATE, Refused
+from settlement.errors import DOCUMENT_USED, WRONG_STATE, Refused
 from settlement.exchange_port import ExchangePort
 from settlement.hours import day_bounds_ns
 from settlement.kinds import SYSTEM, ActKind
@@ -94,12 +94,25 @@ class Bridge:
         exchange finalises (D24)."""
         key = f"out:{document}"
         now = self._clock()
+        if self.outbox.state(key) is not None and not self.registry.has_act(ActKind.TRANSFER_OUT, document):
+            return Refused(DOCUMENT_USED, "document", f"{document} was refused before: a new try needs a new number")
         with self.registry.batch(now) as posting:
             result = self.registry.move_out(account, asset, quantity, document, now)
             posted = isinstance(result, Posted)
             outbox.put(posting, key, messages.TransferOutDone(transfer=document, posted=posted))
         self.outbox.flush()
         return result
+
+    def transfer_out(self, account: int, asset: str, quantity: int, document: str) -> Posted | Refused | None:
+        """转出 asked for here, not by the trader at the exchange: the exchange locks, then as ``move_out``. None: the
+        exchange has not answered; the same call again goes on."""
+        ask = messages.TransferOut(account=account, instrument=asset, quantity=quantity, transfer=document)
+        answer = self.exchange.send(ask)
+        if answer is None:
+            return None
+        if not answer.done:
+            return Refused(WRONG_STATE, "quantity", f"the exchange refuses: {answer.text}")
+        return self.move_out(account, asset, quantity, document)
 
     def deposit(self, account: int, amount_fen: int, document: str) -> Posted | Refused:
         """Money has arrived at the bank: booked here, then usable at the exchange (D23)."""
@@ -208,6 +221,23 @@ class Bridge:
     def rolled(self, date: int) -> Refused | None:
         """The exchange's day has rolled (D27): the settlement of ``date`` is closed."""
         return self.delivery.step(date, DayEvent.ROLL, self._clock())
+
+    def check_open(self, date: int) -> list[Difference] | Refused:
+        """Before trading date ``date`` opens: everything is told, every earlier day is settled, and the exchange's
+        accounts are the registry's balances, to the tonne and the fen (R13.1). Then those days count as rolled;
+        differences are returned, and nothing is stepped."""
+        if self.outbox.flush():
+            return Refused(WRONG_STATE, "exchange", "has not answered everything that it was told")
+        waiting = self.delivery.unrolled(date)
+        for day, state in waiting:
+            if state not in MAY_OPEN_NEXT:
+                return Refused(WRONG_STATE, "date", f"{day} is {state}: settle it, or let an operator decide")
+        found = reconcile(self.registry.engine, self.exchange.balances())
+        released = any(state == DayState.RELEASED for _, state in waiting)
+        if not found or released:  # what an operator has released may open with its differences (D26)
+            for day, _ in waiting:
+                self.rolled(day)
+        return found
 
     def write_statements(self, date: int, folder: Path) -> int:
         """One JSON file per trader of the day, written whole or not at all; returns how many."""

@@ -303,6 +303,13 @@ class Delivery:
         summary = Summary(date, row.deals, row.quantity_t, row.amount_fen, row.fees_fen, bytes(row.digest).hex())
         return Day(date, DayState(row.state), summary, [Held(h.deal_id, h.state, h.reason) for h in held])
 
+    def unrolled(self, before: int) -> list[tuple[int, DayState]]:
+        """The days before a date that have not rolled, oldest first, with their states."""
+        days = schema.settlement_day
+        query = select(days.c.date, days.c.state).where(days.c.date < before, days.c.state != DayState.ROLLED.value)
+        with store.reading(self.engine) as connection:
+            return [(row[0], DayState(row[1])) for row in connection.execute(query.order_by(days.c.date))]
+
     def traders(self, date: int) -> list[int]:
         """The accounts that dealt on the day."""
         table = schema.clearing

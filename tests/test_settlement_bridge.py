@@ -163,6 +163,49 @@ def test_a_transfer_out_goes_back_where_the_registry_refuses(town: Town) -> None
     assert town.registry.balance(0, "X", "registry") == TONNES + 500
 
 
+def test_a_transfer_out_that_was_refused_needs_a_new_number(town: Town) -> None:
+    """Asked for again under the old number the exchange says "done before"; the registry must not post alone."""
+    accepted(town.registry.freeze(0, "X", TONNES, "court", NOON, bucket="trading"))
+    assert isinstance(town.bridge.transfer_out(0, "X", 9, "out-1"), Refused)
+    accepted(town.registry.unfreeze("court", TONNES, "court-2", NOON))
+    again = town.bridge.transfer_out(0, "X", 9, "out-1")
+    assert isinstance(again, Refused)
+    assert again.code == "document_used"
+    assert town.registry.balance(0, "X", "trading") == town.sellable(0) == TONNES + 1
+    done = town.bridge.transfer_out(0, "X", 9, "out-2")
+    assert done is not None
+    accepted(done)
+    repeated = town.bridge.transfer_out(0, "X", 9, "out-2")
+    assert repeated is not None
+    assert accepted(repeated).repeated
+    assert town.registry.balance(0, "X", "trading") == town.sellable(0) == TONNES - 8
+    assert isinstance(town.bridge.transfer_out(0, "X", 10 * TONNES, "out-3"), Refused)
+
+
+def test_the_next_day_opens_on_the_registrys_balances(town: Town) -> None:
+    town.trade(1_000, 30)
+    town.close()
+    assert isinstance(town.bridge.check_open(DAY + 1), list), "a day that nobody has received stops nothing"
+    accepted(town.bridge.end_of_day(DAY))
+    town.market.exchange.market.holdings[2, 0]["sellable"] += 1
+    assert [d.account for d in accepted(town.bridge.check_open(DAY + 1))] == [2]
+    assert accepted(town.bridge.delivery.day(DAY)).state == DayState.RECONCILED, "not rolled over a difference"
+    town.market.exchange.market.holdings[2, 0]["sellable"] -= 1
+    assert town.bridge.check_open(DAY + 1) == []
+    assert accepted(town.bridge.delivery.day(DAY)).state == DayState.ROLLED
+
+
+def test_the_next_day_does_not_open_before_the_last_one_is_settled(town: Town) -> None:
+    town.trade(1_000, 30)
+    town.market.exchange.market.accounts[2]["available"] += 1
+    town.close()
+    accepted(town.bridge.end_of_day(DAY))
+    assert isinstance(town.bridge.check_open(DAY + 1), Refused)
+    accepted(town.bridge.release(DAY, "op-1", "Wang", "known"))
+    assert len(accepted(town.bridge.check_open(DAY + 1))) == 1
+    assert accepted(town.bridge.delivery.day(DAY)).state == DayState.ROLLED
+
+
 def test_a_withdrawal_is_paid_once_refused_or_given_back(town: Town) -> None:
     assert not isinstance(town.bridge.withdraw(0, 400, "w-1"), Refused)
     assert (town.available(0), town.registry.cash(0)) == (CASH + 1 - 400, CASH + 1 - 400)
