@@ -43,6 +43,8 @@ def compare(bulletin: Bulletin, day: DayFigures) -> list[Figure]:
             "bulk t": f"{p.bulk_volume:,}",
             "bulk CNY": format_amount(p.bulk_amount),
         }
+        if p.auction_volume or (v is not None and v.auction_volume):
+            published |= {"auction t": f"{p.auction_volume:,}", "auction CNY": format_amount(p.auction_amount)}
         figures += [Figure(p.code, name, names.get(name, "missing"), text) for name, text in published.items()]
     c, b = day.composite, bulletin
     figures += [
@@ -75,4 +77,6 @@ def _vintage_texts(v: VintageClose) -> dict[str, str]:
         "listed CNY": format_amount(v.amount),
         "bulk t": f"{v.bulk_volume:,}",
         "bulk CNY": format_amount(v.bulk_amount),
+        "auction t": f"{v.auction_volume:,}",
+        "auction CNY": format_amount(v.auction_amount),
     }

@@ -9,14 +9,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
+
 from cea.output import Exit, console, fail, print_json, table
 
 if TYPE_CHECKING:
     from cea.demo_driver import Driver
     from cea.processes import ExchangeProcess
     from engine.bulletin import Bulletin
+    from engine.rules import Rules
     from gateway.config import Market
     from replay.figures import DayFigures
+    from replay.one_day import DayPlan
     from settlement.registry import Registry
 
 # About how many deals each vintage's day is cut into (assumed, D33): some 260 deals and 900 messages.
@@ -99,22 +103,30 @@ def demo_command(out: Path, *, seed: int, kill: bool, as_json: bool) -> None:
 class Demo:
     """One run of the demo's day."""
 
-    def __init__(self, out: Path, seed: int, steps: Steps, pieces: dict[str, int] = PIECES) -> None:
-        from cea.folder import day_figures
-        from engine.prices import price_limits
-        from engine.rules import Rules, in_force
-        from replay.bulk_deals import solve_bulk
-        from replay.flow import build_flow
+    def __init__(
+        self,
+        out: Path,
+        seed: int,
+        steps: Steps,
+        pieces: dict[str, int] = PIECES,
+        *,
+        plan: DayPlan | None = None,
+        speed: float = 0.0,
+    ) -> None:
+        """``plan``: another day (`cea day --gateway`), in the market folder ``out`` itself.
 
-        self.folder, self.chart, self.steps, self.seed = out / "demo-market", out / "demo-20251203.png", steps, seed
-        steps.start("Order flow from published figures")
-        self.day: DayFigures = day_figures()
+        ``speed``: times as fast as the day was; 0: as fast as it goes.
+        """
+        from engine.rules import Rules
+
         rules = Rules.national()
-        self.flow = build_flow(self.day, rules, pieces=pieces, seed=seed)
-        self.bulk_code = next(v.code for v in self.day.vintages if v.bulk_volume)
-        bulk = self.day.vintage(self.bulk_code)
-        low, high = price_limits(bulk.previous, in_force(rules.limits, self.day.date).bulk_bp)
-        self.bulk = solve_bulk(bulk.bulk_volume, bulk.bulk_amount, low, high, rules.bulk_quantity_min_t)
+        self.steps, self.seed, self.speed = steps, seed, speed
+        steps.start("Order flow from published figures")
+        self.plan = plan or _demo_plan(rules, pieces, seed)
+        self.day: DayFigures = self.plan.day
+        self.flow, self.bulk = self.plan.flow, self.plan.bulk
+        self.folder = out if plan else out / "demo-market"
+        self.chart = out / (f"day-{self.day.date}.png" if plan else f"demo-{self.day.date}.png")
         self.hours = rules.boundaries_ns(self.day.date)
         steps.done(
             f"{len(self.flow.deals)} deals, {len(self.flow.actions)} messages of {len(self.flow.members)} members"
@@ -156,15 +168,23 @@ class Demo:
         from cea.demo_driver import endowments_of
         from cea.folder import make_market
         from cea.processes import is_running
+        from gateway.config import to_toml
 
         self.steps.start("Market folder, keys, registry")
         if is_running(self.folder):
             fail(f"a demo's exchange still runs on {self.folder}: stop it, or choose another --out", Exit.CONFIG)
         if (self.folder / "market.toml").exists():
             shutil.rmtree(self.folder)  # only ever a market of an earlier demo
-        self.endowments = endowments_of(self.flow, self.bulk, self.bulk_code)
-        days = [20251202, self.day.date, 20251204, 20251205]  # enough for a day and the next open
-        market = make_market(self.folder, self.endowments, days=days)
+        self.endowments = endowments_of(self.flow, self.bulk)
+        market = make_market(
+            self.folder,
+            self.endowments,
+            days=days_around(self.day.date),
+            first_date=self.day.date,
+            instruments={v.code: v.previous for v in self.day.vintages},
+            composite=self.plan.composite,
+        )
+        (self.folder / "totals.toml").write_text(to_toml(msgspec.to_builtins(self.plan.totals)), "utf-8")
         issued = sum(sum(e.allowances.values()) for e in self.endowments)
         self.steps.done(f"{len(self.endowments)} accounts, {issued:,} t issued with serial numbers")
         return market
@@ -198,8 +218,9 @@ class Demo:
 
         self.steps.start("The day's trading")
         actions, crash = self.flow.actions, None
-        driver = Driver(self.folder, [e.account for e in self.endowments])
-        bulk_at = next(n for n, a in enumerate(actions) if a.time_ns > self.hours[2] + BULK_AFTER_NS)
+        driver = Driver(self.folder, [e.account for e in self.endowments], self.speed)
+        desk = self.hours[2] + BULK_AFTER_NS
+        bulk_at = next((n for n, a in enumerate(actions) if a.time_ns > desk), len(actions))
 
         def progress(number: int) -> None:
             if number % 25 == 0:
@@ -211,9 +232,10 @@ class Demo:
             crash = Crash(process)
             crash.start()
         driver.run(self.flow, half, bulk_at, progress)
-        driver.step(actions[bulk_at].time_ns - 1)
-        for number, (price, quantity) in enumerate(self.bulk):
-            driver.negotiate(self.bulk_code, price, quantity, 0, 1, buyer_begins=number % 2 == 1)
+        driver.step(actions[bulk_at].time_ns - 1 if bulk_at < len(actions) else desk)
+        for number, (code, price, quantity) in enumerate(self.bulk):
+            band = bulk_band(self.day, code)
+            driver.negotiate(code, price, quantity, 0, 1, buyer_begins=number % 2 == 1, band=band)
         driver.run(self.flow, bulk_at, len(actions), progress)
         if crash is not None:
             crash.join()
@@ -226,8 +248,6 @@ class Demo:
         return driver, crash
 
     def _close(self, driver: Driver) -> Any:
-        import msgspec
-
         from cea.demo_driver import DemoError
         from engine.messages import DayClosed
 
@@ -348,6 +368,38 @@ class Demo:
         }
 
 
+def _demo_plan(rules: Rules, pieces: dict[str, int], seed: int) -> DayPlan:
+    """3 December 2025 from the figures that the project carries."""
+    from cea.bulletins import opening_totals
+    from cea.folder import day_figures
+    from replay.flow import build_flow
+    from replay.one_day import DayPlan, bulk_of
+
+    day = day_figures()
+    totals = opening_totals(Path(__file__).parent, day.date)
+    return DayPlan(
+        day, day.composite.previous, build_flow(day, rules, pieces=pieces, seed=seed), bulk_of(day, rules), {}, totals
+    )
+
+
+def bulk_band(day: DayFigures, code: str) -> tuple[int, int]:
+    """Lowest and highest price of a bulk deal, fen (R6.1)."""
+    from engine.prices import price_limits
+    from engine.rules import Rules, in_force
+
+    return price_limits(day.vintage(code).previous, in_force(Rules.national().limits, day.date).bulk_bp)
+
+
+def days_around(date: int) -> list[int]:
+    """Trading days enough for a day and the next open: the day, and the weekdays about it."""
+    import datetime as dt
+
+    from engine.calendar import from_date, to_date
+
+    near = [to_date(date) + dt.timedelta(days=n) for n in range(-3, 6)]
+    return [from_date(d) for d in near if from_date(d) == date or d.weekday() < 5]
+
+
 def registry_totals(registry: Registry) -> dict[str, dict[str, int]]:
     """What the registry holds, per vintage (t) and for money (fen): what came in, and what lies in which bucket."""
     from settlement.kinds import BANK, CNY, SYSTEM
@@ -383,12 +435,15 @@ def print_bulletin(bulletin: Bulletin) -> None:
 def print_comparison(figures: list[Any]) -> None:
     """A row per vintage; a figure that differs shows both."""
     names = list(dict.fromkeys(f.name for f in figures))
-    rows: dict[str, list[str]] = {}
+    rows: dict[str, dict[str, str]] = {}
     for f in figures:
         text = f.ours if f.equal else f"[red]{f.ours} ≠ {f.published}[/red]"
-        rows.setdefault(f.code, []).append(text)
+        rows.setdefault(f.code, {})[f.name] = text
     marks = {code: all(f.equal for f in figures if f.code == code) for code in rows}
-    shown = [(code, *cells, "= published" if marks[code] else "[red]differs[/red]") for code, cells in rows.items()]
+    shown = [
+        (code, *(cells.get(name, "") for name in names), "= published" if marks[code] else "[red]differs[/red]")
+        for code, cells in rows.items()
+    ]
     console().print(table(("vintage", *names, ""), shown))
 
 

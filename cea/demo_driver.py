@@ -35,7 +35,8 @@ class DemoError(Exception):
 class Driver:
     """The sessions of all members and of one operator."""
 
-    def __init__(self, folder: Path, accounts: list[int]) -> None:
+    def __init__(self, folder: Path, accounts: list[int], speed: float = 0.0) -> None:
+        """``speed``: exchange time runs so many times as fast as real time; 0: as fast as it goes."""
         self.ops = OperatorClient(folder, key=key_file(folder, "ops1"), timeout=OUTCOME_S)
         self.members = [
             Client(folder, key=key_file(folder, f"member-{account}"), timeout=OUTCOME_S) for account in accounts
@@ -45,6 +46,8 @@ class Driver:
         self.orders: dict[int, Order] = {}
         self.refusals: dict[Code, int] = {}
         self._pumped = time.monotonic()
+        self.speed = speed
+        self._began = (0, 0.0)  # exchange time and real time of the first step
 
     def close(self) -> None:
         """Logs everybody out."""
@@ -53,13 +56,28 @@ class Driver:
         self.feed.close()
 
     def step(self, time_ns: int) -> None:
-        """Moves the exchange's clock, and keeps idle sessions alive."""
+        """Moves the exchange's clock, when it is time, and keeps idle sessions alive."""
+        if self.speed:
+            self._wait_for(time_ns)
         self.ops.step_clock(time_ns)
+        self._pump()
+
+    def _pump(self) -> None:
         if time.monotonic() - self._pumped > PUMP_S:
             for client in [*self.members, self.ops]:
                 client.poll(0)
             self.feed.poll(0)
             self._pumped = time.monotonic()
+
+    def _wait_for(self, time_ns: int) -> None:
+        """Until real time has come so far; the exchange's clock goes on in the meantime, for those who watch."""
+        if not self._began[0]:
+            self._began = (time_ns, time.monotonic())
+        start_ns, began = self._began
+        due = began + (time_ns - start_ns) / 1e9 / self.speed
+        while (left := due - time.monotonic()) > 0:
+            self._pump()
+            time.sleep(min(left, PUMP_S))
 
     def send(self, action: Action) -> None:
         """One message of the flow; DemoError when its outcome is another than the flow's."""
@@ -88,14 +106,25 @@ class Driver:
 
     # --- the desk --------------------------------------------------------------------------------------------
 
-    def negotiate(self, code: str, price: int, quantity: int, seller: int, buyer: int, *, buyer_begins: bool) -> int:
+    def negotiate(
+        self,
+        code: str,
+        price: int,
+        quantity: int,
+        seller: int,
+        buyer: int,
+        *,
+        buyer_begins: bool,
+        band: tuple[int, int],
+    ) -> int:
         """One bulk deal between two members: declare, offer, counter, accept, confirm (R9.1). Returns its amount.
 
-        ``seller``, ``buyer``: indexes of members. The first word is dearer (or cheaper) than where they meet.
+        ``seller``, ``buyer``: indexes of members. The first word is dearer (or cheaper) than where they meet, inside
+        the bulk ``band`` (lowest and highest price, fen).
         """
         maker, taker = (buyer, seller) if buyer_begins else (seller, buyer)
         way = -1 if buyer_begins else 1
-        first, answer = price + way * 120, price - way * 80
+        first, answer = (min(max(p, band[0]), band[1]) for p in (price + way * 120, price - way * 80))
         side, to = (BUY, (self.accounts[taker],)) if buyer_begins else (SELL, ())
         declaration = BulkDeclare(side=side, instrument=code, price=first, quantity=quantity, to=to)
         number = self.members[maker].execute(declaration).data["declaration"]
@@ -133,12 +162,15 @@ class Driver:
         raise DemoError("the exchange did not publish the day's result")
 
 
-def endowments_of(flow: Flow, bulk: list[tuple[int, int]], code: str) -> list[Endowment]:
-    """The flow's members as accounts 1 …; the first sells the bulk, the second buys it."""
-    quantity, amount = sum(q for _, q in bulk), sum((p + 200) * q for p, q in bulk)
+def endowments_of(flow: Flow, bulk: list[tuple[str, int, int]]) -> list[Endowment]:
+    """The flow's members as accounts 1 …; the first sells the bulk (code, price, quantity), the second buys it."""
+    amount = sum((p + 200) * q for _, p, q in bulk)
+    stock: dict[str, int] = {}
+    for code, _, quantity in bulk:
+        stock[code] = stock.get(code, 0) + quantity
     found = []
     for number, member in enumerate(flow.members, 1):
-        extra = quantity if number == 1 else 0
-        allowances = {c: q + (extra if c == code else 0) for c, q in member.allowances.items()}
+        extra = stock if number == 1 else {}
+        allowances = {c: q + extra.get(c, 0) for c, q in member.allowances.items()}
         found.append(Endowment(number, member.name, member.cash + (amount if number == 2 else 0), allowances))
     return found

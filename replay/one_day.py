@@ -62,19 +62,25 @@ def plan_day(path: Path, date: int, rules: Rules, *, deals: int = DEALS_DEFAULT,
     day = msgspec.structs.replace(
         days[at], vintages=vintages, composite=msgspec.structs.replace(days[at].composite, previous=composite)
     )
-    bulk: list[tuple[str, int, int]] = []
-    bulk_bp = in_force(rules.limits, date).bulk_bp
     try:
-        for v in vintages:
-            if v.bulk_volume:
-                low, high = price_limits(v.previous, bulk_bp)
-                found = solve_bulk(v.bulk_volume, v.bulk_amount, low, high, rules.bulk_quantity_min_t)
-                bulk += [(v.code, price, quantity) for price, quantity in found]
+        bulk = bulk_of(day, rules)
         flow = _flow(day, rules, deals, seed)
     except ValueError as error:
         raise SourceError(path, f"{date}: {error}") from error
     auctions = {v.code: winning_bids(v.auction_volume, v.auction_amount) for v in vintages if v.auction_volume}
     return DayPlan(day, composite, flow, bulk, auctions, totals_before(days[:at], date))
+
+
+def bulk_of(day: DayFigures, rules: Rules) -> list[tuple[str, int, int]]:
+    """Bulk deals (code, price fen, quantity t) with the published sums. NoDeals where there are none."""
+    bulk_bp = in_force(rules.limits, day.date).bulk_bp
+    bulk: list[tuple[str, int, int]] = []
+    for v in day.vintages:
+        if v.bulk_volume:
+            low, high = price_limits(v.previous, bulk_bp)
+            found = solve_bulk(v.bulk_volume, v.bulk_amount, low, high, rules.bulk_quantity_min_t)
+            bulk += [(v.code, price, quantity) for price, quantity in found]
+    return bulk
 
 
 def _flow(day: DayFigures, rules: Rules, deals: int, seed: int) -> Flow:
