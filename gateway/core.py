@@ -43,6 +43,8 @@ PHASES: Final = ("pre_open", "morning", "break", "afternoon", "closed")
 TICK_NS: Final = 100 * NS_PER_MS  # how often time-outs are looked at: well below the shortest heartbeat
 BEHIND_LOST_NS: Final = 30_000 * NS_PER_MS  # a socket that takes nothing for so long is logged out
 _RECORD: Final = struct.Struct("<qqqqQQIIHHBBBB")
+# Who gets which report changes with these: each is a group of its own, so that replay may cut batches as it likes.
+ALONE: Final = frozenset({messages.OpenSession, messages.RevokeSession, messages.RollDay})
 _RISK_DOWN: Final = frozenset({CANCEL, REDUCE, MASS_CANCEL})
 
 Send = Callable[[str, bytes, bytes], bool]  # plane, routing id, frame → False when the peer takes no more
@@ -349,8 +351,12 @@ class Core:
         if second and ROLES[session.role].operator_plane:
             self._propose(plane, session, head[6], second, message)
             return
+        if type(message) in ALONE:
+            self.flush()
         self.batch.add_message(payload, session.account, session.number, head[6])
         session.next_request += 1
+        if type(message) in ALONE:
+            self.flush()
 
     def _sign(self, session: Session, message: Any) -> Any:
         """Writes the key's name into ``by``: who it was is not the sender's to say."""
@@ -604,14 +610,17 @@ class Core:
 
     def source(self, message: Any) -> None:
         """A command of the exchange itself (scheduler, disconnects, bootstrap) enters the batch."""
-        if not self.batch.room():
+        if not self.batch.room() or type(message) in ALONE:
             self.flush()
         self.batch.add_message(messages.encode(message), NO_ACCOUNT, 0, 0)
+        if type(message) in ALONE:
+            self.flush()
 
     def execute(self, message: Any) -> list[Any]:
         """Sources a message, makes it durable, and returns the notices that it led to (decoded maps)."""
-        self.source(message)
+        self.flush()
         first = self.store.count
+        self.source(message)
         self.flush()
         places = range(min(first, self.store.count), self.store.count)
         return [msgspec.msgpack.decode(self.store.payloads[i]) for i in places if i in self.store.payloads]
