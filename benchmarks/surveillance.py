@@ -94,8 +94,9 @@ def main() -> None:
     print(describe(conditions()))
     t = found["throughput"]
     print(
-        f"{t['events_per_second']:,} events/s, median of {t['runs']} (worst {t['worst']:,}; {t['events_per_cpu_second']:,} per CPU second): {t['events']:,} events, "
-        f"{t['deals']:,} deals, {t['minutes_of_event_time']} minutes of event time"
+        f"{t['events_per_second']:,} events/s, median of {t['runs']} (worst {t['worst']:,}), "
+        f"{t['events_per_cpu_second']:,} a second of processor time: {t['events']:,} events, {t['deals']:,} deals, "
+        f"{t['minutes_of_event_time']} minutes of event time"
     )
     for name, row in found["detection"].items():
         hit = f"found {row['found']} of {row['days']}" if name != "clean" else f"{row['days']} clean days"

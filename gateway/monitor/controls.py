@@ -11,6 +11,7 @@ from engine import messages as m
 from engine.bulk_messages import BulkFreeze
 from engine.codes import Code, Reason
 from gateway.client import GatewayError, Refusal, SessionRejected
+from gateway.keys import KeyFileError
 from gateway.monitor.users import User
 from gateway.operator import OperatorClient
 
@@ -138,7 +139,7 @@ def perform(folder: Path, user: User, control: Control, values: Values, why: str
         return Result(False, str(error))
     except Refusal as error:
         return Result(False, f"{error} (code {error.code})")
-    except (GatewayError, OSError) as error:
+    except (GatewayError, KeyFileError, OSError) as error:
         return Result(False, str(error))
     data = " ".join(f"{name} {value}" for o in done for name, value in o.data.items())
     return Result(True, data or "done")
@@ -166,6 +167,6 @@ def confirm(folder: Path, user: User, proposal: int) -> Result:
                 return Result(False, f"proposal {proposal} waits for {before['second']}")
             ops.confirm(proposal)
             left = ops.status()["proposals"]
-    except (GatewayError, OSError) as error:
+    except (GatewayError, KeyFileError, OSError) as error:
         return Result(False, str(error))
     return Result(str(proposal) not in left, "confirmed" if str(proposal) not in left else "refused by the exchange")
