@@ -146,6 +146,7 @@ class Server:
             self.core.clock_stepped = self._note_clock
         for alarm in recovery.alarms:
             self.core.alarm(alarm)
+        self.metrics.attach(self.core)
         self.core.tick(time.monotonic_ns())
         bootstrap(self.core)
         self.core.publisher = Publisher(

@@ -1,0 +1,145 @@
+"""Metrics of a running exchange, health, readiness; dashboards, alerts and runbooks that name what exists."""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.error
+import urllib.request
+from types import SimpleNamespace
+
+import gateway_market as gm
+import numpy as np
+import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from engine.records import ACCEPTED, EVENT, REJECTED
+from gateway import config as cfg
+from gateway import metrics as module
+from gateway.client import Client
+from gateway.metrics import ALIVE_S, COMMIT_BOUNDS_NS, Metrics, TimedJournal
+from gateway.operator import OperatorClient
+
+
+class Journal:
+    def __init__(self) -> None:
+        self.commits = 0
+
+    def append(self, commands, payloads):
+        pass
+
+    def commit(self) -> int:
+        self.commits += 1
+        return self.commits
+
+
+def names_of(text: str) -> set[str]:
+    return {sample.name for family in text_string_to_metric_families(text) for sample in family.samples}
+
+
+def exposed() -> set[str]:
+    """Every sample name that an exchange can serve."""
+    metrics = Metrics()
+    metrics.timed = TimedJournal(Journal())
+    metrics.rejects[30] = 1
+    return names_of(generate_latest(metrics.registry).decode())
+
+
+def fetch(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def used_names(expression: str) -> set[str]:
+    return set(re.findall(r"\bcea_[a-z_]+", expression))
+
+
+def unknown_names(folder, known: set[str]) -> set[str]:
+    """Names in the dashboard's and alerts' expressions that no exchange serves."""
+    dashboard = json.loads((folder / "dashboard.json").read_text())
+    expressions = [t["expr"] for panel in dashboard["panels"] for t in panel["targets"]]
+    expressions += re.findall(r'^ *expr: "(.*)"$', (folder / "alerts.yml").read_text(), re.M)
+    assert len(expressions) > 25
+    return set().union(*map(used_names, expressions)) - known
+
+
+def test_dashboard_and_alerts_use_only_metrics_that_exist(repository):
+    assert not unknown_names(repository / "docs" / "operations", exposed())
+
+
+def test_a_metric_that_is_renamed_would_be_found_in_the_dashboard_or_the_alerts(repository):
+    known = exposed()
+    assert unknown_names(repository / "docs" / "operations", known - {"cea_commit_seconds_bucket"})
+
+
+def test_each_alert_has_its_runbook_and_each_runbook_its_alert(repository):
+    folder = repository / "docs" / "operations"
+    alerts = re.findall(r"alert: (\w+)", (folder / "alerts.yml").read_text())
+    runbooks = re.findall(r"^## (\w+)", (folder / "runbooks.md").read_text(), re.M)
+    assert sorted(alerts) == sorted(runbooks) and len(set(alerts)) == len(alerts)
+
+
+def test_commits_fall_into_the_bucket_of_their_time(monkeypatch):
+    times = iter([0, 60_000, 0, 50_000, 0, 2_000_000_000])
+    monkeypatch.setattr(module.time, "perf_counter_ns", lambda: next(times))
+    timed = TimedJournal(Journal())
+    assert [timed.commit() for _ in range(3)] == [1, 2, 3]
+    assert timed.buckets[1] == 1 and timed.buckets[0] == 1 and timed.buckets[len(COMMIT_BOUNDS_NS)] == 1
+    assert timed.total_ns == 2_000_110_000
+
+
+def test_refusals_are_counted_once_each_also_over_a_new_day():
+    metrics = Metrics()
+    events = np.zeros(4, EVENT)
+    events["kind"], events["reason"] = [REJECTED, ACCEPTED, REJECTED, REJECTED], [30, 30, 30, 18]
+    core = SimpleNamespace(store=SimpleNamespace(events=events, count=2))
+    metrics._count_rejects(core)
+    core.store.count = 4
+    metrics._count_rejects(core)
+    metrics._count_rejects(core)
+    assert metrics.rejects[30] == 2 and metrics.rejects[18] == 1
+    core.store.count = 1  # a new day: its first event
+    metrics._count_rejects(core)
+    assert metrics.rejects[30] == 3
+
+
+def test_health_fails_when_the_loop_stands_and_readiness_in_cancel_only(monkeypatch):
+    metrics = Metrics()
+    assert not metrics.health()[0]
+    metrics._copied_at = 100.0
+    monkeypatch.setattr(module.time, "monotonic", lambda: 101.0)
+    assert metrics.health()[0] and metrics.ready()[0]
+    metrics.gauges["cea_cancel_only"] = 1
+    assert metrics.health()[0] and metrics.ready() == (False, "cancel-only")
+    monkeypatch.setattr(module.time, "monotonic", lambda: 100.1 + ALIVE_S)
+    assert not metrics.health()[0]
+
+
+@pytest.mark.parametrize("lane", ["plain", "hot"])
+def test_a_running_exchange_serves_what_really_happened(tmp_path, lane):
+    folder = tmp_path / "m"
+    gm.make(folder, lane=lane)
+    with gm.running(folder), OperatorClient(folder, key=str(folder / "keys" / "ops1.key")) as ops:
+        gm.fund(ops)
+        with Client(folder, key=str(folder / "keys" / "member-1.key")) as me:
+            me.buy("CEA24", "59.00", 10)
+            for _ in range(3):
+                me.buy("CEA24", "99.00", 10)
+            endpoints = cfg.read_endpoints(folder)
+            base = endpoints.metrics.removesuffix("/metrics")
+
+            def samples() -> dict:
+                families = text_string_to_metric_families(fetch(endpoints.metrics)[1])
+                return {(s.name, s.labels.get("code", "")): s.value for f in families for s in f.samples}
+
+            assert gm.wait_until(lambda: samples().get(("cea_rejects_total", "price_above_limit")) == 3, 5)
+            found = samples()
+            assert found["cea_open_orders", ""] == 1 and found["cea_sessions", ""] == 2
+            assert found["cea_sequence", ""] == found["cea_durable_sequence", ""] > 0
+            assert found["cea_commit_seconds_count", ""] > 0 and found["cea_calendar_days_left", ""] == 2
+            assert fetch(f"{base}/health")[0] == 200 and fetch(f"{base}/ready")[0] == 200
+            assert fetch(f"{base}/other")[0] == 404
