@@ -58,6 +58,7 @@ SHORT_HELP = 140  # characters of a command's first sentence in the list
 SUB_COMMANDS = {
     "journal": ("cea.journal_commands", "Look into a journal: files, groups; cut what recovery refuses."),
     "bulk": ("cea.bulk_commands", "The bulk-agreement desk: declare, offer, counter, accept, confirm."),
+    "auction": ("cea.auction_commands", "The one-way auction: apply, answer, announce, bid, allocate."),
     "registry": ("cea.registry_commands", "The registry: accounts, allowances, transfers, clearing, statements."),
     "replay": ("replay.commands", "Replay journals, order-by-order files and historical days."),
     "simulate": ("replay.simulate_command", "A day of synthetic order flow from a seed."),

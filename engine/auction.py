@@ -28,6 +28,7 @@ from engine.auction_messages import (
     AuctionSold,
     AuctionState,
     AuctionTick,
+    AuctionView,
     AuctionWithdraw,
 )
 from engine.auction_records import Auction, AuctionsState, decode_state, encode_state
@@ -51,6 +52,8 @@ AUCTIONS_PER_SELLER_MAX: Final = 20
 # Twice what is measured: bounds the close of an auction to about a second.
 BIDS_MAX: Final = 200_000
 BIDS_PER_ACCOUNT_MAX: Final = 100  # a demand curve has few steps
+# Bids on one page of an operator's view: some hundred kilobytes.
+VIEW_BIDS_MAX: Final = 5_000
 ENDED_MAX: Final = 10_000  # kept for a clear refusal
 
 Answer = list[Notice] | Refusal
@@ -470,7 +473,15 @@ class Auctions:
 
     def _tell(self, auction: Auction, why: str) -> None:
         """The auction's stage to its seller and the operators; the announcement to everybody."""
-        common: dict[str, Any] = {
+        message = self._state_notice(auction, why)
+        for account in (auction.seller, NO_ACCOUNT):
+            self._notices.append(Notice(message, account=account, instrument=auction.instrument))
+        if auction.stage == Stage.ANNOUNCED:
+            announced = self._announcement(auction)
+            self._notices.append(Notice(announced, public=True, instrument=auction.instrument))
+
+    def _common(self, auction: Auction) -> dict[str, Any]:
+        return {
             "auction": auction.number,
             "seller": auction.seller,
             "instrument": self.market.code_of(auction.instrument),
@@ -479,37 +490,30 @@ class Auctions:
             "mode": auction.mode,
             "reserve": auction.reserve,
         }
-        message = AuctionState(
-            **common,
+
+    def _state_notice(self, auction: Auction, why: str = "") -> AuctionState:
+        return AuctionState(
+            **self._common(auction),
             state=auction.stage.name.lower(),
             answer_by=auction.answer_by,
             freeze_by=auction.freeze_by,
             late=auction.late,
             why=why,
         )
-        for account in (auction.seller, NO_ACCOUNT):
-            self._notices.append(Notice(message, account=account, instrument=auction.instrument))
-        if auction.stage == Stage.ANNOUNCED:
-            announced = AuctionAnnounced(
-                **common,
-                opens=auction.opens,
-                closes=auction.closes,
-                bid_min=auction.bid_min,
-                raise_allowed=auction.raise_allowed,
-                cancel_allowed=auction.cancel_allowed,
-            )
-            self._notices.append(Notice(announced, public=True, instrument=auction.instrument))
+
+    def _announcement(self, auction: Auction) -> AuctionAnnounced:
+        return AuctionAnnounced(
+            **self._common(auction),
+            opens=auction.opens,
+            closes=auction.closes,
+            bid_min=auction.bid_min,
+            raise_allowed=auction.raise_allowed,
+            cancel_allowed=auction.cancel_allowed,
+        )
 
     def _tell_bid(self, auction: Auction, bid: Bid, state: str) -> None:
         """Sealed: to the bidder and the operators."""
-        message = AuctionBidState(
-            auction=auction.number,
-            bid=bid.number,
-            account=bid.account,
-            price=bid.price,
-            quantity=bid.quantity,
-            state=state,
-        )
+        message = _bid_notice(auction, bid, state)
         for account in (bid.account, NO_ACCOUNT):
             self._notices.append(Notice(message, account=account, instrument=auction.instrument))
 
@@ -544,6 +548,30 @@ class Auctions:
             deals=0,
             state=auction.stage.name.lower(),
             why=why,
+        )
+
+    # --- looking in -------------------------------------------------------------------------------------------------
+
+    def view(self, account: int, number: int = 0, first_bid: int = 0) -> AuctionView:
+        """What an account may know of the auctions that are not over; it changes nothing.
+
+        A member: its own applications, announced windows, its own bids. Operators (NO_ACCOUNT): all applications and
+        windows, and the bids of auction ``number`` from ``first_bid`` on, a page at a time.
+        """
+        operator, alive = account == NO_ACCOUNT, list(self.auctions.values())
+        bids = [
+            (a, bid)
+            for a in alive
+            if (a.number == number if operator else account in a.bids_of)
+            for bid in a.bids.values()
+            if bid.number >= first_bid and (operator or bid.account == account)
+        ]
+        more = bids[VIEW_BIDS_MAX][1].number if len(bids) > VIEW_BIDS_MAX else 0
+        return AuctionView(
+            auctions=tuple(self._state_notice(a) for a in alive if operator or a.seller == account),
+            announced=tuple(self._announcement(a) for a in alive if a.stage == Stage.ANNOUNCED),
+            bids=tuple(_bid_notice(a, bid, "open") for a, bid in bids[:VIEW_BIDS_MAX]),
+            next=more,
         )
 
     # --- inspection -----------------------------------------------------------------------------------------------
@@ -582,3 +610,9 @@ class Auctions:
             assert market.accounts[account]["locked"] >= locked, f"account {account}: bids are not in the market"
         for (account, instrument), locked in allowances.items():
             assert market.holdings[account, instrument]["locked"] >= locked, f"account {account}: allowances missing"
+
+
+def _bid_notice(auction: Auction, bid: Bid, state: str) -> AuctionBidState:
+    return AuctionBidState(
+        auction=auction.number, bid=bid.number, account=bid.account, price=bid.price, quantity=bid.quantity, state=state
+    )

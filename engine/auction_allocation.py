@@ -48,9 +48,11 @@ class Booked(NamedTuple):
 def allocate(bids: Sequence[Bid], offered: int, *, uniform: bool) -> list[Award]:
     """The winners in rank order. uniform: all pay the lowest winning bid; else each pays its own (R10.2)."""
     winners, left = [], offered
-    for bid in sorted(bids, key=lambda b: (-b.price, b.seq)):
+    ranks = np.lexsort((_column([b.seq for b in bids]), _column([-b.price for b in bids])))
+    for rank in ranks.tolist():
         if not left:
             break
+        bid = bids[rank]
         filled = min(left, bid.quantity)
         winners.append((bid, filled))
         left -= filled

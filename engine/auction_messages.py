@@ -170,7 +170,7 @@ class AuctionBidState(Message, tag="auction_bid_state"):
     account: int
     price: int
     quantity: int
-    state: str  # placed, raised, cancelled, released
+    state: str  # placed, raised, cancelled, released; open in a view
 
 
 class AuctionBidResult(Message, tag="auction_bid_result", gc=False):
@@ -210,6 +210,22 @@ class AuctionResult(Message, tag="auction_result"):
     deals: int
     state: str
     why: str = ""
+
+
+# --- answers to the question "what is open for me?" -------------------------------------------------------------------
+
+
+class AuctionView(Message, tag="auction_view"):
+    """What an account may know of the auctions that are not over: own applications, announced windows, own bids.
+
+    For operators: all applications and windows, and the bids of one auction a page at a time. ``next`` is the bid
+    with which the next page begins, 0 at the end.
+    """
+
+    auctions: tuple[AuctionState, ...]
+    announced: tuple[AuctionAnnounced, ...]
+    bids: tuple[AuctionBidState, ...]
+    next: int
 
 
 AUCTION_NOTICES: tuple[Any, ...] = (

@@ -119,6 +119,16 @@ def _desk(core: Core, session: Session, args: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _auctions(core: Core, session: Session, args: dict[str, Any]) -> dict[str, Any]:
+    """Auctions that are not over, as the session's account may know them; operators page through ``auction``'s bids."""
+    accounts = [NO_ACCOUNT] if _is_operator(session) else _accounts(core, session)[:1]
+    if not accounts:
+        raise Refused(Code.UNKNOWN_ACCOUNT)
+    number, first = _int(args, "auction", 0, 0, 1 << 32), _int(args, "first", 0, 0, 1 << 32)
+    found: dict[str, Any] = msgspec.to_builtins(core.exchange.auctions.view(accounts[0], number, first))
+    return found
+
+
 def _all_balances(core: Core, session: Session, args: dict[str, Any]) -> dict[str, Any]:
     """Balances of all opened accounts, from account ``first`` on."""
     first = _int(args, "first", 0, 0, 1 << 32)
@@ -253,6 +263,7 @@ ANSWERS: Final[dict[str, Callable[[Any, Any, dict[str, Any]], Any]]] = {
     "open_orders": _open_orders,
     "balances": _balances,
     "desk": _desk,
+    "auctions": _auctions,
     "all_balances": _all_balances,
     "time": _time,
     "snapshot": _snapshot,

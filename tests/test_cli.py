@@ -198,6 +198,34 @@ def test_a_member_trades_and_an_operator_looks_on(running, capsys) -> None:
     assert "card 99" in cea("certify", "--only", 99, code=Exit.USAGE)
 
 
+def test_money_and_allowances_go_in_and_out_through_the_running_exchange(running, capsys) -> None:
+    """D23, D24: each act in both books, once; what is refused says why; the check finds both books equal."""
+    folder, _ = running
+
+    def told(*words: object) -> tuple[int, str]:
+        capsys.readouterr()
+        code = run("registry", *words, "-m", folder)
+        found = capsys.readouterr()
+        return code, found.out + found.err
+
+    assert told("deposit", 2, "1,234.50", "-d", "bank-77") == (Exit.OK, "bank-77: done\n")
+    assert told("deposit", 2, "1234.50", "-d", "bank-77") == (Exit.OK, "bank-77: was done before, nothing changed\n")
+    assert told("transfer-out", 2, "CEA24", 500, "-d", "out-77") == (Exit.OK, "out-77: done\n")
+    assert told("transfer-in", 2, "CEA24", 200, "-d", "in-77") == (Exit.OK, "in-77: done\n")
+    code, text = told("transfer-out", 2, "CEA24", 99_000_000, "-d", "out-78")
+    assert (code, "refused" in text) == (Exit.NO, True)
+    assert told("withdraw", 2, "34.50", "-d", "w-77")[0] == Exit.UNREACHABLE, "the bank has not answered"
+    assert told("withdraw", 2, "34.50", "-d", "w-77", "--paid", "ICBC-1")[0] == Exit.OK
+    assert told("deposit", 2, "12.345", "-d", "bank-78")[0] == Exit.USAGE
+    code, text = told("check-open")
+    assert (code, text) == (Exit.NO, text), text
+    capsys.readouterr()
+    assert run("registry", "holdings", 2, "--db", folder, "--json") == Exit.OK
+    held = {(h["asset"], h["bucket"]): h["quantity"] for h in json.loads(capsys.readouterr().out)}
+    assert held["CNY", "cash"] == 20_000_000_00 + 1_234_50 - 34_50
+    assert (held["CEA24", "trading"], held["CEA24", "registry"]) == (199_700, 300)
+
+
 def test_two_members_negotiate_a_bulk_deal_and_the_day_ends_with_a_bulletin(running, capsys) -> None:
     folder, process = running
     cea = Live(folder, capsys)
@@ -209,7 +237,7 @@ def test_two_members_negotiate_a_bulk_deal_and_the_day_ends_with_a_bulletin(runn
     assert "terms" in cea("bulk", "accept", thread, "54.00", 120_000, "-a", 2, code=Exit.NO)
     cea("bulk", "accept", thread, "54.50", 120_000, "-a", 2)
     cea("bulk", "confirm", thread, "54.50", 120_000, "-a", 1)
-    listed = cea("bulk", "ls", "-a", 2)
+    listed = cea("bulk", "ls", "--day", "-a", 2)
     assert "buy CEA24 120,000 t at 54.50" in listed and "dealt" in listed
     assert "time of day" in cea("clock", "25:00", code=Exit.USAGE)
     assert "not closed yet" in cea("settle", code=Exit.NO)
