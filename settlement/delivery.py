@@ -126,10 +126,10 @@ class Delivery:
 
     # -- clear and confirm
 
-    def clear(self, date: int, time_ns: int) -> Summary | Refused:
+    def clear(self, date: int, time_ns: int, block_deals: int = BLOCK_DEALS) -> Summary | Refused:
         """Sum the stored deals per trader; the result goes to the exchange (R12.3)."""
         clearing = Clearing(date)
-        for block in self.stored_deals(date):
+        for block in self.stored_deals(date, block_deals):
             clearing.add(block)
         summary = clearing.summary()
         with store.writing(self.engine) as connection:

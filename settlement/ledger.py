@@ -501,6 +501,15 @@ class Posting:
             update(schema.head).values(batch=self.batch, digest=digest, next_ledger_account=self._next_account)
         )
 
+    def forget(self) -> None:
+        """Let go of the batch's rows and ranges at once: windows and posting refer to each other, and with the
+        collector at rest a settlement would keep several blocks in memory."""
+        for balance in self.accounts.values():
+            balance.window = None
+        for rows in (self._transfers, self._delivered, self._moves, self._acts, self._final):
+            rows.clear()  # type: ignore[attr-defined]
+        self.accounts.clear()
+
     def _seal(self) -> bytes:
         transfers = np.concatenate([columnar(TRANSFER_ROW, self._transfers), *(rows for rows, _ in self._delivered)])
         moves = np.concatenate([columnar(MOVE_ROW, self._moves), *(rows for _, rows in self._delivered)])
@@ -623,5 +632,8 @@ class Ledger:
         ``time_ns`` in Asia/Shanghai."""
         with store.writing(self.engine) as connection, _collector_at_rest():
             posting = Posting(connection, time_ns, date_at(time_ns) if day is None else day)
-            yield posting
-            posting.flush()
+            try:
+                yield posting
+                posting.flush()
+            finally:
+                posting.forget()

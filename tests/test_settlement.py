@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import tracemalloc
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from sqlalchemy import func, select
 from settlement import delivery as delivery_module
 from settlement import ledger, schema, states, store
 from settlement.clearing import Clearing, differences, summarise
-from settlement.deals import deal_id, faults
+from settlement.deals import Deals, deal_id, faults
 from settlement.delivery import Delivery
 from settlement.errors import Refused, accepted
 from settlement.registry import Registry
@@ -281,3 +283,39 @@ def test_a_deal_that_is_done_never_changes() -> None:
         if state in states.DONE:
             assert states.next_deal(state, event) is None
     assert set(states.DEAL.values()) | {DealState.WAITING} == set(DealState)
+
+
+def peak_of_a_day(registry: Registry, date: int, blocks: int) -> int:
+    """Bytes at the peak while a day of ``blocks`` blocks is made, received, cleared and delivered block by block."""
+    size = 250
+
+    def stream() -> Iterator[Deals]:
+        for number in range(blocks):
+            block = some_deals(size, seed=number, date=date)
+            block["deal_id"] += np.uint64(number * size)
+            yield block
+
+    delivery = Delivery(registry)
+    tracemalloc.start()
+    try:
+        assert accepted(delivery.receive(date, stream(), NOON)) == blocks * size
+        accepted(delivery.clear(date, NOON, block_deals=size))
+        assert delivery.confirm(summarise(date, stream()), NOON) is None
+        assert accepted(delivery.settle(date, NOON, block_deals=size)).state == DayState.SETTLED
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_memory_does_not_grow_with_the_deals_of_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four times the blocks, about the same peak; a settlement that keeps its blocks (planted) is found."""
+    registry = small_world(f"sqlite:///{tmp_path}/r.db")
+    peak_of_a_day(registry, DAY, 3)  # what is made once and stays: prepared statements, caches
+    short, long = peak_of_a_day(registry, DAY + 1, 4), peak_of_a_day(registry, DAY + 2, 16)
+    assert long < 1.25 * short
+    kept: list[object] = []
+    real = store.insert_columns
+    keep = lambda connection, table, columns: (kept.append(dict(columns)), real(connection, table, columns))  # noqa: E731
+    monkeypatch.setattr(store, "insert_columns", keep)
+    assert peak_of_a_day(registry, DAY + 5, 16) > 1.25 * short
+    registry.close()
