@@ -235,16 +235,17 @@ def export(
         Path, typer.Argument(help="A market folder, a journal folder, or a segment file.", metavar="DIR|FILE")
     ],
     out: Annotated[Path, typer.Argument(help="The file to write, .parquet or .csv.", metavar="OUT")],
-    what: Annotated[str, typer.Option(help="events · trades · books · bars")] = "events",
+    what: Annotated[str, typer.Option(help="events · trades · books · bars · desk · auctions")] = "events",
     seconds: Annotated[int, typer.Option(min=1, help="Length of a bar.")] = 60,
     rules: Annotated[
         Path | None, typer.Option(help="The journal's rules (TOML), where no market folder has them.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Events, trades, books or bars of a journal as a table, streamed to a Parquet or CSV file."""
-    if what not in ("events", "trades", "books", "bars"):
-        raise typer.BadParameter(f"{what!r}: expected events, trades, books or bars", param_hint="--what")
+    """Events, trades, books, bars, or the log of desk or auctions, streamed to a Parquet or CSV file."""
+    tables = ("events", "trades", "books", "bars", "desk", "auctions")
+    if what not in tables:
+        raise typer.BadParameter(f"{what!r}: expected {', '.join(tables)}", param_hint="--what")
     from replay.progress import progress_bar
 
     with _errors():

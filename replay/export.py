@@ -1,9 +1,9 @@
-"""Events, trades, books and bars of a replay as Parquet or CSV, streamed: memory stays at one batch.
+"""Tables of a replay as Parquet or CSV, streamed: memory stays at one batch (docs/replay.md has all columns).
 
-The tables (docs/replay.md has the columns with units): ``events`` is every event of the engine, ``trades`` one row per
-deal, ``books`` the best levels after every command that changed them, ``bars`` open, high, low, close, volume per
-instrument and interval. Prices in fen, quantities in tonnes, times as nanoseconds UTC. A file appears under its name
-when it is whole; until then it is ``name.part``.
+``events`` is every event of the engine, ``trades`` one row per deal, ``books`` the best levels after every command that
+changed them, ``bars`` open, high, low, close, volume per instrument and interval, ``desk`` and ``auctions`` the log of
+negotiations and bids (replay/export_desk.py). Prices in fen, quantities in tonnes, times as nanoseconds UTC. A file
+appears under its name when it is whole; until then it is ``name.part``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from engine.exchange import Exchange, Output
 from engine.market import Market
 from engine.records import FILL_MAKER, FILL_TAKER, NOTICE
 from replay.event_text import KINDS
+from replay.export_desk import ROWS
 from replay.source_files import SourceError
 
 ROWS_PER_GROUP: Final = 1 << 17  # of Parquet: some 10 MB, and the batch that is held in memory
@@ -258,9 +259,11 @@ class Export:
 
     def __init__(self, path: Path, what: str, interval_ns: int = 60 * 10**9) -> None:
         schemas = {"events": EVENTS, "trades": TRADES, "bars": BARS, "books": BOOKS}
+        schemas |= {name: schema for name, (schema, _) in ROWS.items()}
         self.what = what
         self.writer = Writer(path, schemas[what])
         self.bars, self.books = Bars(interval_ns), Books()
+        self._rows: list[dict[str, Any]] = []
         self._held: list[np.ndarray] = []
         self._held_rows = 0
 
@@ -272,6 +275,10 @@ class Export:
             self.books.add(out, exchange)
             if len(self.books.rows) >= ROWS_PER_GROUP:
                 self.writer.write(self.books.columns())
+        elif self.what in ROWS:
+            self._rows.extend(ROWS[self.what][1](out))
+            if len(self._rows) >= ROWS_PER_GROUP:
+                self._flush(exchange)
         else:
             self._held.append(out.events.copy())
             self._held_rows += len(out.events)
@@ -279,6 +286,9 @@ class Export:
                 self._flush(exchange)
 
     def _flush(self, exchange: Exchange) -> None:
+        if self._rows:
+            self.writer.write([[row[name] for row in self._rows] for name in self.writer.schema.names])
+            self._rows = []
         if not self._held:
             return
         events = np.concatenate(self._held)

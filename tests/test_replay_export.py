@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from engine.exchange import Exchange
 from replay.commands import app
 from replay.export import TRADES
+from replay.export_desk import AUCTIONS
 from replay.journal import JournalReplay
 from replay.market_settings import settings_for
 
@@ -81,6 +82,38 @@ def test_books_show_levels_best_first_and_never_crossed(market, tmp_path) -> Non
     table = pl.read_parquet(tmp_path / "k.parquet")
     both = table.drop_nulls(["bid_price_fen_1", "ask_price_fen_1"])
     assert len(table) > 100 and (both["bid_price_fen_1"] < both["ask_price_fen_1"]).all()
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv"])
+def test_the_desk_s_log_has_every_step_and_both_sides_of_every_deal(market, tmp_path, suffix) -> None:
+    out = tmp_path / f"desk.{suffix}"
+    rows = export(market, out, "--what", "desk")["rows"]
+    table = pl.read_parquet(out) if suffix == "parquet" else pl.read_csv(out)
+    assert len(table) == rows and table["seq"].is_sorted()
+    assert not table.select("seq", "what", "thread", "by", "state").is_duplicated().any(), (
+        "a notice's copies count once"
+    )
+    deals = table.filter(pl.col("what") == "deal")
+    assert len(deals) == 4 and deals["quantity_t"].unique().to_list() == [150_000]  # two days, two sides
+    assert sorted(deals["side"]) == ["buy", "buy", "sell", "sell"]
+    assert (deals["price_fen"] * deals["quantity_t"] == deals["amount_fen"]).all()
+    for thread in deals["thread"].unique():
+        steps = table.filter((pl.col("thread") == thread) & (pl.col("what") == "dialogue"))
+        assert steps["event"].to_list() == ["take", "maker_confirms"]
+        assert steps["by"].to_list() == [steps["taker"][0], steps["maker"][1]]
+
+
+def test_the_auctions_log_adds_up(market, tmp_path) -> None:
+    out = tmp_path / "auctions.parquet"
+    export(market, out, "--what", "auctions")
+    table = pl.read_parquet(out)
+    by_what = {str(name[0]): part for name, part in table.group_by("what")}
+    assert by_what["window"]["closes"][0] > by_what["window"]["opens"][0] and len(by_what["bid"]) >= 2
+    won = by_what["bid result"].filter(pl.col("state") == "won")
+    (result,) = by_what["result"].to_dicts()
+    assert (won["filled_t"].sum(), won["amount_fen"].sum()) == (result["filled_t"], result["amount_fen"])
+    assert won["filled_t"].sum() == 1_000 == by_what["seller's result"]["filled_t"][0]
+    assert won["deal"].n_unique() == len(won) and table.schema.names() == AUCTIONS.names
 
 
 def test_an_interrupted_export_leaves_nothing_behind(market, tmp_path, monkeypatch) -> None:
