@@ -205,6 +205,41 @@ def _start(disk: RealDisk, expected: int) -> tuple[float, float]:
     return spent
 
 
+def resting(path: Path, orders: int) -> dict[str, Any]:
+    """Snapshots of a market with so many resting orders: what it waits for, and the whole, written beside it."""
+    exchange = engine_stream.build(ACCOUNTS, VINTAGES, orders + (1 << 12))
+    commands = engine_stream.make(exchange, 1_024, seed=1, resting=orders)
+    commands["seq"] = np.arange(1, len(commands) + 1, dtype=np.uint64)
+    disk = RealDisk(path)
+    journal = Journal.open(disk, IDENTITY)
+    for at in range(0, len(commands), 8_192):
+        journal.append(commands[at : at + 8_192])
+    journal.commit()
+    pauses, writes = [], []
+    for _ in range(RUNS):
+        start = time.perf_counter()
+        view = exchange.snapshot_view()
+        pauses.append(time.perf_counter() - start)
+        assert journal.snapshot(view, journal.durable_seq)
+        writes.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    again = Exchange.restore(exchange.rules, view.data, exchange.market.capacity)
+    restored = time.perf_counter() - start
+    assert again.state_hash() == exchange.state_hash()
+    journal.close()
+    disk.close()
+    return {
+        "resting_orders": len(exchange.open_orders()),
+        "bytes": len(view),
+        "pause_first_ms": round(pauses[0] * 1e3, 1),  # its memory is touched for the first time
+        "pause_ms": round(statistics.median(pauses[1:]) * 1e3, 1),
+        "pause_max_ms": round(max(pauses) * 1e3, 1),
+        "snapshot_s": round(statistics.median(writes), 3),
+        "snapshot_max_s": round(max(writes), 3),
+        "restore_s": round(restored, 3),
+    }
+
+
 def snapshot(path: Path, size: int) -> dict[str, Any]:
     """Write and verify snapshots of ``size`` bytes; read one back."""
     disk = RealDisk(path)
@@ -239,6 +274,7 @@ def benchmark(folder: str | None, quick: bool) -> dict[str, Any]:
         "commits": [in_new_folder(folder, partial(commits, group=g, count=COMMITS // part)) for g in GROUP_SIZES],
         "recovery": [in_new_folder(folder, partial(recovery, total=total, group=g)) for g in (8, 1_024)],
         "engine": in_new_folder(folder, lambda p: with_engine(p, total, 8_192)),
+        "resting": in_new_folder(folder, lambda p: resting(p, 1_000_000 // part)),
         "snapshot": in_new_folder(folder, lambda p: snapshot(p, 100_000_000 // part)),
     }
 

@@ -146,6 +146,7 @@ class Exchange:
         self._chunks: list[bytes] = []
         self._payloads: list[bytes] = []
         self._one = np.zeros(1, COMMAND)
+        self._snapshot_room: np.ndarray | None = None
         self._bind()
 
     def _bind(self) -> None:
@@ -350,6 +351,14 @@ class Exchange:
     def snapshot(self) -> bytes:
         """The whole state as bytes; :meth:`restore` puts it back."""
         return state.dump(self)
+
+    def snapshot_view(self) -> np.ndarray:
+        """The same bytes, uint8[n], for a large market that must not wait: copied once, into memory that is kept.
+
+        The next call overwrites them; until then another thread may hash and write them while the market goes on.
+        """
+        found, self._snapshot_room = state.copy_into(self, self._snapshot_room)
+        return found
 
     @classmethod
     def restore(

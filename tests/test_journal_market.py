@@ -11,8 +11,10 @@ import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from threading import Thread
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 from conftest import REPOSITORY
 from desk_stream import CAPACITY, desk_stream
@@ -148,6 +150,33 @@ def test_replay_gives_the_same_event_bytes_and_state_in_any_cutting_with_snapsho
         recovered(disk, replayed)
         results.append((replayed.output(), replayed.exchange.seal_hash()))
     assert all(result == results[0] for result in results)
+
+
+def test_a_snapshot_written_beside_the_running_market_is_that_of_its_moment() -> None:
+    stream = desk_stream(7, 600)
+    machine, source, rng = desk_machine(), source_of(stream), random.Random(7)
+    disk = CrashDisk()
+    journal = Journal.open(disk, IDENTITY, segment_bytes=64 << 10)
+    views = []
+    for count in (300, 150, 150):
+        commands, payloads = source(rng, journal.next_seq, count)
+        journal.append(commands, payloads)
+        journal.commit()
+        if views:  # the market goes on: what was copied stays as it was
+            writer = Thread(target=journal.snapshot, args=views[-1][:2])
+            writer.start()
+            machine.apply(commands, payloads)
+            writer.join()
+            assert views[-1][0].tobytes() == views[-1][2]
+        else:
+            machine.apply(commands, payloads)
+        kept = machine.exchange.snapshot()
+        views.append((machine.exchange.snapshot_view(), journal.durable_seq, kept))
+        assert views[-1][0].tobytes() == kept
+    assert np.shares_memory(machine.exchange.snapshot_view(), views[2][0]), "the same memory again"
+    again = desk_machine()
+    assert recovered(disk, again).recovery.snapshot_seq == 450
+    assert again.exchange.seal_hash() == machine.exchange.seal_hash()
 
 
 def _restored(machine: MarketMachine, state: bytes) -> Exchange:

@@ -39,6 +39,8 @@ SNAPSHOT_SUFFIX: Final = ".snapshot"
 SNAPSHOT_TEMPORARY: Final = "snapshot.tmp"
 SNAPSHOTS_KEPT: Final = 3  # two may be damaged before a start has to replay from the first command
 
+PIECE_BYTES: Final = 1 << 20  # of a snapshot that is verified: stays in the cache
+
 _FIELDS: Final = struct.Struct("<8sIIIIQQQ16s32s")
 _CRC_AT: Final = SNAPSHOT_HEADER_BYTES - 4
 
@@ -135,7 +137,24 @@ def write_snapshot(
         file.close()
     disk.rename(SNAPSHOT_TEMPORARY, snapshot_name(seq))
     disk.sync_names()
-    return read_snapshot(disk, snapshot_name(seq)) is not None
+    return verify_snapshot(disk, snapshot_name(seq))
+
+
+def verify_snapshot(disk: Disk, name: str) -> bool:
+    """Whether ``read_snapshot`` would take it; reads it piece by piece, through a megabyte of memory."""
+    file = disk.open(name)
+    try:
+        size = file.size()
+        header = decode_snapshot_header(file.read(0, SNAPSHOT_HEADER_BYTES).tobytes())
+        if header is None or snapshot_seq(name) != header.seq or size != SNAPSHOT_HEADER_BYTES + header.length:
+            return False
+        piece = np.empty(min(PIECE_BYTES, size), np.uint8)
+        hasher = xxhash.xxh3_128()
+        for at in range(SNAPSHOT_HEADER_BYTES, size, PIECE_BYTES):
+            hasher.update(file.read(at, PIECE_BYTES, piece).data)
+    finally:
+        file.close()
+    return hasher.digest() == header.state_hash
 
 
 def read_snapshot(disk: Disk, name: str) -> tuple[SnapshotHeader, np.ndarray] | None:
