@@ -584,3 +584,43 @@ def resolve(
     if isinstance(result, Refused):
         _fail(str(result))
     print(f"{result.date}: {result.state}")
+
+
+@app.command("object")
+def object_to(
+    account: Account,
+    date: Annotated[int, typer.Argument(help="The day, YYYYMMDD.")],
+    why: Annotated[str, typer.Argument(help="What is wrong with the statement.")],
+    document: Document,
+    db: Db = HERE,
+    as_json: Json = False,
+) -> None:
+    """Record a trader's objection to its statement; possible until the next day opens (R12.4)."""
+    from settlement.objections import Objections
+
+    _answer(Objections(_open(db)).object(account, date, why, document, _now()), as_json)
+
+
+@app.command("answer")
+def answer_objection(
+    objection: Annotated[str, typer.Argument(help="Document of the objection.")],
+    decision: Annotated[str, typer.Argument(help="The decision, in a sentence.")],
+    document: Document,
+    by: Annotated[str, typer.Option(help="Who decided.")],
+    db: Db = HERE,
+    as_json: Json = False,
+) -> None:
+    """Answer an objection."""
+    from settlement.objections import Objections
+
+    _answer(Objections(_open(db)).answer(objection, decision, document, by, _now()), as_json)
+
+
+@app.command("objections")
+def objections(date: int, db: Db = HERE, as_json: Json = False, as_csv: Csv = False) -> None:
+    """A day's objections and their answers."""
+    from settlement.objections import Objections
+
+    columns = ("account", "date", "document", "why", "answer", "by")
+    found = Objections(_open(db)).of_day(date)
+    _rows(columns, [[getattr(row, name) for name in columns] for row in found], as_json, as_csv)

@@ -65,6 +65,9 @@ class ActKind(IntEnum):
     REVERSAL = 27  # D28
     OPERATOR = 28  # an operator's decision on a day or a deal; moves nothing
     PAY_FEES = 29
+    OBJECTION = 30  # of a trader to its statement (R12.4); moves nothing
+    ANSWER = 31  # the decision on an objection; moves nothing
+    SPLIT_FEES = 32  # a day's collected fees into the exchange's and the registry's part (R5.7)
 
 
 class TransferState(IntEnum):

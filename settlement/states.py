@@ -95,6 +95,37 @@ DEAL: Final[dict[tuple[DealState, DealEvent], DealState]] = {
 DONE: Final = frozenset({_S.SETTLED, _S.REVERSED})
 
 
+class WindowState(StrEnum):
+    """A trader's objection window for one day (R12.4)."""
+
+    OPEN = "open"  # the statement is out; silence so far
+    OBJECTED = "objected"
+    CONTESTED = "contested"  # the next day has opened, an objection has no answer yet
+    ACCEPTED = "accepted"  # by silence, or every objection has its answer
+
+
+class WindowEvent(StrEnum):
+    OBJECT = "object"
+    ANSWER = "answer"  # the last objection without an answer got one
+    CLOSE = "close"  # the next day opens
+
+
+_W, _X = WindowState, WindowEvent
+WINDOW: Final[dict[tuple[WindowState, WindowEvent], WindowState]] = {
+    (_W.OPEN, _X.OBJECT): _W.OBJECTED,
+    (_W.OPEN, _X.CLOSE): _W.ACCEPTED,
+    (_W.OBJECTED, _X.OBJECT): _W.OBJECTED,
+    (_W.OBJECTED, _X.ANSWER): _W.OPEN,
+    (_W.OBJECTED, _X.CLOSE): _W.CONTESTED,
+    (_W.CONTESTED, _X.ANSWER): _W.ACCEPTED,
+}
+
+
+def next_window(state: WindowState, event: WindowEvent) -> WindowState | None:
+    """The window's next state, or None where the event is not possible."""
+    return WINDOW.get((state, event))
+
+
 def next_day(state: DayState, event: DayEvent) -> DayState | None:
     """The day's next state, or None where the event is not possible."""
     return DAY.get((state, event))

@@ -32,8 +32,9 @@ from settlement.clearing import Clearing, differences, summarise
 from settlement.deals import Deals, deal_id, faults
 from settlement.delivery import Delivery
 from settlement.errors import Refused, accepted
+from settlement.objections import Objections
 from settlement.registry import Registry
-from settlement.states import DayEvent, DayState, DealEvent, DealState
+from settlement.states import DayEvent, DayState, DealEvent, DealState, WindowEvent, WindowState
 from settlement.verify import check, verify
 
 
@@ -276,6 +277,36 @@ def test_the_day_table_names_every_pair_of_state_and_event() -> None:
     for (state, event), to in states.DAY.items():
         if to in states.MAY_OPEN_NEXT and state not in states.MAY_OPEN_NEXT:
             assert event in (DayEvent.MATCH, DayEvent.RELEASE)
+
+
+def test_silence_is_acceptance_and_an_objection_stays_until_it_is_answered(world: Registry) -> None:
+    """R12.4: possible from the statement to the next open; what has no answer by then is contested."""
+    objections, delivery = Objections(world), Delivery(world)
+    assert isinstance(objections.object(1, DAY, "price", "obj-0", NOON), Refused)
+    settled(world, some_deals(20))
+    accepted(objections.object(1, DAY, "deal 3 is not mine", "obj-1", NOON))
+    assert accepted(objections.object(1, DAY, "deal 3 is not mine", "obj-1", NOON)).repeated
+    accepted(objections.object(2, DAY, "fee", "obj-2", NOON))
+    accepted(objections.answer("obj-2", "the fee is right", "ans-2", "Li", NOON))
+    assert isinstance(objections.answer("obj-2", "or not", "ans-3", "Li", NOON), Refused)
+    assert [objections.window(n, DAY) for n in (1, 2, 3)] == [WindowState.OBJECTED, WindowState.OPEN, WindowState.OPEN]
+    assert delivery.step(DAY, DayEvent.MATCH, NOON) is None
+    assert delivery.step(DAY, DayEvent.ROLL, NOON) is None
+    late = objections.object(3, DAY, "too late", "obj-3", NOON)
+    assert isinstance(late, Refused)
+    assert "silence was acceptance" in late.reason
+    assert objections.window(1, DAY) == WindowState.CONTESTED
+    assert objections.window(3, DAY) == WindowState.ACCEPTED
+    accepted(objections.answer("obj-1", "it is: order 17", "ans-1", "Li", NOON))
+    assert objections.window(1, DAY) == WindowState.ACCEPTED
+    assert [(o.account, o.answer) for o in objections.of_day(DAY)] == [(1, "it is: order 17"), (2, "the fee is right")]
+    assert verify(world.engine) == []
+
+
+def test_the_window_table_names_every_pair_of_state_and_event() -> None:
+    for state, event in product(WindowState, WindowEvent):
+        assert (states.next_window(state, event) is None) == ((state, event) not in states.WINDOW)
+    assert all(state != WindowState.ACCEPTED for state, _ in states.WINDOW), "acceptance is final"
 
 
 def test_a_deal_that_is_done_never_changes() -> None:
