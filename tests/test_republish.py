@@ -1,0 +1,182 @@
+"""`cea replay publish`: a reader of the replayed feed has the deals, books and closes that the journal leads to."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from journal_maker import make_journal
+from typer.testing import CliRunner
+
+from cea.replay_commands import app
+from cea.republish import first_order, republishing
+from engine import messages
+from engine.exchange import Exchange
+from engine.journal import RealDisk
+from engine.records import COMMAND, FILL_MAKER, NEW
+from gateway.client import Client, GatewayError
+from gateway.config import read_endpoints
+from gateway.market_data import MarketDataClient, Publisher
+from replay.journal import JournalReplay
+from replay.market_charts import collect
+from replay.market_settings import settings_for
+from replay.source_files import SourceError
+
+DATE = 20251203
+WAIT_S = 30.0
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory) -> tuple[Path, Exchange]:
+    folder = tmp_path_factory.mktemp("journal")
+    return folder, make_journal(folder, seed=5)
+
+
+class Republished:
+    """The server in a thread of its own: its sockets belong to it alone."""
+
+    def __init__(self, journal: Path, folder: Path, speed: float, date: int = DATE) -> None:
+        self.error: Exception | None = None
+        self.played = 0
+        self._thread = threading.Thread(target=self._run, args=(journal, folder, speed, date))
+        self._up = threading.Event()
+        self._leave = threading.Event()
+        self._thread.start()
+        assert self._up.wait(WAIT_S)
+
+    def _run(self, journal: Path, folder: Path, speed: float, date: int) -> None:
+        try:
+            with republishing(journal, folder, None, date) as server:
+                self._up.set()
+                server.wait_for(1)
+                self.played = server.play(speed)
+                while not self._leave.is_set():
+                    server.serve_for(0.05)
+        except Exception as error:  # shown by end()
+            self.error = error
+            self._up.set()
+
+    def end(self) -> None:
+        self._leave.set()
+        self._thread.join(WAIT_S)
+        assert self.error is None and not self._thread.is_alive(), self.error
+
+
+def watch(folder: Path, until: str = "day_closed") -> MarketDataClient:
+    """Reads the feed until the notice; the client is still logged in."""
+    feed = MarketDataClient(folder, key=str(folder / "keys" / "public.key"))
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        feed.poll(0.1)
+        if any(n.notice.get("t") == until for n in feed.notices):
+            for _ in range(4):
+                feed.poll(0.05)
+            return feed
+    raise AssertionError(f"no {until} in {WAIT_S} s")
+
+
+@pytest.mark.parametrize("speed", [0.0, 10_000.0])
+def test_a_reader_sees_every_deal_of_the_day_and_its_close(market, tmp_path, speed) -> None:
+    server = Republished(market[0], tmp_path / "again", speed)
+    try:
+        feed = watch(tmp_path / "again")
+        for code in ("CEA23", "CEA24"):
+            day = collect(JournalReplay(*settings_for(market[0])), code, DATE)
+            row = market[1].market.instruments[market[1].market.codes[code]]
+            book = feed.books[code]
+            assert [(t.price, t.quantity) for t in book.trades] == [(p, q) for _, p, q in day.deals]
+            assert book.statistics is not None and book.statistics.volume == row["volume"]
+            assert book.gaps == 0 and book.levels() == ((), ())  # orders lapse at the close
+        closed = next(n.notice for n in feed.notices if n.notice.get("t") == "day_closed")
+        assert closed["date"] == DATE and feed.market_gaps == 0
+        feed.close()
+    finally:
+        server.end()
+    assert server.played > 100
+
+
+def test_a_speed_is_kept_and_a_pause_is_cut(market, tmp_path, monkeypatch) -> None:
+    """At 10,000 times, a day of 5.5 hours takes 2 s; a lunch break of 0.5 s is cut to 0.1 s."""
+    monkeypatch.setattr("cea.republish.PAUSE_MAX_S", 0.1)
+    server = Republished(market[0], tmp_path / "again", 10_000.0)
+    began = time.monotonic()
+    try:
+        watch(tmp_path / "again").close()
+        assert 0.5 < time.monotonic() - began < 12
+    finally:
+        server.end()
+
+
+def test_nobody_can_trade_or_look_in_without_a_key(market, tmp_path) -> None:
+    folder = tmp_path / "again"
+    server = Republished(market[0], folder, 0.0)
+    try:
+        feed = watch(folder)
+        feed.close()
+        with Client(folder, key=str(folder / "keys" / "public.key"), timeout=5) as reader:
+            with pytest.raises(GatewayError):
+                reader.order("buy", "CEA24", 6_000, 100)
+            with pytest.raises(GatewayError):
+                reader.execute(messages.CloseDay())
+        keys = sorted(p.name for p in (folder / "keys").glob("*.key"))
+        assert keys == ["public.key", "server.key"] and not any((folder / "journal").iterdir())
+        endpoints = read_endpoints(folder)
+        assert endpoints is not None and endpoints.curve
+    finally:
+        server.end()
+
+
+def test_a_planted_lost_deal_is_seen_by_the_comparison(market, tmp_path, monkeypatch) -> None:
+    lost: list[int] = []
+    real = Publisher.collect
+
+    def losing(self, events, payloads) -> None:
+        deals = np.flatnonzero(events["kind"] == FILL_MAKER)
+        if len(deals) and not lost:
+            lost.append(int(events[deals[0]]["price"]))
+            events = np.delete(events, deals[0])
+        real(self, events, payloads)
+
+    monkeypatch.setattr(Publisher, "collect", losing)
+    server = Republished(market[0], tmp_path / "again", 0.0)
+    try:
+        feed = watch(tmp_path / "again")
+        seen = sum(len(book.trades) for book in feed.books.values())
+        feed.close()
+    finally:
+        server.end()
+    days = [collect(JournalReplay(*settings_for(market[0])), code, DATE) for code in ("CEA23", "CEA24")]
+    assert lost and seen == sum(len(day.deals) for day in days) - 1
+
+
+def test_the_first_order_is_where_publishing_begins(market) -> None:
+    disk = RealDisk(market[0])
+    replay = JournalReplay(*settings_for(market[0]))
+    first = first_order(disk, 0)
+    replay.go_to(replay_moment(first - 1))
+    ((commands, _),) = replay.step(1)
+    assert commands.dtype == COMMAND and commands["kind"][0] == NEW and set(replay.exchange.market.codes) >= {"CEA24"}
+    assert first_order(disk, np.iinfo(np.int64).max) == 0
+
+
+def replay_moment(seq: int):
+    from replay.journal import Moment
+
+    return Moment(seq=seq)
+
+
+def test_what_cannot_be_published_is_one_clear_line(market, tmp_path) -> None:
+    (tmp_path / "taken").mkdir()
+    (tmp_path / "taken" / "market.toml").write_text("")
+    for args, says in (
+        ([str(tmp_path / "nowhere")], "no such folder"),
+        ([str(market[0]), "--to", str(tmp_path / "taken")], "there is a market already"),
+        ([str(market[0]), "--to", str(tmp_path / "x"), "--date", "20301203"], "no order to publish"),
+    ):
+        run = CliRunner().invoke(app, ["publish", *args])
+        assert run.exit_code == 2 and says in run.stderr, run.stderr
+    with pytest.raises(SourceError), republishing(tmp_path / "nowhere", tmp_path / "y"):
+        pass
