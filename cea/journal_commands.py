@@ -89,7 +89,12 @@ def show_command(
 def cut_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The journal that start-up refused.")],
     target: Annotated[Path, typer.Argument(metavar="NEW", help="A new, empty folder for the part that is kept.")],
-    until: Annotated[int, typer.Option(help="Last sequence to keep; 0: all that is sound.")] = 0,
+    until: Annotated[
+        int | None,
+        typer.Option(
+            min=0, help="Last sequence to keep, as the refusal names it (0: none). Without it: all that is sound."
+        ),
+    ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
     """Copy the sound part of a journal into a new one; the old journal stays as it is.
@@ -104,15 +109,55 @@ def cut_command(
     identity = identity_of(source)
     if identity is None:
         fail(f"{folder}: no segment header verifies; there is nothing to keep", Exit.NO)
-    kept = f"up to sequence {until:,}" if until else "all that is sound"
+    kept = f"up to sequence {until:,}" if until is not None else "all that is sound"
     if not yes and not typer.confirm(f"Copy {kept} of {folder} to {target}?"):
         raise typer.Exit(int(Exit.NO))
     target.mkdir(parents=True, exist_ok=True)
     try:
-        last = rewrite(source, RealDisk(target), identity, until or None)
+        last = rewrite(source, RealDisk(target), identity, until)
     except JournalError as error:
         fail(str(error), Exit.NO)
-    print(f"{target}: sequences 1 … {last:,}")
+    print(f"{target}: sequences 1 … {last:,}" if last else f"{target}: an empty journal of a later epoch")
+
+
+@app.command("migrate")
+def migrate_command(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The market folder, or the journal folder in it.")],
+    target: Annotated[Path, typer.Argument(metavar="NEW", help="A new, empty folder for the migrated journal.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Copy a journal's commands for this engine and the market's present rules; the old journal stays as it is.
+
+    Snapshots and seals are not copied. The new engine then replays every command, and the hash that it comes to is
+    printed: compare it with `cea verify` of the version before. Replace the journal folder yourself.
+    """
+    from cea.replaying import machine_maker
+    from engine.exchange import ENGINE_ABI
+    from engine.journal import Identity, JournalError, RealDisk
+    from engine.journal.inspection import verify
+    from engine.journal.rewrite import identity_of, rewrite
+
+    market = folder if (folder / "journal").is_dir() else folder.absolute().parent
+    make, _ = machine_maker(market)
+    source = open_disk(folder)
+    before = identity_of(source)
+    if before is None:
+        fail(f"{folder}: no segment header verifies; there is nothing to migrate", Exit.NO)
+    now = Identity(ENGINE_ABI, make().rules.hash(), before.journal_id)
+    if now == before:
+        fail(f"{folder}: the journal is of this engine and these rules already; nothing to migrate", Exit.NO)
+    if not yes and not typer.confirm(f"Copy the commands of {folder} to {target} for engine ABI {ENGINE_ABI}?"):
+        raise typer.Exit(int(Exit.NO))
+    target.mkdir(parents=True, exist_ok=True)
+    try:
+        last = rewrite(source, RealDisk(target), now)
+    except JournalError as error:
+        fail(str(error), Exit.NO)
+    report = verify(RealDisk(target), make)
+    print(f"{target}: sequences 1 … {last:,}, state hash of the replay:")
+    print(report.state_hash.hex())
+    if not report.ok or report.last_seq != last:
+        fail("; ".join(report.problems) or f"the new journal ends with {report.last_seq:,}", Exit.NO)
 
 
 def verify_command(folder: Path, expect: str, *, as_json: bool) -> None:
