@@ -174,6 +174,7 @@ def test_a_snapshot_written_beside_the_running_market_is_that_of_its_moment() ->
         views.append((machine.exchange.snapshot_view(), journal.durable_seq, kept))
         assert views[-1][0].tobytes() == kept
     assert np.shares_memory(machine.exchange.snapshot_view(), views[2][0]), "the same memory again"
+    journal.close()
     again = desk_machine()
     assert recovered(disk, again).recovery.snapshot_seq == 450
     assert again.exchange.seal_hash() == machine.exchange.seal_hash()
