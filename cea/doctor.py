@@ -17,6 +17,10 @@ from cea.output import Exit, console, print_json, table
 
 PACKAGES: Final = ("numpy", "numba", "pyzmq", "msgspec", "SQLAlchemy", "typer")
 FREE_BYTES_MIN: Final = 1 << 30  # 16 journal segments of 64 MB: some weeks of this market
+FSYNC_TRIES: Final = 20
+FSYNC_MS_MAX: Final = 5.0  # each report waits for one; local disks take 0.1 … 1 ms
+TIMEX_BYTES: Final = 512  # struct timex has 208 on 64-bit Linux
+TIME_ERROR: Final = 5  # adjtimex: the clock is not synchronised
 HORIZON_DAYS_MIN: Final = 20  # trading days that the calendar should still know: a month to extend it
 
 
@@ -72,6 +76,9 @@ def folder_checks(folder: Path) -> list[Check]:
         ("calendar", _calendar),
         ("keys", _keys),
         ("disk", _disk),
+        ("fsync", _fsync),
+        ("clock", _clock),
+        ("ports", _ports),
         ("journal", _journal),
         ("registry", _registry),
         ("exchange", _exchange),
@@ -113,6 +120,65 @@ def _keys(market: Any) -> Check:
 def _disk(market: Any) -> Check:
     free = shutil.disk_usage(market.folder).free
     return Check("disk", "ok" if free >= FREE_BYTES_MIN else "warning", f"{free / (1 << 30):.1f} GiB free")
+
+
+def _fsync(market: Any) -> Check:
+    """How long the journal's disk takes to make 4 KiB durable: the median of some tries."""
+    import statistics
+    import tempfile
+    import time
+
+    times = []
+    with tempfile.TemporaryFile(dir=market.folder) as file:
+        for n in range(FSYNC_TRIES):
+            os.pwrite(file.fileno(), b"x" * 4_096, 4_096 * n)
+            began = time.perf_counter()
+            os.fdatasync(file.fileno())
+            times.append(time.perf_counter() - began)
+    median_ms = statistics.median(times) * 1_000
+    return Check(
+        "fsync", "ok" if median_ms <= FSYNC_MS_MAX else "warning", f"{median_ms:.2f} ms, median of {len(times)}"
+    )
+
+
+def _clock(market: Any) -> Check:
+    """Is the machine's clock kept by somebody? Times of orders are its times."""
+    import ctypes
+
+    buffer = ctypes.create_string_buffer(TIMEX_BYTES)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "adjtimex"):
+        return Check("clock", "warning", "cannot be asked on this system")
+    state = libc.adjtimex(buffer)
+    kept = 0 <= state < TIME_ERROR
+    return Check(
+        "clock", "ok" if kept else "warning", "synchronised" if kept else "not synchronised: run chrony or ntpd"
+    )
+
+
+def _ports(market: Any) -> Check:
+    """Can the configured ports be had? Not asked while the exchange itself has them."""
+    import socket
+
+    from cea.processes import is_running
+
+    if is_running(market.folder):
+        return Check("ports", "ok", "the exchange has them")
+    gateway = market.config.gateway
+    wanted = {n: getattr(gateway, n) for n in ("members_port", "operators_port", "feed_port", "metrics_port")}
+    taken = []
+    for name, port in wanted.items():
+        with socket.socket() as s:
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind((gateway.host, port))
+            except OSError as error:
+                taken.append(f"{name} {port}: {error.strerror}")
+    fixed = [port for port in wanted.values() if port]
+    text = "; ".join(taken) or (
+        f"{', '.join(map(str, fixed))} are free" if fixed else "free ones are chosen at each start"
+    )
+    return Check("ports", "fault" if taken else "ok", text)
 
 
 def _journal(market: Any) -> Check:

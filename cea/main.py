@@ -60,7 +60,7 @@ SUB_COMMANDS = {
     "bulk": ("cea.bulk_commands", "The bulk-agreement desk: declare, offer, counter, accept, confirm."),
     "auction": ("cea.auction_commands", "The one-way auction: apply, answer, announce, bid, allocate."),
     "registry": ("cea.registry_commands", "The registry: accounts, allowances, transfers, clearing, statements."),
-    "replay": ("replay.commands", "Replay journals, order-by-order files and historical days."),
+    "replay": ("cea.replay_commands", "Replay journals, order-by-order files and historical days."),
     "simulate": ("replay.simulate_command", "A day of synthetic order flow from a seed."),
     "chart": ("replay.chart_command", "Pictures of a day from its journal."),
 }
@@ -224,6 +224,34 @@ def monitor(
 
 
 @app.command(rich_help_panel=RUN)
+def backup(
+    target: Annotated[Path, typer.Argument(metavar="NEW", help="A new, empty folder for the backup.")],
+    folder: Folder = HERE,
+    drill: Annotated[bool, typer.Option("--drill", help="Restore it beside, replay it, verify it.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Back a market folder up while the exchange runs: registry, journal, configuration, keys.
+
+    The keys are in it: keep it as you keep them. Exit code 1 when the drill finds anything.
+    """
+    from cea.backups import backup_command
+
+    backup_command(folder, target, drill=drill, as_json=as_json)
+
+
+@app.command(rich_help_panel=RUN)
+def restore(
+    source: Annotated[Path, typer.Argument(metavar="BACKUP", help="What `cea backup` made.")],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new, empty market folder.")],
+    as_json: Json = False,
+) -> None:
+    """Make a market folder of a backup: every file's hash, a full replay of the journal, the registry's check."""
+    from cea.backups import restore_command
+
+    restore_command(source, folder, as_json=as_json)
+
+
+@app.command(rich_help_panel=RUN)
 def doctor(folder: Folder = HERE, as_json: Json = False) -> None:
     """Check this machine and market folder: versions, fonts, disk, keys, calendar, journal, exchange."""
     from cea.doctor import doctor_command
@@ -356,6 +384,18 @@ def bulletin(
     from cea.bulletins import bulletin_command
 
     bulletin_command(folder, date, as_json=as_json)
+
+
+@app.command(rich_help_panel=LOOK)
+def alerts(
+    folder: Folder = HERE,
+    date: Annotated[int, typer.Option(help="Only this trading day, YYYYMMDD.")] = 0,
+    as_json: Json = False,
+) -> None:
+    """What surveillance finds in the journal: wash trades, layering, marked closes and more, with evidence."""
+    from cea.surveying import alerts_command
+
+    alerts_command(folder, date, as_json=as_json)
 
 
 @app.command(rich_help_panel=LOOK)
