@@ -55,3 +55,8 @@ class RemoteExchange:
                 for code, h in row["holdings"].items()
             }
             yield ExchangeBalance(row["account"], row["available"], row["locked"], holdings)
+
+    def fees(self) -> tuple[int, int]:
+        """Trading and settlement fees that the exchange has ever charged, in fen."""
+        found = self.client.status()["fees"]
+        return int(found["trading"]), int(found["settlement"])

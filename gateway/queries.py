@@ -231,6 +231,7 @@ def _status(core: Core, session: Session, args: dict[str, Any]) -> dict[str, Any
         "logged_in": len(core.tokens),
         "open_orders": int(market.book.pool[0]["live"]),
         "deals": int(m["deals"]),
+        "fees": {"trading": int(m["trading_fees"]), "settlement": int(m["settlement_fees"])},
         "composite": {n: int(m[f"composite_{n}"]) for n in ("open", "high", "low", "last", "close", "previous")},
         "instruments": rows,
         "counters": vars(core.counters),

@@ -21,7 +21,7 @@ from settlement.delivery import Day, Delivery
 from settlement.errors import DOCUMENT_USED, WRONG_STATE, Refused
 from settlement.exchange_port import ExchangePort
 from settlement.hours import day_bounds_ns
-from settlement.kinds import SYSTEM, ActKind
+from settlement.kinds import CNY, SYSTEM, ActKind
 from settlement.ledger import Act
 from settlement.queries import statement_json
 from settlement.reconcile import Difference, reconcile
@@ -181,7 +181,7 @@ class Bridge:
         return self._after_delivery(date, statements)
 
     def _after_delivery(self, date: int, statements: Path | None) -> EndOfDay | Refused:
-        differences = reconcile(self.registry.engine, self.exchange.balances())
+        differences = reconcile(self.registry.engine, self.exchange.balances()) + self._split_fees(date)
         day = self.delivery.day(date)
         assert not isinstance(day, Refused)
         if day.state in (DayState.SETTLED, DayState.DIFFERENT, DayState.RECONCILED):
@@ -193,6 +193,21 @@ class Bridge:
             self.write_statements(date, statements)
         told, answer = self._tell(day) if day.state in MAY_OPEN_NEXT else (False, "")
         return EndOfDay(day, day.summary, differences, told, answer)
+
+    def _split_fees(self, date: int) -> list[Difference]:
+        """A deal has one fee a side; what of it is the exchange's and what the registry's follows from the totals
+        that the exchange has charged (R5.7, D16). The split is exact, or the totals differ and nothing is split."""
+        trading, settlement = self.exchange.fees()
+        collected, split_trading, split_settlement = self.registry.fees_collected()
+        if trading + settlement != collected:
+            return [Difference(SYSTEM, CNY, collected, trading + settlement, "fees")]
+        new = (trading - split_trading, settlement - split_settlement)
+        if any(new):
+            document = f"fees-{date}-{trading}-{settlement}"  # the totals, so that a repeat is the same act
+            split = self.registry.split_fees(*new, document, self._clock())
+            if isinstance(split, Refused):
+                return [Difference(SYSTEM, CNY, collected, trading + settlement, f"fees: {split.reason}")]
+        return []
 
     def _tell(self, day: Day, by: str = "") -> tuple[bool, str]:
         """Tell the exchange that the day is settled; a repeat is refused there as "settled already", which is

@@ -54,6 +54,9 @@ class ExchangePort(Protocol):
     def balances(self) -> Iterable[ExchangeBalance]:
         """Every account's balances at the exchange."""
 
+    def fees(self) -> tuple[int, int]:
+        """Trading and settlement fees in fen that the exchange has ever charged (R5.7), rounded as it rounds (D16)."""
+
 
 class LocalExchange:
     """The port over an ``engine.exchange.Exchange`` (anything with ``market`` and ``execute``)."""
@@ -83,6 +86,10 @@ class LocalExchange:
 
     def balances(self) -> Iterator[ExchangeBalance]:
         return market_balances(self.exchange.market, self._codes())
+
+    def fees(self) -> tuple[int, int]:
+        head = self.exchange.market.market[0]
+        return int(head["trading_fees"]), int(head["settlement_fees"])
 
 
 def answer_of(events: np.ndarray, payloads: bytes) -> Answer | None:

@@ -25,7 +25,9 @@ FINAL_BUCKETS: Final = frozenset({SURRENDERED, CANCELLED, CARRIED, DEDUCTED})
 # Buckets of SYSTEM
 ISSUER: Final = "issuer"  # where allowances come from; its balance is minus what was ever issued
 BANK: Final = "bank"  # where money comes from and goes to
-FEES: Final = "fees"
+FEES: Final = "fees"  # as collected with the deals; split into the next two at the day's end (R5.7)
+TRADING_FEES: Final = "fees_trading"  # the exchange's
+SETTLEMENT_FEES: Final = "fees_settle"  # the registry institution's
 RESERVE: Final = "reserve"  # settlement risk reserve (R12.5)
 OWED: Final = "owed"  # what a trader owes the reserve (R12.5): a memorandum, not money
 CLAIMS: Final = "claims"  # SYSTEM's other side of OWED

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from settlement.base import Posted, RegistryBase, account_fault, amount_fault
-from settlement.errors import Refused
-from settlement.kinds import BANK, CASH, CNY, FEES, RESERVE, SYSTEM, ActKind, TransferState
+from sqlalchemy import select
+
+from settlement import schema, store
+from settlement.base import AMOUNT_MAX, Posted, RegistryBase, account_fault, amount_fault
+from settlement.errors import BAD_FIELD, Refused
+from settlement.kinds import (
+    BANK,
+    CASH,
+    CNY,
+    FEES,
+    RESERVE,
+    SETTLEMENT_FEES,
+    SYSTEM,
+    TRADING_FEES,
+    ActKind,
+    TransferState,
+)
 from settlement.ledger import Act, Leg, Posting
 
 
@@ -58,14 +72,39 @@ class MoneyActs(RegistryBase):
         content = {"amount_fen": amount_fen}
         return self.post(Act(ActKind.FUND_RESERVE, document, SYSTEM, time_ns, content), build)
 
-    def pay_out_fees(self, amount_fen: int, document: str, time_ns: int) -> Posted | Refused:
-        """Collected fees leave the settlement accounts."""
+    def fees_collected(self) -> tuple[int, int, int]:
+        """Fen ever collected with deals, and of them split off as trading and as settlement fees."""
+        table = schema.ledger_account
+        query = select(table.c.bucket, table.c.credits_posted).where(table.c.owner == SYSTEM, table.c.asset == CNY)
+        with store.reading(self.engine) as connection:
+            found = {row[0]: row[1] for row in connection.execute(query)}
+        return found.get(FEES, 0), found.get(TRADING_FEES, 0), found.get(SETTLEMENT_FEES, 0)
+
+    def split_fees(self, trading_fen: int, settlement_fen: int, document: str, time_ns: int) -> Posted | Refused:
+        """Split collected fees into the exchange's and the registry's part (R5.7), as the exchange has charged them."""
+
+        def build(posting: Posting) -> list[Leg] | Refused:
+            if min(trading_fen, settlement_fen) < 0 or not 0 < trading_fen + settlement_fen <= AMOUNT_MAX:
+                return Refused(BAD_FIELD, "fees", f"{trading_fen} and {settlement_fen} fen are no fees to split")
+            fees = posting.account(SYSTEM, CNY, FEES)
+            parts = ((TRADING_FEES, trading_fen), (SETTLEMENT_FEES, settlement_fen))
+            return [
+                Leg(fees, posting.account(SYSTEM, CNY, bucket), fen, ActKind.SPLIT_FEES) for bucket, fen in parts if fen
+            ]
+
+        content = {"trading_fen": trading_fen, "settlement_fen": settlement_fen}
+        return self.post(Act(ActKind.SPLIT_FEES, document, SYSTEM, time_ns, content), build)
+
+    def pay_out_fees(self, amount_fen: int, document: str, time_ns: int, part: str = FEES) -> Posted | Refused:
+        """Fees leave the settlement accounts; ``part``: FEES (not split), TRADING_FEES or SETTLEMENT_FEES."""
+        assert part in (FEES, TRADING_FEES, SETTLEMENT_FEES)
 
         def build(posting: Posting) -> list[Leg] | Refused:
             refused = amount_fault("amount_fen", amount_fen)
             if refused is not None:
                 return refused
-            fees, bank = posting.account(SYSTEM, CNY, FEES), posting.account(SYSTEM, CNY, BANK)
+            fees, bank = posting.account(SYSTEM, CNY, part), posting.account(SYSTEM, CNY, BANK)
             return [Leg(fees, bank, amount_fen, ActKind.PAY_FEES)]
 
-        return self.post(Act(ActKind.PAY_FEES, document, SYSTEM, time_ns, {"amount_fen": amount_fen}), build)
+        content = {"amount_fen": amount_fen} if part == FEES else {"amount_fen": amount_fen, "part": part}
+        return self.post(Act(ActKind.PAY_FEES, document, SYSTEM, time_ns, content), build)

@@ -8,13 +8,14 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from registry_world import DAY, NOON
 from small_market import SmallMarket
 
 from engine import messages as msg
 from engine import records as r
-from engine.rules import Rules
+from engine.rules import Fees, Rules
 from settlement.bridge import Bridge
 from settlement.errors import Refused, accepted
 from settlement.exchange_port import Answer, LocalExchange
@@ -44,8 +45,8 @@ class Bank:
 class Town:
     """Three members at an exchange with accounts, their registry, and the bridge between."""
 
-    def __init__(self, folder: Path) -> None:
-        self.market = SmallMarket(Rules.generic(accounts=True), cash=1, allowances=1)
+    def __init__(self, folder: Path, rules: Rules | None = None) -> None:
+        self.market = SmallMarket(rules or Rules.generic(accounts=True), cash=1, allowances=1)
         self.registry = Registry.open(f"sqlite:///{folder}/registry.db")
         self.exchange = LocalExchange(self.market.exchange)
         self.bank = Bank()
@@ -104,6 +105,34 @@ def test_a_day_at_a_real_engine_settles_and_reconciles(town: Town, tmp_path: Pat
     assert again.summary == ended.summary
     assert town.bridge.rolled(DAY) is None
     assert verify(town.registry.engine) == []
+
+
+def test_fees_are_split_as_the_exchange_charged_them_and_a_missing_fen_is_named(tmp_path: Path) -> None:
+    """R5.7, D16: rates that round in every deal; the two parts are the exchange's own totals to the fen."""
+    odd = (Fees(from_date=19000101, trading_ppm=3_137, settlement_ppm=61_803),)
+    town = Town(tmp_path, msgspec.structs.replace(Rules.generic(accounts=True), fees=odd))
+    for price, quantity in ((1_001, 7), (999, 13), (1_003, 1)):
+        town.trade(price, quantity)
+    town.close()
+    head = town.market.exchange.market.market[0]
+    trading, settlement = int(head["trading_fees"]), int(head["settlement_fees"])
+    head["trading_fees"] += 1
+    ended = accepted(town.bridge.end_of_day(DAY))
+    assert [str(d) for d in ended.differences] == [
+        f"account -1 CNY: registry {trading + settlement} fen, exchange {trading + settlement + 1} fen (fees)"
+    ]
+    head["trading_fees"] -= 1
+    for _ in range(2):
+        assert accepted(town.bridge.end_of_day(DAY)).differences == []
+        parts = [town.registry.balance(-1, "CNY", bucket) for bucket in ("fees", "fees_trading", "fees_settle")]
+        assert parts == [0, trading, settlement]
+    assert trading > 0
+    assert settlement > trading
+    accepted(town.registry.pay_out_fees(trading, "paid", NOON, "fees_trading"))
+    assert town.registry.balance(-1, "CNY", "fees_trading") == 0
+    assert accepted(town.bridge.end_of_day(DAY)).differences == [], "what was paid out is still collected"
+    assert verify(town.registry.engine) == []
+    town.registry.close()
 
 
 def test_a_difference_of_one_tonne_is_named_and_stops_the_next_open(town: Town) -> None:
