@@ -450,6 +450,13 @@ class Administration:
         head["settlement_fees"] -= settlement
         head["trading_fees"] -= fee - settlement
 
+    def send_statement(self, envelope: Envelope, m: msg.SendStatement) -> Answer:
+        """R12.4: the registry's word to one trader; the market's state stays as it is."""
+        if self.market.account_code(m.account) != Code.OK:
+            return Refusal(Code.UNKNOWN_ACCOUNT, "account")
+        statement = msg.Statement(date=m.date, digest=m.digest, lines=m.lines, closing=m.closing)
+        return [self._done(envelope, m), Notice(statement, m.account)]
+
     def publish_notice(self, envelope: Envelope, m: msg.PublishNotice) -> Answer:
         """D30."""
         return [self._done(envelope, m), Notice(msg.MarketNotice(what="notice", text=m.text), public=True)]
@@ -471,6 +478,7 @@ HANDLERS: dict[type, Callable[[Administration, Envelope, Any], Answer]] = {
     msg.RollDay: Administration.roll_day,
     msg.CloseDay: Administration.close_the_day,
     msg.SettleDay: Administration.settle_day,
+    msg.SendStatement: Administration.send_statement,
     msg.PhaseMark: Administration.phase_mark,
     msg.Halt: Administration.halt,
     msg.Resume: Administration.halt,

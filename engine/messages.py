@@ -162,6 +162,16 @@ class SettleDay(Message, tag="settle_day"):
     by: Text = ""
 
 
+class SendStatement(Message, tag="send_statement"):
+    """The registry tells a trader its statement of the day (R12.4); changes nothing. See :class:`Statement`."""
+
+    account: Account
+    date: Date
+    digest: Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
+    lines: Annotated[int, msgspec.Meta(ge=0)]
+    closing: Annotated[dict[Name, int], msgspec.Meta(max_length=64)]
+
+
 class PhaseMark(Message, tag="phase_mark"):
     """The scheduler's mark that a boundary has passed; the phase itself follows from the time (D2)."""
 
@@ -257,6 +267,18 @@ class AllowancesMoved(Message, tag="allowances_moved"):
     state: str  # in, out_requested, out_done, out_refused
 
 
+class Statement(Message, tag="statement"):
+    """To a trader, after the delivery of ``date``: its statement at the registry has ``lines`` movements and ends with
+    ``closing`` (code or CNY -> tonnes or fen in trading). ``digest``: BLAKE2b-256 of the statement's file, in hex.
+
+    An objection must come before the next open; silence is acceptance (R12.4)."""
+
+    date: int
+    digest: str
+    lines: int
+    closing: dict[str, int]
+
+
 class MarketNotice(Message, tag="market_notice"):
     """To everybody: phase, halt, resume, cancel-only, listing, a text of the exchange."""
 
@@ -327,6 +349,7 @@ MARKET_COMMANDS: tuple[type[Message], ...] = (
     RollDay,
     CloseDay,
     SettleDay,
+    SendStatement,
     PhaseMark,
     Halt,
     Resume,
@@ -341,6 +364,7 @@ MARKET_NOTICES: tuple[type[Message], ...] = (
     Refused,
     CashMoved,
     AllowancesMoved,
+    Statement,
     MarketNotice,
     DayClosed,
     DealCancelled,

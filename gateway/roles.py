@@ -41,7 +41,9 @@ class Role(NamedTuple):
 
 
 _TRADER_MESSAGES = frozenset(BULK_COMMANDS) | frozenset(AUCTION_COMMANDS) | {m.Withdraw, m.TransferOut}
-_SETTLEMENT_MESSAGES = frozenset({m.Deposit, m.TransferIn, m.TransferOut, m.TransferOutDone, m.Withdraw, m.SettleDay})
+_SETTLEMENT_MESSAGES = frozenset(
+    {m.Deposit, m.TransferIn, m.TransferOut, m.TransferOutDone, m.Withdraw, m.SettleDay, m.SendStatement}
+)
 
 ROLES: Final[dict[str, Role]] = {
     role.name: role
