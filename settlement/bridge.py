@@ -7,6 +7,7 @@ document number, deals by their id, so a repeat finds them done.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from settlement.delivery import Day, Delivery
 from settlement.errors import DOCUMENT_USED, WRONG_STATE, Refused
 from settlement.exchange_port import ExchangePort
 from settlement.hours import day_bounds_ns
-from settlement.kinds import CNY, SYSTEM, ActKind
+from settlement.kinds import CASH, CNY, SYSTEM, TRADING, ActKind
 from settlement.ledger import Act
 from settlement.queries import statement_json
 from settlement.reconcile import Difference, reconcile
@@ -255,16 +256,30 @@ class Bridge:
         return found
 
     def write_statements(self, date: int, folder: Path) -> int:
-        """One JSON file per trader of the day, written whole or not at all; returns how many."""
+        """One JSON file per trader of the day, written whole or not at all, and a message to its trader with the
+        file's hash and the closing balances; returns how many. A statement that has not changed is told once."""
         folder.mkdir(parents=True, exist_ok=True)
         start_ns, end_ns = day_bounds_ns(date)
         accounts = self.delivery.traders(date)
+        told: list[messages.SendStatement] = []
         for account in accounts:
             statement = self.registry.statement(account, start_ns, end_ns)
             if isinstance(statement, Refused):
                 continue
             target = folder / f"{date}-{account}.json"
             draft = target.with_suffix(".tmp")
-            draft.write_text(statement_json(statement), encoding="utf-8")
+            content = statement_json(statement).encode()
+            draft.write_bytes(content)
             draft.replace(target)
+            closing = {asset: held for (asset, bucket), held in statement.closing.items() if bucket in (TRADING, CASH)}
+            digest = hashlib.blake2b(content, digest_size=32).hexdigest()
+            told.append(
+                messages.SendStatement(
+                    account=account, date=date, digest=digest, lines=len(statement.lines), closing=closing
+                )
+            )
+        with self.registry.batch(self._clock()) as posting:
+            for message in told:
+                outbox.put(posting, f"statement:{date}:{message.account}:{message.digest[:16]}", message)
+        self.outbox.flush()
         return len(accounts)

@@ -100,5 +100,5 @@ class Outbox:
 
 
 _decoder: Final = msgspec.json.Decoder(
-    messages.Deposit | messages.Withdraw | messages.TransferIn | messages.TransferOutDone
+    messages.Deposit | messages.Withdraw | messages.TransferIn | messages.TransferOutDone | messages.SendStatement
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import random
 from collections.abc import Iterator, Mapping
 from itertools import product
@@ -105,6 +107,33 @@ def test_a_day_at_a_real_engine_settles_and_reconciles(town: Town, tmp_path: Pat
     assert again.summary == ended.summary
     assert town.bridge.rolled(DAY) is None
     assert verify(town.registry.engine) == []
+
+
+def test_each_trader_hears_its_statement_once_with_the_hash_of_its_file(town: Town, tmp_path: Path) -> None:
+    heard: list[tuple[int, Any]] = []
+    execute = town.market.exchange.execute
+
+    def listen(message: Any) -> Any:
+        output, at = execute(message), 0
+        for event in output.events[output.events["kind"] == r.NOTICE]:
+            notice = msg.decode_notice(output.payloads[at : at + int(event["quantity"])])
+            at += int(event["quantity"])
+            if isinstance(notice, msg.Statement):
+                heard.append((int(event["account"]), notice))
+        return output
+
+    town.market.exchange.execute = listen  # type: ignore[method-assign]
+    town.trade(1_000, 30)
+    town.close()
+    for _ in range(2):
+        accepted(town.bridge.end_of_day(DAY, statements=tmp_path / "s"))
+    assert [account for account, _ in heard] == [0, 1]
+    for account, notice in heard:
+        content = (tmp_path / "s" / f"{DAY}-{account}.json").read_bytes()
+        assert notice.digest == hashlib.blake2b(content, digest_size=32).hexdigest()
+        assert notice.closing["CNY"] == town.registry.cash(account) == town.available(account)
+        assert notice.closing["X"] == town.registry.balance(account, "X", "trading")
+        assert notice.lines == len(json.loads(content)["lines"]) >= 2
 
 
 def test_fees_are_split_as_the_exchange_charged_them_and_a_missing_fen_is_named(tmp_path: Path) -> None:
