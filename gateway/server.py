@@ -405,6 +405,8 @@ class Server:
         if self._zap is not None and not self._zap.alive():
             raise StartError("the ZAP thread has died: nobody could be refused or let in")
         self.reload_keys()
+        if any(key.valid_to for key in self.core.keys.keys):
+            self.core.end_unauthorised()
         self._check_disk()
         self._due_ns = min(self._due_ns, self.core.clock.now())
         self._keep_day()

@@ -6,6 +6,7 @@ import threading
 import time
 
 import gateway_market as gm
+import msgspec
 import pytest
 import zmq
 from zmq.utils import z85
@@ -102,6 +103,22 @@ def test_a_revoked_key_loses_its_session_at_once_and_a_new_one_takes_its_place(s
         assert again.account == 1
     with pytest.raises(NoAnswer):
         Client(served.market.folder, key="member-1", timeout=1.0)
+
+
+def test_a_key_that_expires_loses_its_session_though_it_only_sends_plain_orders(served):
+    folder = served.market.folder / "keys"
+    with Client(served.market.folder, key="member-1") as me:
+        table = keys.load(folder)
+        mine = next(k for k in table.keys if k.name == "member-1")
+        session = served.core.sessions[mine.session]
+        assert session.logged_in and session.token in served.core.tokens
+        token = session.token
+        ending = msgspec.structs.replace(mine, valid_to=served.core.clock.now() + 1)
+        served.core.keys = keys.KeyTable([*(k for k in table.keys if k is not mine), ending])  # as if loaded long ago
+        served.core.clock.step(served.core.clock.now() + 1_000_000_000)
+        assert gm.wait_until(lambda: token not in served.core.tokens)
+        with pytest.raises(GatewayError):
+            me.buy("CEA24", "59.50", 1)
 
 
 def test_a_bad_key_file_keeps_the_old_one_and_alarms(served):
