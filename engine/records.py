@@ -6,15 +6,16 @@ in docs/protocol.md (D1) and never change without a new ``RECORD_VERSION``.
 
 COMMAND::
 
-      0        8        16       24       32       40       48       56   60   62  63
-      +--------+--------+--------+--------+--------+--------+----+----+----+----+--+--+
-      |  seq   |time_ns | price  |quantity|order_id| token  |req_|acc_|expi|sess|in|ks|
-      |  u64   |  i64   |  i64   |  i64   |  u64   |  u64   |no  |ount|re  |ion |st|to|
-      +--------+--------+--------+--------+--------+--------+----+----+----+----+--+--+
-
-    exact offsets: seq 0, time_ns 8, price 16, quantity 24, order_id 32, token 40, request_no 48 (u32),
-    account 52 (u32), session 56 (u16), instrument 58 (u16), kind 60 (u8), side 61 (u8),
-    order_type 62 (u8), flags 63 (u8)
+      byte  0         8         16        24        32         40        48
+            +---------+---------+---------+---------+----------+---------+
+            | seq     | time_ns | price   | quantity| order_id | token   |
+            | u64     | i64     | i64     | i64     | u64      | u64     |
+            +---------+---------+---------+---------+----------+---------+
+      byte  48           52        56        58           60     61     62           63      64
+            +------------+---------+---------+------------+------+------+------------+-------+
+            | request_no | account | session | instrument | kind | side | order_type | flags |
+            | u32        | u32     | u16     | u16        | u8   | u8   | u8         | u8    |
+            +------------+---------+---------+------------+------+------+------------+-------+
 
 EVENT::
 
