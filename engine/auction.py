@@ -519,13 +519,15 @@ class Auctions:
 
     def _tell_bidders(self, auction: Auction, bids: list[Bid], awards: list[Award], booked: Booked) -> None:
         """Each bidder its own result, winners and losers alike."""
-        won = dict(zip([bid.number for bid, _, _ in awards], range(len(awards)), strict=True))
+        won = {
+            bid.number: (filled, price, *each, number)
+            for number, ((bid, filled, price), each) in enumerate(zip(awards, booked.each, strict=True), booked.first)
+        }
+        lost, add, of, where = (0, 0, 0, 0, 0), self._notices.append, auction.number, auction.instrument
         for bid in bids:
-            rank = won.get(bid.number)
-            filled, price = (0, 0) if rank is None else awards[rank][1:]
-            amount, fee = (0, 0) if rank is None else booked.each[rank]
+            filled, price, amount, fee, number = won.get(bid.number, lost)
             message = AuctionBidResult(
-                auction=auction.number,
+                auction=of,
                 bid=bid.number,
                 price_bid=bid.price,
                 quantity_bid=bid.quantity,
@@ -533,9 +535,9 @@ class Auctions:
                 price=price,
                 amount=amount,
                 fee=fee,
-                number=0 if rank is None else booked.first + rank,
+                number=number,
             )
-            self._notices.append(Notice(message, bid.account, 0, 0, False, auction.instrument))
+            add(Notice(message, bid.account, 0, 0, False, where))
 
     def _no_deals(self, auction: Auction, why: str) -> AuctionResult:
         return AuctionResult(

@@ -47,17 +47,17 @@ class Booked(NamedTuple):
 
 def allocate(bids: Sequence[Bid], offered: int, *, uniform: bool) -> list[Award]:
     """The winners in rank order. uniform: all pay the lowest winning bid; else each pays its own (R10.2)."""
-    winners, left = [], offered
     ranks = np.lexsort((_column([b.seq for b in bids]), _column([-b.price for b in bids])))
-    for rank in ranks.tolist():
-        if not left:
-            break
-        bid = bids[rank]
-        filled = min(left, bid.quantity)
-        winners.append((bid, filled))
-        left -= filled
-    lowest = winners[-1][0].price if winners else 0
-    return [(bid, filled, lowest if uniform else bid.price) for bid, filled in winners]
+    wanted = _column([b.quantity for b in bids])[ranks]
+    if len(bids) and len(bids) * int(wanted.max()) > PRODUCT_MAX:
+        wanted = wanted.astype(object)  # sums in Python's integers
+    left = offered - (np.cumsum(wanted) - wanted)  # before each rank
+    filled = np.minimum(wanted, left)[left > 0].tolist()
+    winners = [bids[rank] for rank in ranks[: len(filled)].tolist()]
+    if uniform:
+        lowest = winners[-1].price if winners else 0
+        return [(bid, t, lowest) for bid, t in zip(winners, filled, strict=True)]
+    return [(bid, t, bid.price) for bid, t in zip(winners, filled, strict=True)]
 
 
 def fees(amounts: np.ndarray, rate_ppm: int) -> np.ndarray:

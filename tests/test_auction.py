@@ -37,6 +37,7 @@ from engine.codes import Code
 from engine.lane import Refusal
 from engine.market import AUCTION as AUCTION_DEAL
 from engine.records import BUY, NO_ACCOUNT
+from engine.rules import QUANTITY_MAX_T
 from engine.state_diagram import render
 
 E9_BIDS = [(1, 7_500, 60_000), (2, 7_450, 30_000), (3, 7_450, 30_000)]
@@ -448,6 +449,13 @@ def disagreements(rule) -> int:
 
 def test_the_allocation_is_that_of_handing_out_tonne_by_tonne() -> None:
     assert disagreements(allocate) == 0
+
+
+def test_sums_beyond_int64_are_allocated_like_small_ones() -> None:
+    """Other markets' rules may have no bound on a bid: 3,000 of the largest are more than 2^64 t."""
+    bids = [Bid(n, n, 7_500, QUANTITY_MAX_T, n) for n in range(1, 3_001)]
+    awards = allocate(bids, QUANTITY_MAX_T + 5, uniform=True)
+    assert [(bid.number, filled) for bid, filled, _ in awards] == [(1, QUANTITY_MAX_T), (2, 5)]
 
 
 def test_planted_an_allocation_by_number_instead_of_time_or_at_the_highest_price_is_found() -> None:
