@@ -1,4 +1,4 @@
-"""``cea chart day|heat|spread``: pictures of a day from its journal, as PNG, SVG or a self-contained HTML page."""
+"""``cea chart day|heat|spread|queue``: pictures of a day from its journal, as PNG, SVG or one HTML page."""
 
 from __future__ import annotations
 
@@ -33,6 +33,34 @@ def heat(path: Journal, out: Out, instrument: Instrument, date: Date = 0, rules:
 def spread(path: Journal, out: Out, instrument: Instrument, date: Date = 0, rules: RulesFile = None) -> None:
     """Spread at the touch, and the imbalance of the best five levels."""
     _draw("spread", path, out, instrument, date, rules)
+
+
+@app.command()
+def queue(
+    path: Journal,
+    out: Out,
+    instrument: Instrument,
+    date: Date = 0,
+    account: Annotated[int | None, typer.Option(help="Only this account's orders.")] = None,
+    order: Annotated[int | None, typer.Option(help="Only this order.")] = None,
+    rules: RulesFile = None,
+) -> None:
+    """Queue positions: how many tonnes stood before an order at its price, until it was filled or cancelled."""
+    from replay.source_files import SourceError
+
+    try:
+        from replay.journal import JournalReplay
+        from replay.journal_views import open_journal
+        from replay.queue_chart import draw_queues
+        from replay.queue_positions import collect_queues
+
+        day, places = collect_queues(JournalReplay(*open_journal(path, rules)), instrument, date)
+        wanted = [p for p in places if account in (None, p.account) and order in (None, p.order_id)]
+        draw_queues(instrument, day, wanted, out)
+    except SourceError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(WRONG_USE) from None
+    typer.echo(str(out))
 
 
 def _draw(what: str, path: Path, out: Path, instrument: str, date: int, rules: Path | None) -> None:

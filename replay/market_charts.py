@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import html
 import io
+import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,10 +21,12 @@ from engine.exchange import Depth, Output
 from engine.market import BULK
 from engine.prices import format_price
 from engine.records import FILL_MAKER, NOTICE
+from replay.chart import FONT_ADVICE, cjk_font
 from replay.journal import JournalReplay
 from replay.journal_reader import MINUTE_NS
 from replay.source_files import SourceError
 
+log = logging.getLogger(__name__)
 HEAT_LEVELS: Final = 200  # of each side that are looked at: a book of this market has far fewer
 BUY_COLOUR, SELL_COLOUR = "#0072b2", "#d55e00"  # Okabe and Ito's blue and vermilion
 INK, GREY, PALE = "#22303c", "#8a97a3", "#c9d3dc"
@@ -91,19 +95,39 @@ def collect(replay: JournalReplay, code: str, date: int = 0) -> Day:
 
 def draw(day: Day, what: str, out: Path) -> None:
     """Draws ``day``, ``heat`` or ``spread`` into a .png, .svg or self-contained .html file."""
+    paint = {"day": _draw_day, "heat": _draw_heat, "spread": _draw_spread}[what]
+    write_picture(out, f"{day.code} {to_date(day.date)} {what}", lambda figure: paint(figure, day))
+
+
+def write_picture(out: Path, name: str, paint: Callable[[Any], None]) -> None:
+    """Gives ``paint`` an empty figure and writes it; the file appears when it is whole. SourceError: unknown ending."""
     if out.suffix not in ENDINGS:
         raise SourceError(out, f"must end with one of {', '.join(ENDINGS)}")
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(WIDTH_INCHES, HEIGHT_INCHES), dpi=DOTS, layout="constrained")
-    {"day": _draw_day, "heat": _draw_heat, "spread": _draw_spread}[what](figure, day)
+    font = cjk_font()
+    if font is None:
+        log.warning(FONT_ADVICE)
+    with mpl.rc_context({"font.family": [font, "DejaVu Sans"] if font else ["DejaVu Sans"]}):
+        figure = Figure(figsize=(WIDTH_INCHES, HEIGHT_INCHES), dpi=DOTS, layout="constrained")
+        paint(figure)
+        _save(figure, out, name)
+
+
+def words(chinese: str, english: str) -> str:
+    """Both where a CJK font is installed, else English (D35)."""
+    return f"{chinese} {english}" if cjk_font() else english
+
+
+def _save(figure: Any, out: Path, name: str) -> None:
     part = out.with_name(out.name + ".part")
     if out.suffix == ".html":
         picture = io.BytesIO()
         figure.savefig(picture, format="svg")
         svg = picture.getvalue().decode()
-        title = html.escape(f"{day.code} {to_date(day.date)} {what}")
-        page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(name)}</title>'
+        page += "<style>body{margin:0}svg{width:100%;max-width:1200px;height:auto}</style>"
         part.write_text(f"{page}<body>{svg[svg.index('<svg') :]}</body></html>", encoding="utf-8")
     else:
         figure.savefig(part, format=out.suffix[1:])
@@ -124,7 +148,7 @@ def _time_axis(axes: Any) -> None:
     axes.set_xticks(_axis_minutes(hours), labels)
     axes.set_xlim(570, 810)
     axes.axvline(690, color=PALE, linewidth=1)
-    axes.set_xlabel("Asia/Shanghai")
+    axes.set_xlabel(words("北京时间", "Asia/Shanghai"))
 
 
 def _draw_day(figure: Any, day: Day) -> None:
@@ -132,35 +156,41 @@ def _draw_day(figure: Any, day: Day) -> None:
     top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     minutes, prices, sizes = (np.array(c) for c in zip(*day.deals, strict=True)) if day.deals else (np.zeros(0),) * 3
     x = _axis_minutes(minutes)
-    top.plot(x, prices / 100, ".", color=GREY, markersize=4, label="deals")
+    top.plot(x, prices / 100, ".", color=GREY, markersize=4, label=words("成交", "deals"))
     if len(x):
         average = np.cumsum(prices * sizes) / np.cumsum(sizes)
-        top.plot(x, average / 100, color=BUY_COLOUR, label="average of the day so far → close")
+        top.plot(
+            x, average / 100, color=BUY_COLOUR, label=words("当日均价 → 收盘价", "average of the day so far → close")
+        )
         counts = np.histogram(x, bins=np.arange(570, 811, 5), weights=sizes)[0]
         below.bar(np.arange(572.5, 810, 5), counts / 1_000, width=4.4, color=INK)
     if day.bulk:
         bulk = np.array(day.bulk)
         top.plot(
-            _axis_minutes(bulk[:, 0]), bulk[:, 1] / 100, "D", color=SELL_COLOUR, label="bulk deals (not in the close)"
+            _axis_minutes(bulk[:, 0]),
+            bulk[:, 1] / 100,
+            "D",
+            color=SELL_COLOUR,
+            label=words("大宗成交（不计入收盘价）", "bulk deals (not in the close)"),
         )
     low, high = _price_range(day)
     for price, name in (
-        (day.limit_high, "upper limit"),
-        (day.limit_low, "lower limit"),
-        (day.reference, "previous close"),
+        (day.limit_high, words("涨停价", "upper limit")),
+        (day.limit_low, words("跌停价", "lower limit")),
+        (day.reference, words("前收盘", "previous close")),
     ):
         if low <= price <= high:
             top.axhline(price / 100, color=INK, linewidth=0.8, linestyle=":" if price == day.reference else "--")
-            text = f"{name} {format_price(price)}"
-            top.annotate(text, (810, price / 100), ha="right", va="bottom", fontsize=8, color=INK)
+            text = f"{name}\n{format_price(price)}"
+            top.annotate(text, (812, price / 100), ha="left", va="center", fontsize=8, color=INK, annotation_clip=False)
     top.set_ylim(low / 100, high / 100)
     limits = f"limits {format_price(day.limit_low)} … {format_price(day.limit_high)}"
     top.set_title(
         f"{day.code} {to_date(day.date)}: deals, close {format_price(day.close)}, {limits}", loc="left", color=INK
     )
-    top.set_ylabel("price (CNY per tonne)")
-    top.legend(loc="upper left", bbox_to_anchor=(0, 0.93), fontsize=8)
-    below.set_ylabel("volume per 5 min\n(1,000 t)")
+    top.set_ylabel(words("价格（元/吨）", "price (CNY per tonne)"))
+    top.legend(loc="upper left", bbox_to_anchor=(0, -0.02), ncols=3, frameon=False, fontsize=8)  # never over a deal
+    below.set_ylabel(words("成交量", "volume per 5 min\n(1,000 t)"))
     _time_axis(below)
 
 
@@ -193,15 +223,22 @@ def _draw_heat(figure: Any, day: Day) -> None:
         np.arange(570, 811), (np.arange(low, high + 2) - 0.5) / 100, np.log10(table), cmap="cividis", rasterized=True
     )
     bar = figure.colorbar(image, ax=axes)
-    bar.set_label("resting quantity (t)")
+    bar.set_label(words("挂单量（吨）", "resting quantity (t)"))
     ticks = [t for t in range(7) if np.nanmin(np.log10(table)) <= t <= np.nanmax(np.log10(table))]
     bar.set_ticks(ticks, labels=[f"{10**t:,}" for t in ticks])
     if day.deals:
         deals = np.array(day.deals)
-        axes.plot(_axis_minutes(deals[:, 0]), deals[:, 1] / 100, ".", color=SELL_COLOUR, markersize=2, label="deals")
+        axes.plot(
+            _axis_minutes(deals[:, 0]),
+            deals[:, 1] / 100,
+            ".",
+            color=SELL_COLOUR,
+            markersize=2,
+            label=words("成交", "deals"),
+        )
         axes.legend(loc="upper left", fontsize=8)
     axes.set_title(f"{day.code} {to_date(day.date)}: depth of the book, every minute", loc="left", color=INK)
-    axes.set_ylabel("price (CNY per tonne)")
+    axes.set_ylabel(words("价格（元/吨）", "price (CNY per tonne)"))
     _time_axis(axes)
 
 
@@ -214,13 +251,13 @@ def _draw_spread(figure: Any, day: Day) -> None:
     x = _axis_minutes([m for m, _ in both])
     top.step(x, [(b.asks[0].price - b.bids[0].price) for _, b in both], where="post", color=INK)
     top.set_ylim(bottom=0)
-    top.set_ylabel("spread (fen)")
+    top.set_ylabel(words("买卖价差（分）", "spread (fen)"))
     top.set_title(f"{day.code} {to_date(day.date)}: spread and imbalance, every minute", loc="left", color=INK)
     bids = np.array([sum(level.quantity for level in b.bids[:5]) for _, b in both])
     asks = np.array([sum(level.quantity for level in b.asks[:5]) for _, b in both])
     share = 100 * (bids - asks) / (bids + asks)
-    below.fill_between(x, share, 0, where=share >= 0, step="post", color=BUY_COLOUR, label="more bids")
-    below.fill_between(x, share, 0, where=share < 0, step="post", color=SELL_COLOUR, label="more asks")
+    below.fill_between(x, share, 0, where=share >= 0, step="post", color=BUY_COLOUR, label=words("买盘多", "more bids"))
+    below.fill_between(x, share, 0, where=share < 0, step="post", color=SELL_COLOUR, label=words("卖盘多", "more asks"))
     below.axhline(0, color=INK, linewidth=0.8)
     below.set_ylim(-100, 100)
     below.set_ylabel("(bids − asks) / both\nbest five levels (%)")
