@@ -243,6 +243,27 @@ def index_events(events, base, streams, blocks, previous, used, marks, touched):
 
 
 @njit(cache=True)
+def index_copied(events, base, streams, blocks, previous, used, marks, touched, starts, copies):  # type: ignore[no-untyped-def]
+    """As ``index_events``, and to the drop copies of each event's account: ``copies[starts[a] : starts[a + 1]]``."""
+    n = 0
+    for i in range(events.size):
+        account = np.int64(events[i].account)
+        first = last = np.int64(0)
+        if account + 1 < starts.size:
+            first, last = np.int64(starts[account]), np.int64(starts[account + 1])
+        for at in range(first - 1, last):  # the event's own session, then the copies
+            session = np.int64(events[i].session) if at < first else np.int64(copies[at])
+            used = push(streams, blocks, previous, used, session, base + i)
+            if marks[session] == 0:
+                marks[session] = 1
+                touched[n] = session
+                n += 1
+    for i in range(n):
+        marks[touched[i]] = 0
+    return used, n
+
+
+@njit(cache=True)
 def plain(events, copied):  # type: ignore[no-untyped-def]
     """True where every event belongs to one session and to no drop copy (copied: uint8 per account)."""
     for i in range(events.size):

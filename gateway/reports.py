@@ -54,6 +54,8 @@ class ReportStore:
         self._sessions_of: dict[int, list[int]] = {}
         self._copies_of: dict[int, list[int]] = {}
         self._copied = np.zeros(0, np.uint8)
+        self._copy_starts, self._copies = np.zeros(1, np.int64), np.zeros(0, np.uint16)  # by account, for machine code
+        self._copies_most = 0
         self._all: list[int] = []
         self.direct = False  # True when each event of the last batch was one session's
 
@@ -74,6 +76,10 @@ class ReportStore:
         self._all = sorted({s for s, _ in pairs} | {s for s, _ in copy_pairs})
         self._copied = np.zeros(max(by_copy, default=-1) + 1, np.uint8)
         self._copied[list(by_copy)] = 1
+        counts = [len(by_copy.get(account, ())) for account in range(len(self._copied))]
+        self._copy_starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        self._copies = np.array([s for account in sorted(by_copy) for s in by_copy[account]], np.uint16)
+        self._copies_most = max(counts, default=0)
 
     def stream(self, session: int) -> Span:
         """The numbers of a session's reports; an unused stream begins at 1."""
@@ -85,6 +91,8 @@ class ReportStore:
         other = ReportStore()
         event = np.zeros(1, EVENT)
         event["session"] = event["seq"] = 1
+        other.append(event, b"")
+        other.set_sessions((), [(2, 0)])
         other.append(event, b"")
         other.page(1, 1, 1)
         other.of_seq(1, 1)
@@ -109,6 +117,21 @@ class ReportStore:
         if self.direct:
             self.used, touched = hot.index_events(
                 events, base, self.streams, self.blocks, self.previous, self.used, self._marks, self._touched
+            )
+            return self._touched[:touched]
+        if not payloads and events["session"].all():  # drop copies, and nothing else out of the ordinary
+            self._make_room(n * (1 + self._copies_most))
+            self.used, touched = hot.index_copied(
+                events,
+                base,
+                self.streams,
+                self.blocks,
+                self.previous,
+                self.used,
+                self._marks,
+                self._touched,
+                self._copy_starts,
+                self._copies,
             )
             return self._touched[:touched]
         return self._append_mixed(events, payloads, base)
