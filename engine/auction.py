@@ -520,23 +520,12 @@ class Auctions:
     def _tell_bidders(self, auction: Auction, bids: list[Bid], awards: list[Award], booked: Booked) -> None:
         """Each bidder its own result, winners and losers alike."""
         won = {
-            bid.number: (filled, price, *each, number)
+            bid.number: _bid_result(auction, bid, filled, price, each, number)
             for number, ((bid, filled, price), each) in enumerate(zip(awards, booked.each, strict=True), booked.first)
         }
-        lost, add, of, where = (0, 0, 0, 0, 0), self._notices.append, auction.number, auction.instrument
+        add, where = self._notices.append, auction.instrument
         for bid in bids:
-            filled, price, amount, fee, number = won.get(bid.number, lost)
-            message = AuctionBidResult(
-                auction=of,
-                bid=bid.number,
-                price_bid=bid.price,
-                quantity_bid=bid.quantity,
-                filled=filled,
-                price=price,
-                amount=amount,
-                fee=fee,
-                number=number,
-            )
+            message = won.get(bid.number) or _bid_result(auction, bid, 0, 0, (0, 0), 0)
             add(Notice(message, bid.account, 0, 0, False, where))
 
     def _no_deals(self, auction: Auction, why: str) -> AuctionResult:
@@ -617,4 +606,20 @@ class Auctions:
 def _bid_notice(auction: Auction, bid: Bid, state: str) -> AuctionBidState:
     return AuctionBidState(
         auction=auction.number, bid=bid.number, account=bid.account, price=bid.price, quantity=bid.quantity, state=state
+    )
+
+
+def _bid_result(
+    auction: Auction, bid: Bid, filled: int, price: int, each: tuple[int, int], number: int
+) -> AuctionBidResult:
+    return AuctionBidResult(
+        auction=auction.number,
+        bid=bid.number,
+        price_bid=bid.price,
+        quantity_bid=bid.quantity,
+        filled=filled,
+        price=price,
+        amount=each[0],
+        fee=each[1],
+        number=number,
     )

@@ -11,10 +11,13 @@ import pytest
 from journal_maker import make_journal
 from typer.testing import CliRunner
 
+from engine.bulk_messages import BulkWithdraw
 from engine.exchange import Exchange
+from engine.market import Capacity
+from engine.rules import Rules
 from replay.commands import app
 from replay.export import TRADES
-from replay.export_desk import AUCTIONS
+from replay.export_desk import AUCTIONS, auction_rows, desk_rows
 from replay.journal import JournalReplay
 from replay.market_settings import settings_for
 
@@ -101,6 +104,14 @@ def test_the_desk_s_log_has_every_step_and_both_sides_of_every_deal(market, tmp_
         steps = table.filter((pl.col("thread") == thread) & (pl.col("what") == "dialogue"))
         assert steps["event"].to_list() == ["take", "maker_confirms"]
         assert steps["by"].to_list() == [steps["taker"][0], steps["maker"][1]]
+
+
+def test_the_log_keeps_what_was_refused_with_its_reason() -> None:
+    exchange = Exchange(Rules.national(), Capacity(accounts=8, instruments=1))
+    (row,) = desk_rows(exchange.execute(BulkWithdraw(declaration=9), account=3, session=2, request_no=1))
+    assert (row["what"], row["by"], row["event"], row["state"]) == ("refused", 3, "withdraw", "refused")
+    assert row["note"].startswith("UNKNOWN_DECLARATION declaration: ")
+    assert not list(auction_rows(exchange.execute(BulkWithdraw(declaration=9)))), "each log has its own commands"
 
 
 def test_the_auctions_log_adds_up(market, tmp_path) -> None:
