@@ -200,9 +200,10 @@ def postgres() -> Iterator[PostgresServer]:
 _databases = iter(range(10**9))
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database, once of each kind."""
+    """An empty database, once of each kind. PostgreSQL's turn is with the slow tests: making a database costs
+    more than most tests do. The fast suite has its own tests of it, which take ``postgres``."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/registry.db"
     return new_database(request.getfixturevalue("postgres"))

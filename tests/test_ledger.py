@@ -118,7 +118,7 @@ STEP = st.tuples(st.sampled_from(["post", "pend", "yes", "no", "chain"]), st.int
 
 
 @given(st.lists(STEP, max_size=25))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_sequence_of_transfers_leaves_the_balances_of_a_dictionary(tmp_path: Path, steps: list) -> None:
     file = tmp_path / f"{len(list(tmp_path.iterdir()))}.db"
     registry = small_world(f"sqlite:///{file}", tonnes=100, cash_fen=0)

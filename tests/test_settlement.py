@@ -13,8 +13,10 @@ import pytest
 from registry_world import (
     DAY,
     NOON,
+    PostgresServer,
     confirmed,
     expected_balances,
+    new_database,
     one_deal,
     settled,
     small_world,
@@ -48,6 +50,26 @@ def test_a_day_settles_every_deal_and_equals_the_naive_model(world: Registry) ->
     fees = int(deals["buyer_fee_fen"].sum() + deals["seller_fee_fen"].sum())
     assert world.balance(-1, "CNY", "fees") == fees == day.summary.fees_fen
     assert verify(world.engine) == []
+
+
+def test_postgresql_settles_the_same_day_to_the_same_rows(postgres: PostgresServer, tmp_path: Path) -> None:
+    """Blocks in bulk and deal by deal, codes of two lengths, held deals: equal seals mean equal rows."""
+    seals = []
+    for database in (f"sqlite:///{tmp_path}/r.db", new_database(postgres)):
+        registry = small_world(database, cash_fen=5 * 10**6)
+        assert registry.add_asset("CEA", vintage=2020) is None
+        for account in (1, 2, 3, 4):
+            accepted(registry.issue(account, "CEA", 10**6, f"i-{account}", NOON))
+            accepted(registry.move_in(account, "CEA", 10**6, f"t-{account}", NOON))
+        deals = some_deals(300, fees=True)
+        deals["instrument"][::3] = b"CEA"
+        day = settled(registry, deals, block=100)
+        assert 0 < len(day.held) < 300
+        with store.reading(registry.engine) as connection:
+            seals.append([bytes(d) for d in connection.execute(select(schema.seal.c.digest)).scalars()])
+        assert verify(registry.engine) == []
+        registry.close()
+    assert seals[0] == seals[1]
 
 
 def test_settling_again_does_nothing(world: Registry) -> None:
@@ -338,6 +360,7 @@ def peak_of_a_day(registry: Registry, date: int, blocks: int) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_deals_of_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Four times the blocks, about the same peak; a settlement that keeps its blocks (planted) is found."""
     registry = small_world(f"sqlite:///{tmp_path}/r.db")
