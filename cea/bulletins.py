@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -54,8 +55,24 @@ def bulletins_of(folder: Path) -> list[Bulletin]:
     return found
 
 
-def bulletin_command(folder: Path, date: int, *, as_json: bool) -> None:
-    """Prints the last bulletin, or that of a date."""
+def bulletin_rows(bulletins: Sequence[Bulletin]) -> list[tuple[Any, ...]]:
+    """One row per bulletin and vintage, and one of the composite; the columns are replay.bulletin_table's."""
+    from replay.figures import COMPOSITE
+
+    rows: list[tuple[Any, ...]] = []
+    for b in bulletins:
+        for v in b.vintages:
+            sums = (v.volume, v.amount, v.bulk_volume, v.bulk_amount, v.auction_volume, v.auction_amount)
+            prices = (v.open, v.high, v.low, v.close, v.previous, v.change_bp)
+            rows.append((b.date, b.version, v.code, *prices, *sums))
+        prices = (b.composite_open, b.composite_high, b.composite_low, b.composite_close, b.composite_previous,
+                  b.composite_change_bp)  # fmt: skip
+        rows.append((b.date, b.version, COMPOSITE, *prices, *msgspec.structs.astuple(b.day)))
+    return rows
+
+
+def bulletin_command(folder: Path, date: int, out: Path | None = None, *, as_json: bool) -> None:
+    """Prints the last bulletin, or that of a date; with ``out``, writes all of them (or the date's) as a table."""
     from cea.demo import print_bulletin
     from cea.output import console, table
     from engine.bulletin import COLUMNS, table_rows
@@ -63,6 +80,16 @@ def bulletin_command(folder: Path, date: int, *, as_json: bool) -> None:
     found = [b for b in bulletins_of(folder) if date in (0, b.date)]
     if not found:
         fail(f"{folder}: no day is closed yet" if not date else f"{folder}: {date} is not a closed day", Exit.NO)
+    if out is not None:
+        from replay.bulletin_table import write_bulletins
+        from replay.source_files import SourceError
+
+        try:
+            rows = write_bulletins(out, bulletin_rows(found))
+        except (SourceError, OSError) as error:
+            fail(str(error), Exit.USAGE)
+        print(f"{out}: {rows:,} rows of {len(found):,} bulletins")
+        return
     bulletin = found[-1]
     if as_json:
         print_json(bulletin)

@@ -378,12 +378,15 @@ def watch(
 def bulletin(
     folder: Folder = HERE,
     date: Annotated[int, typer.Option(help="Trading day, YYYYMMDD; 0: the last that is closed.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Write all closed days as a table: .parquet or .csv (docs/replay.md).")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The bulletin of a closed day, in Chinese and English, from the journal."""
     from cea.bulletins import bulletin_command
 
-    bulletin_command(folder, date, as_json=as_json)
+    bulletin_command(folder, date, out, as_json=as_json)
 
 
 @app.command(rich_help_panel=LOOK)

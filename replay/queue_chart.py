@@ -14,12 +14,14 @@ from replay.queue_positions import FILLED, Place
 from replay.source_files import SourceError
 
 SHOWN: Final = 40  # lines that can still be told apart; the ones that waited longest behind others
+SECOND: Final = 1 / 60  # minutes; what rested for less is a dot, not a line
 NAMED: Final = 5  # up to so many lines bear their price
 
 
 def draw_queues(code: str, date: int, places: Sequence[Place], out: Path) -> None:
     """Draws the orders that waited longest. SourceError when no order ever rested."""
-    shown = sorted(places, key=lambda p: (max(p.ahead) > 0, p.length), reverse=True)[:SHOWN]
+    rested = [p for p in places if p.length >= SECOND] or list(places)
+    shown = sorted(rested, key=lambda p: (max(p.ahead) > 0, p.length), reverse=True)[:SHOWN]
     if not shown:
         raise SourceError(code, f"{date}: no such order rested")
     write_picture(out, f"{code} {to_date(date)} queue", lambda figure: _paint(figure, code, date, shown, len(places)))
