@@ -116,7 +116,8 @@ class Page:
         self.find("#enter").click()
 
     def tab(self, name: str) -> None:
-        """Chooses a tab."""
+        """Chooses a tab of a page that is connected: a click before that would be lost."""
+        assert gm.wait_until(lambda: self.driver.execute_script("return window.ceaOld === false"), 20), self.text()
         self.find(f"#tab-{name}").click()
 
     def act(self, control: str, reason: str, **fields: str) -> None:

@@ -26,7 +26,7 @@ from gateway.surveillance import Surveillance, Thresholds
 
 log = logging.getLogger(__name__)
 
-STATUS_S: Final = 0.25  # half of the 500 ms within which a page must follow
+STATUS_S: Final = 0.15  # with the page's own quarter of a second below the 500 ms within which it must follow
 SLOW_S: Final = 2.0  # members, desk, sessions: lists that grow with the market
 RETRY_S: Final = 0.5
 TIMEOUT_S: Final = 3.0
