@@ -243,7 +243,9 @@ def index_events(events, base, streams, blocks, previous, used, marks, touched):
 
 
 @njit(cache=True)
-def index_copied(events, base, streams, blocks, previous, used, marks, touched, starts, copies):  # type: ignore[no-untyped-def]
+def index_copied(  # type: ignore[no-untyped-def]
+    events, base, streams, blocks, previous, used, marks, touched, starts, copies
+):
     """As ``index_events``, and to the drop copies of each event's account: ``copies[starts[a] : starts[a + 1]]``."""
     n = 0
     for i in range(events.size):
