@@ -62,6 +62,8 @@ def plan_day(path: Path, date: int, rules: Rules, *, deals: int = DEALS_DEFAULT,
     day = msgspec.structs.replace(
         days[at], vintages=vintages, composite=msgspec.structs.replace(days[at].composite, previous=composite)
     )
+    if not days[at].composite.open and any(v.listed_volume for v in vintages):
+        raise SourceError(path, f"{date}: the composite's row is blank (D32); `cea replay days` compares the vintages")
     try:
         bulk = bulk_of(day, rules)
         flow = _flow(day, rules, deals, seed)

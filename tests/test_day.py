@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cea.comparison import compare
-from cea.main import command
+from cea.main import app
 from engine.bulletin import make_bulletin
 from engine.records import BUY, CANCEL, NEW
 from engine.rules import Rules
@@ -85,21 +85,13 @@ def test_totals_of_the_days_before_are_the_sums_of_the_file(golden, daily, repos
 def test_a_day_that_is_not_there_is_named(daily) -> None:
     with pytest.raises(SourceError, match="has no day 20251206"):
         plan_day(daily, 20251206, RULES)
+    with pytest.raises(SourceError, match="20251013: the composite's row is blank"):
+        plan_day(daily, 20251013, RULES)
 
 
 def run(*args: str, **environment: str | None) -> tuple[int, str, str]:
-    import typer
-
-    group = command()
-    assert isinstance(group, typer.core.TyperGroup)
-    result = CliRunner().invoke(typer_app(), args, env=environment)
+    result = CliRunner().invoke(app, args, env=environment)
     return result.exit_code, result.stdout, result.stderr
-
-
-def typer_app():
-    from cea.main import app
-
-    return app
 
 
 def test_the_command_prints_one_object_and_draws_the_day(daily, tmp_path) -> None:
@@ -148,6 +140,8 @@ def test_days_over_all_years_come_out_with_their_flow(daily) -> None:
     from replay.days import read_days
 
     for day in read_days(daily)[0][::25]:
+        if EXEMPT.get((day.date, "COMCEA"), ("", ""))[0] == "row":
+            continue  # the test above: it is refused
         plan = plan_day(daily, day.date, RULES, deals=60)
         played = play(plan, RULES)
         assert differences(plan, played) == [] and played.wrong == [], day.date
