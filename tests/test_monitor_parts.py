@@ -12,6 +12,7 @@ from engine.codes import Code
 from engine.records import EVENT, FILL_TAKER, NOTICE, REJECTED
 from gateway.monitor import controls, users
 from gateway.monitor.app import Guard, same_site
+from gateway.monitor.feed import Feed
 from gateway.monitor.picture import CURVE_POINTS, STALE_S, Curve, Picture
 from gateway.monitor.texts import WORDS
 
@@ -139,6 +140,23 @@ def test_the_picture_follows_deals_refusals_and_the_day():
     assert picture.reject_rows("zh")[0]["count"] == 1 and picture.notes[0]["text"] == "halt fire"
     picture.take(events[2:], {0: {"t": "market_notice", "what": "day"}})
     assert not picture.tape and not picture.rejects
+
+
+def test_a_cancelled_deal_leaves_the_tape_and_is_noted():
+    picture = Picture()
+    events = np.zeros(3, EVENT)
+    events["kind"], events["ref"] = [FILL_TAKER, FILL_TAKER, NOTICE], [1, 2, 0]
+    picture.take(events, {2: {"t": "deal_cancelled", "number": 1, "why": "mistake"}})
+    assert [deal["no"] for deal in picture.tape] == [2] and "mistake" in picture.notes[0]["text"]
+
+
+def test_who_has_seen_an_alert_is_known_after_a_restart_of_the_monitor(tmp_path):
+    (tmp_path / "run").mkdir()
+    Feed(tmp_path, "key").acknowledge("20251203-wash", "li")
+    again = Feed(tmp_path, "key")
+    assert again.picture.acknowledged == {"20251203-wash": "li"}
+    (tmp_path / "run" / "acknowledged.json").write_text("broken")
+    assert Feed(tmp_path, "key").picture.acknowledged == {}
 
 
 def test_a_curve_never_grows_beyond_its_points_and_keeps_its_first():

@@ -6,7 +6,9 @@ one slow reader, which it drops.
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -50,6 +52,18 @@ class Feed(threading.Thread):
         self.watch: Surveillance | None = None
         self._metrics = metrics or (dict)
         self._ending = threading.Event()
+        self._noting = threading.Lock()
+        self._acknowledged = folder / "run" / "acknowledged.json"
+        with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
+            self.picture.acknowledged = msgspec.json.decode(self._acknowledged.read_bytes(), type=dict[str, str])
+
+    def acknowledge(self, alert: str, person: str) -> None:
+        """Notes who has seen an alert, over restarts of the monitor; names are equal in each replay of a day."""
+        with self._noting:
+            self.picture.acknowledged = {**self.picture.acknowledged, alert: person}
+            spare = self._acknowledged.with_suffix(".tmp")
+            spare.write_bytes(msgspec.json.encode(self.picture.acknowledged))
+            os.replace(spare, self._acknowledged)
 
     def stop(self) -> None:
         """Ends the thread."""

@@ -320,7 +320,7 @@ class View:
             def acknowledge() -> None:
                 user = self._present()
                 if user is not None and user.role == "operator":
-                    self.picture.acknowledged[alert.name] = user.name
+                    self.pages.feed.acknowledge(alert.name, user.name)
                     dialog.close()
 
             if self.user.role == "operator":

@@ -114,7 +114,13 @@ class Picture:
             words = (notice.get("what", ""), notice.get("instrument", ""), notice.get("text", ""))
             if notice.get("what") != "phase":
                 self.notes.appendleft({"time": when, "text": " ".join(w for w in words if w)})
-        elif what in ("deal_cancelled", "day_closed", "bulk_desk"):
+        elif what == "deal_cancelled":
+            kept = [deal for deal in self.tape if deal["no"] != notice.get("number")]
+            self.tape = deque(kept, maxlen=TAPE_ROWS)
+            self.notes.appendleft(
+                {"time": when, "text": f"deal {notice.get('number')} cancelled: {notice.get('why', '')}"}
+            )
+        elif what in ("day_closed", "bulk_desk"):
             self.notes.appendleft({"time": when, "text": what.replace("_", " ")})
         elif what.startswith("auction") and "auction" in notice:
             self.auctions[int(notice["auction"])] = {"time": when, **notice}
