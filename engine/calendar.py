@@ -70,11 +70,7 @@ class TradingCalendar:
 
     @classmethod
     def shanghai(
-        cls,
-        first: int,
-        last: int,
-        open_days: Iterable[int] = (),
-        closed_days: Iterable[int] = (),
+        cls, first: int, last: int, open_days: Iterable[int] = (), closed_days: Iterable[int] = ()
     ) -> TradingCalendar:
         """XSHG sessions between two dates (YYYYMMDD, inclusive), with dated overrides (R3.1)."""
         import exchange_calendars  # pandas: about a second, so only where a calendar is made

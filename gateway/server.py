@@ -155,6 +155,7 @@ class Server:
         self._bind()
         if self.config.lane == "hot":
             self._start_hot_lane()
+        cfg.write_endpoints(self.market, self.endpoints)  # last: whoever finds us is answered at once
         self._housekeeping(time.monotonic_ns())
         log.info(
             "open: epoch %d, sequence %d, recovered in %.3f s",
@@ -235,7 +236,6 @@ class Server:
             server_public=secret.public if secret else "",
             pid=os.getpid(),
         )
-        cfg.write_endpoints(self.market, self.endpoints)
 
     def _bind_one(self, plane: str, port: int, before: str) -> str:
         """Binds a plane on its port; without one, on the port it had before, else on a free one."""
