@@ -12,7 +12,7 @@ import pytest
 from cea.main import SUB_COMMANDS, app
 
 RULES = {1: 4, 2: 3, 3: 3, 4: 4, 5: 7, 6: 7, 7: 4, 8: 6, 9: 4, 10: 5, 11: 2, 12: 6, 13: 8, 14: 4, 15: 2}
-NO_PROOF_YET = {"R15.1", "R15.2"}  # surveillance and the sister market are on the roadmap
+NO_PROOF_YET = {"R15.1", "R15.2"}  # the sister market is on the roadmap
 
 
 def pages(repository: Path) -> list[Path]:
