@@ -50,7 +50,7 @@ def _throughput(n: int, runs: int, *, accounts: int, vintages: int, resting: int
     if levels > 1 << 13:  # a wide ladder needs a market without price limits; accounts, locks and T+1 stay on
         rules = Rules.generic(accounts=True)
         spread = levels / 24
-    slots = max(1 << 17, 2 * (resting + n))
+    slots = max(1 << 18, resting + n // 2)  # at most every second command leaves an order behind
     template = engine_stream.build(accounts, vintages, slots, max(levels, 1 << 13), rules)
     commands = engine_stream.make(template, n, SEED, spread, resting)
     end_state = template.state_hash()

@@ -21,12 +21,14 @@ MIDDLE = 10_000  # fen
 CASH = 1 << 50
 HOLDING = 1 << 40
 GENERATOR_BATCH = 2_048
+DEALS = 1 << 18  # of the day: more than a million commands of the mix lead to, so the table never has to grow
 
 
 def build(accounts: int, instruments: int, orders: int, levels: int = 1 << 13, rules: Rules | None = None) -> Exchange:
     """A market in its morning: every account funded, every vintage listed at the same reference."""
     rules = rules or Rules.national()
-    exchange = Exchange(rules, Capacity(accounts=accounts, instruments=instruments, orders=orders, levels=levels))
+    capacity = Capacity(accounts=accounts, instruments=instruments, orders=orders, levels=levels, deals=DEALS)
+    exchange = Exchange(rules, capacity)
     for number in range(instruments):
         exchange.execute(msg.ListInstrument(code=f"V{number:02d}", reference=MIDDLE))
     exchange.execute(msg.RollDay(date=DATE, composite=MIDDLE))

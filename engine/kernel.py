@@ -110,6 +110,7 @@ STAGE_MATCH: Final = 1
 STAGE_SWEEP: Final = 2
 
 ROOM: Final = 6  # events that one step (a command's head, one deal, its end) can write at most
+COMMANDS_AHEAD: Final = 64  # the commands themselves come from memory too: 4 KB ahead
 LOOK_AHEAD: Final = 24  # commands, some 1.5 µs: an access beyond the cache takes a tenth of it
 FLAG_POST_ONLY: Final = 2  # ORDER.flags bit 1; bit 0 is the side
 
@@ -1144,11 +1145,16 @@ def _look_ahead(t, commands, n, at):
     k = t.control[np.uint64(0)]
     row = np.uint64(k.n_instruments)
     last_slot = np.uint64(k.n_orders) - np.uint64(1)
+    prefetch(commands, np.uint64(at + COMMANDS_AHEAD))  # a prefetch beyond the end does nothing
     c = commands[np.uint64(min(at + LOOK_AHEAD, n - 1))]
     prefetch(t.accounts, np.uint64(c.account))
     prefetch(t.holdings, np.uint64(c.account) * row + np.uint64(c.instrument))
     prefetch(t.orders, np.uint64(c.order_id) & _LOW32)
     c = commands[np.uint64(min(at + LOOK_AHEAD // 2, n - 1))]
+    own = min(np.uint64(2) * np.uint64(c.instrument) + np.uint64(c.side), row + row - np.uint64(1))
+    offset = (c.price - t.instruments[own >> np.uint64(1)].band_base) * np.int64(c.kind == NEW)
+    level = level_of(t.sides, own, np.uint64(offset))  # right where the tick is 1, harmless elsewhere
+    prefetch(t.levels, np.uint64(t.sides[own].levels_offset) + min(level, np.uint64(t.sides[own].n_levels)))
     order = t.orders[min(np.uint64(c.order_id) & _LOW32, last_slot)]
     prefetch(t.orders, np.uint64(order.next))
     prefetch(t.orders, np.uint64(order.prev))
