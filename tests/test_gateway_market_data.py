@@ -79,9 +79,7 @@ def test_a_planted_wrong_level_is_caught_by_the_checksum():
         md.BookSnapshot(code="CEA24", epoch=1, seq=1, time_ns=0, bids=levels, asks=(), statistics=statistics)
     )
     builder.bids[5899] = (6, 2)  # the planted error
-    update = md.BookUpdate(
-        code="CEA24", epoch=1, seq=2, time_ns=0, bids=(), asks=(), checksum=md.checksum(levels, ())
-    )
+    update = md.BookUpdate(code="CEA24", epoch=1, seq=2, time_ns=0, bids=(), asks=(), checksum=md.checksum(levels, ()))
     assert builder.feed(update) and not builder.live
 
 
