@@ -100,6 +100,7 @@ class ReplayServer(Server):
         self.sockets[zap.FEED].set(zmq.XPUB_VERBOSE, 1)  # every reader's subscription, not each topic's first only
         for socket in self.sockets.values():
             self._poller.register(socket, zmq.POLLIN)
+        cfg.write_endpoints(self.market, self.endpoints)
 
     def wait_for(self, readers: int) -> None:
         """Serves until so many readers have subscribed; a deal that is published before is not in their feed."""
