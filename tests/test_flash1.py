@@ -213,7 +213,7 @@ def test_the_streams_tell_taker_priced_trades_from_the_rules() -> None:
     assert naive.reports != kernel_reports(messages)
 
 
-@pytest.mark.parametrize("scenario", ["normal", "flash-crash"])
+@pytest.mark.parametrize("scenario", ["normal", pytest.param("flash-crash", marks=pytest.mark.slow)])
 def test_a_published_scenario_gives_its_published_hash(shared_data: Path, scenario: str) -> None:
     messages = flash1.read_messages(shared_data / "flash1" / f"flash1_{scenario}.npy.xz")
     band = flash1.price_band(messages)

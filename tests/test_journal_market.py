@@ -70,6 +70,7 @@ def test_the_exchange_recovers_every_crash_image_to_an_acknowledged_prefix() -> 
     assert writer.accepted > 100, "the market was laid and traded in"
 
 
+@pytest.mark.slow
 def test_the_desk_and_the_auctions_recover_every_crash_image_to_an_acknowledged_prefix() -> None:
     stream = desk_stream(1, DESK_COMMANDS)
     assert stream.bulk_deals > 10 and stream.auctions_closed == 2 and stream.listed_deals > 50, stream[2:]

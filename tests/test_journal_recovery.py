@@ -371,6 +371,7 @@ def judged(small: SmallJournal, disk: CrashDisk, where: str) -> str:
     return "whole" if last == small.last else "cut"
 
 
+@pytest.mark.slow
 def test_one_flipped_bit_in_any_byte_gives_a_correct_prefix_or_a_refusal() -> None:
     small = SmallJournal()
     counts = damaged_byte_outcomes(small, lambda at: range(at % 8, at % 8 + 1))

@@ -126,6 +126,7 @@ def many(seeds, core_class: type[Core] = Core) -> None:
         scenario(seed, HARD * 2, core_class)
 
 
+@pytest.mark.slow
 def test_the_hard_scenario_holds_where_the_planted_bugs_fail():
     many(range(3))
 
