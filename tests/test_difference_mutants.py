@@ -166,7 +166,7 @@ def mutated_source(source: str) -> str:
         source = source.replace(mutant.old, mutant.new.replace("@ON@", on))
     guard = "        if m.self_trade_on and t.orders[maker_slot]"  # a dead best price would be an endless loop
     source = source.replace(guard, f"        if maker_slot == np.uint64(0):\n            break\n{guard}", 1)
-    field = '        ("consumed", "<i8"),'
+    field = '        ("cursor", "<i8"),'  # behind what the exchange reads by position
     assert source.count(field) == 1
     return source.replace(field, f'        ("mutant", "<i8"),\n{field}')
 
