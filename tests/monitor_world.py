@@ -85,6 +85,10 @@ class Page:
     def __init__(self, driver: Any, url: str) -> None:
         self.driver, self.url = driver, url
 
+    def all(self, css: str) -> list[Any]:
+        """Every element that fits, shown or not."""
+        return list(self.driver.find_elements("css selector", css))
+
     def find(self, css: str, seconds: float = 15.0) -> Any:
         """The element, when it is there and shown."""
         from selenium.webdriver.common.by import By
@@ -122,7 +126,12 @@ class Page:
 
     def act(self, control: str, reason: str, **fields: str) -> None:
         """Fills a control's dialog in and sends it."""
-        self.find(f"#do-{control}").click()
+        self.tab("controls")  # and so connected: a page that is drawn anew loses a click
+        dialog = f"#field-{next(iter(fields), 'reason')}"
+        for _ in range(3):
+            self.find(f"#do-{control}").click()
+            if gm.wait_until(lambda: any(e.is_displayed() for e in self.all(dialog)), 5):
+                break
         for name, value in fields.items():
             self.find(f"#field-{name}").send_keys(value)
         self.find("#field-reason").send_keys(reason)
