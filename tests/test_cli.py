@@ -65,6 +65,7 @@ def every_command() -> list[list[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_command_has_a_finished_help_text(capsys) -> None:
     names = every_command()
     assert len(names) > 40

@@ -13,7 +13,7 @@ from gateway.operator import OperatorClient
 from gateway.server import Server
 
 
-@pytest.fixture(params=["plain", "hot"])
+@pytest.fixture(params=[pytest.param("plain", marks=pytest.mark.slow), "hot"])
 def server(tmp_path, request):
     found = Server(gm.make(tmp_path / "m", lane=request.param), "stepped")
     found.open()

@@ -119,7 +119,7 @@ def test_health_fails_when_the_loop_stands_and_readiness_in_cancel_only(monkeypa
     assert not metrics.health()[0]
 
 
-@pytest.mark.parametrize("lane", ["plain", "hot"])
+@pytest.mark.parametrize("lane", [pytest.param("plain", marks=pytest.mark.slow), "hot"])
 def test_a_running_exchange_serves_what_really_happened(tmp_path, lane):
     folder = tmp_path / "m"
     gm.make(folder, lane=lane)

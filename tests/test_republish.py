@@ -78,7 +78,7 @@ def watch(folder: Path, until: str = "day_closed") -> MarketDataClient:
     raise AssertionError(f"no {until} in {WAIT_S} s")
 
 
-@pytest.mark.parametrize("speed", [0.0, 10_000.0])
+@pytest.mark.parametrize("speed", [0.0, pytest.param(10_000.0, marks=pytest.mark.slow)])
 def test_a_reader_sees_every_deal_of_the_day_and_its_close(market, tmp_path, speed) -> None:
     server = Republished(market[0], tmp_path / "again", speed)
     try:
@@ -98,6 +98,7 @@ def test_a_reader_sees_every_deal_of_the_day_and_its_close(market, tmp_path, spe
     assert server.played > 100
 
 
+@pytest.mark.slow
 def test_a_speed_is_kept_and_a_pause_is_cut(market, tmp_path, monkeypatch) -> None:
     """At 10,000 times, a day of 5.5 hours takes 2 s; a lunch break of 0.5 s is cut to 0.1 s."""
     monkeypatch.setattr("cea.republish.PAUSE_MAX_S", 0.1)
