@@ -79,6 +79,16 @@ def browser(width: int = 1280, height: int = 900) -> Any:
     return webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver))
 
 
+# The place of an element on the screen, or null while something else lies there.
+AT_REST = """
+const e = arguments[0];
+e.scrollIntoView({block: 'center', inline: 'nearest', behavior: 'instant'});
+const r = e.getBoundingClientRect();
+const top = document.elementFromPoint(r.left + r.width / 2, r.top + r.height / 2);
+return top && (e === top || e.contains(top)) ? [r.left, r.top, r.width, r.height].join() : null;
+"""
+
+
 class Page:
     """A person at the page."""
 
@@ -102,6 +112,30 @@ class Page:
         assert gm.wait_until(there, seconds), f"{css} is not there:\n{self.text()[:2000]}"
         return found[-1]
 
+    def click(self, css: str, seconds: float = 15.0) -> None:
+        """Clicks as a person does: on an element that has come to rest and that nothing covers.
+
+        Tabs slide and dialogs fade in; a click at the place where a button was a moment ago hits its neighbour.
+        """
+        from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException
+
+        last: list[Any] = [None]
+
+        def clicked() -> bool:
+            try:
+                element = self.find(css, seconds)
+                place = self.driver.execute_script(AT_REST, element)
+                if place is None or place != last[0]:
+                    last[0] = place
+                    return False
+                element.click()
+            except (ElementClickInterceptedException, StaleElementReferenceException):
+                last[0] = None
+                return False
+            return True
+
+        assert gm.wait_until(clicked, seconds), f"{css} cannot be clicked:\n{self.text()[:2000]}"
+
     def text(self) -> str:
         """All text that is shown."""
         return str(self.driver.execute_script("return document.body.innerText"))
@@ -117,25 +151,25 @@ class Page:
         fields = self.driver.find_elements("css selector", "input")
         fields[0].send_keys(name)
         fields[1].send_keys(password)
-        self.find("#enter").click()
+        self.click("#enter")
 
     def tab(self, name: str) -> None:
         """Chooses a tab of a page that is connected: a click before that would be lost."""
         assert gm.wait_until(lambda: self.driver.execute_script("return window.ceaOld === false"), 20), self.text()
-        self.find(f"#tab-{name}").click()
+        self.click(f"#tab-{name}")
 
     def act(self, control: str, reason: str, **fields: str) -> None:
         """Fills a control's dialog in and sends it."""
         self.tab("controls")  # and so connected: a page that is drawn anew loses a click
         dialog = f"#field-{next(iter(fields), 'reason')}"
         for _ in range(3):
-            self.find(f"#do-{control}").click()
+            self.click(f"#do-{control}")
             if gm.wait_until(lambda: any(e.is_displayed() for e in self.all(dialog)), 5):
                 break
         for name, value in fields.items():
             self.find(f"#field-{name}").send_keys(value)
         self.find("#field-reason").send_keys(reason)
-        self.find("#do-it").click()
+        self.click("#do-it")
 
 
 @contextlib.contextmanager

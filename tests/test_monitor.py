@@ -72,7 +72,7 @@ def test_a_wrong_password_is_refused_and_the_page_asks_for_a_login(world):
 
 def test_the_market_stands_on_the_page_and_a_new_deal_appears_at_once(world, page):
     page.waits_for("59.5")
-    page.find("#tile-CEA24").click()
+    page.click("#tile-CEA24")
     with Client(world[0], key="member-3") as me:
         began = time.monotonic()
         assert me.buy("CEA24", 5960, 123).filled == 123
@@ -88,7 +88,7 @@ def test_a_halt_needs_a_reason_shows_its_effect_and_ends(world, page):
     page.waits_for("at least 5 characters")
     assert not ops.status()["instruments"]["CEA24"]["halted"]
     page.find("#field-reason").send_keys(" technical failure")
-    page.find("#do-it").click()
+    page.click("#do-it")
     page.waits_for("Halt: ")
     assert gm.wait_until(lambda: ops.status()["instruments"]["CEA24"]["halted"])
     page.act("resume", "cause is gone", instrument="CEA24")
@@ -132,7 +132,7 @@ def test_two_persons_cancel_a_deal(world, page):
     page.tab("controls")
     page.act("cancel_deal", "an obvious mistake", deal="1", second="ops2")
     page.waits_for("proposal 1 waits for ops2")
-    page.find("#confirm-1").click()
+    page.click("#confirm-1")
     page.waits_for("waits for ops2")  # the first person cannot confirm it
     assert "1" in ops.status()["proposals"]
     driver = mw.browser()
@@ -140,7 +140,7 @@ def test_two_persons_cancel_a_deal(world, page):
         other = mw.Page(driver, monitor.url)
         other.login("wang")
         other.tab("controls")
-        other.find("#confirm-1").click()
+        other.click("#confirm-1")
         assert gm.wait_until(lambda: not ops.status()["proposals"], 10)
         assert ops.deals()[0]["flags"] & 1
     finally:
