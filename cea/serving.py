@@ -69,6 +69,7 @@ def settle_command(folder: Path, *, as_json: bool) -> None:
     from cea.folder import open_registry
     from cea.remote_exchange import RemoteExchange
     from cea.replaying import load_market
+    from cea.settling import publish
     from engine.prices import format_amount
     from settlement.bridge import Bridge
     from settlement.errors import Refused
@@ -79,7 +80,9 @@ def settle_command(folder: Path, *, as_json: bool) -> None:
             now = client.time()
             if not now["day_closed"]:
                 fail(f"{now['date']} is not closed yet ({now['phase']})", Exit.NO)
-            bridge = Bridge(registry, RemoteExchange(client), lambda: int(now["time_ns"]))
+            bridge = Bridge(
+                registry, RemoteExchange(client), lambda: int(now["time_ns"]), publish=lambda p: publish(folder, p)
+            )
             ended = bridge.end_of_day(now["date"], statements=folder / "reports" / "statements")
     finally:
         registry.close()

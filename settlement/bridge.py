@@ -8,7 +8,7 @@ document number, deals by their id, so a repeat finds them done.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -24,10 +24,11 @@ from settlement.exchange_port import ExchangePort
 from settlement.hours import day_bounds_ns
 from settlement.kinds import CASH, CNY, SYSTEM, TRADING, ActKind
 from settlement.ledger import Act
+from settlement.progress import LISTED_MAX, Progress, Step
 from settlement.queries import statement_json
 from settlement.reconcile import Difference, reconcile
 from settlement.registry import Registry
-from settlement.states import MAY_OPEN_NEXT, DayEvent, DayState
+from settlement.states import MAY_OPEN_NEXT, DayEvent, DayState, DealState
 
 
 class BankPort(Protocol):
@@ -57,14 +58,22 @@ class Bridge:
     """Settlement of one exchange against one registry. ``clock`` gives ns UTC; it is only asked here, at the edge."""
 
     def __init__(
-        self, registry: Registry, exchange: ExchangePort, clock: Callable[[], int], bank: BankPort | None = None
+        self,
+        registry: Registry,
+        exchange: ExchangePort,
+        clock: Callable[[], int],
+        bank: BankPort | None = None,
+        publish: Callable[[Progress], None] = lambda _: None,
     ) -> None:
+        """``publish`` hears each step of a settlement (settlement.progress)."""
         self.registry = registry
         self.exchange = exchange
         self.delivery = Delivery(registry)
         self.outbox = outbox.Outbox(registry.engine, exchange.send)
         self._clock = clock
         self._bank = bank
+        self._publish = publish
+        self._posted = 0  # deals of the day that is being settled
 
     # -- during the day (D23, D24)
 
@@ -160,6 +169,8 @@ class Bridge:
     ) -> EndOfDay | Refused:
         """Settle trading date ``date``: receive, clear, confirm, deliver, reconcile, statements; the exchange
         then hears SettleDay, unless a difference or a held pair waits for an operator (D26)."""
+        self._posted = 0
+        self._publish(Progress(date=date, step=Step.RECEIVE))
         self.outbox.flush()
         delivery = self.delivery
         day = delivery.day(date)
@@ -167,21 +178,51 @@ class Bridge:
             received = delivery.receive(date, self.exchange.deals(date), self._clock())
             if isinstance(received, Refused):
                 return received
+            self._publish(Progress(date=date, step=Step.CLEAR, deals=received))
             cleared = delivery.clear(date, self._clock())
             if isinstance(cleared, Refused):
                 return cleared
             day = delivery.day(date)
             assert not isinstance(day, Refused)
         if day.state in (DayState.CLEARED, DayState.DISPUTED):
+            self._show(day, Step.CONFIRM)
             refused = delivery.confirm(self.exchange.summary(date), self._clock())
             if refused is not None:
                 return refused
-        settled = delivery.settle(date, self._clock(), after_block=after_block)
+
+        self._posted = delivery.tried(date)
+
+        def block_posted(count: int) -> None:
+            self._posted += count
+            self._show(delivery.day(date), Step.DELIVER)
+
+        self._show(delivery.day(date), Step.DELIVER)
+        settled = delivery.settle(date, self._clock(), after_block=after_block, progress=block_posted)
         if isinstance(settled, Refused):
             return settled
         return self._after_delivery(date, statements)
 
+    def _show(self, day: Day | Refused, step: Step, differences: Sequence[Difference] = (), text: str = "") -> None:
+        """Publish where the day stands."""
+        if isinstance(day, Refused):
+            return
+        waiting = [held for held in day.held if held.state == DealState.HELD]
+        progress = Progress(
+            date=day.date,
+            step=step,
+            state=day.state,
+            deals=day.summary.deals,
+            posted=self._posted,
+            held=len(waiting),
+            amount_fen=day.summary.amount_fen,
+            differences=tuple(map(str, differences[:LISTED_MAX])),
+            holding=tuple(f"deal {held.deal_id}: {held.reason}" for held in waiting[:LISTED_MAX]),
+            text=text,
+        )
+        self._publish(progress)
+
     def _after_delivery(self, date: int, statements: Path | None) -> EndOfDay | Refused:
+        self._show(self.delivery.day(date), Step.RECONCILE)
         differences = reconcile(self.registry.engine, self.exchange.balances()) + self._split_fees(date)
         day = self.delivery.day(date)
         assert not isinstance(day, Refused)
@@ -191,8 +232,11 @@ class Bridge:
         day = self.delivery.day(date)
         assert not isinstance(day, Refused)
         if statements is not None:
+            self._show(day, Step.STATEMENTS, differences)
             self.write_statements(date, statements)
+        self._show(day, Step.TELL, differences)
         told, answer = self._tell(day) if day.state in MAY_OPEN_NEXT else (False, "")
+        self._show(day, Step.DONE if told else Step.STOPPED, differences, answer or _waits_for(day, differences))
         return EndOfDay(day, day.summary, differences, told, answer)
 
     def _split_fees(self, date: int) -> list[Difference]:
@@ -283,3 +327,13 @@ class Bridge:
                 outbox.put(posting, f"statement:{date}:{message.account}:{message.digest[:16]}", message)
         self.outbox.flush()
         return len(accounts)
+
+
+def _waits_for(day: Day, differences: Sequence[Difference]) -> str:
+    """What an operator has to decide on, in a sentence; empty where nothing waits."""
+    held = sum(one.state == DealState.HELD for one in day.held)
+    if held:
+        return f"{held} of {day.summary.deals} deals are held: cea registry resolve, or let an operator release the day"
+    if differences:
+        return f"registry and exchange differ in {len(differences)} balances"
+    return ""

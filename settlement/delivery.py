@@ -175,9 +175,15 @@ class Delivery:
     # -- deliver
 
     def settle(
-        self, date: int, time_ns: int, block_deals: int = BLOCK_DEALS, after_block: Callable[[int], None] | None = None
+        self,
+        date: int,
+        time_ns: int,
+        block_deals: int = BLOCK_DEALS,
+        after_block: Callable[[int], None] | None = None,
+        progress: Callable[[int], None] | None = None,
     ) -> Day | Refused:
-        """Deliver the confirmed day, block by block; ``after_block`` hears the last deal id of each."""
+        """Deliver the confirmed day, block by block; after each, ``after_block`` hears its last deal's id and
+        ``progress`` how many deals it had."""
         with store.writing(self.engine) as connection:
             state = _day_row(connection, date)
             if state is not None and state.state in _DELIVERED:
@@ -190,12 +196,15 @@ class Delivery:
             tried = self._settle_block(date, time_ns, block_deals)
             if tried is None:
                 break
+            last, count = tried
+            if progress is not None:
+                progress(count)
             if after_block is not None:
-                after_block(tried)
+                after_block(last)
         return self._finish(date, time_ns)
 
-    def _settle_block(self, date: int, time_ns: int, block_deals: int) -> int | None:
-        """Deliver the next deals in one transaction; the last deal's id, or None if none was left."""
+    def _settle_block(self, date: int, time_ns: int, block_deals: int) -> tuple[int, int] | None:
+        """Deliver the next deals in one transaction; the last deal's id and how many, or None if none was left."""
         with self.ledger.posting(time_ns, day=date) as posting:
             connection = posting.connection
             day = _day_row(connection, date)
@@ -216,7 +225,7 @@ class Delivery:
                 connection.execute(update(days).where(days.c.date == date).values(settled_through=last))
 
             posting.at_end(write)
-        return last
+        return last, len(block)
 
     def _finish(self, date: int, time_ns: int) -> Day | Refused:
         day = self.day(date)
@@ -302,6 +311,16 @@ class Delivery:
             held = connection.execute(_held_query(date)).all()
         summary = Summary(date, row.deals, row.quantity_t, row.amount_fen, row.fees_fen, bytes(row.digest).hex())
         return Day(date, DayState(row.state), summary, [Held(h.deal_id, h.state, h.reason) for h in held])
+
+    def tried(self, date: int) -> int:
+        """How many deals of the day were delivered or, where they could not post, are held."""
+        days, deal = schema.settlement_day, schema.deal.c.deal_id
+        with store.reading(self.engine) as connection:
+            through = connection.execute(select(days.c.settled_through).where(days.c.date == date)).scalar_one_or_none()
+            if through is None:
+                return 0
+            query = select(func.count()).where(_of_day(deal, date)[0], deal <= through)
+            return int(connection.execute(query).scalar_one())
 
     def unrolled(self, before: int) -> list[tuple[int, DayState]]:
         """The days before a date that have not rolled, oldest first, with their states."""

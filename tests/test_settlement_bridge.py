@@ -18,6 +18,7 @@ from small_market import SmallMarket
 from engine import messages as msg
 from engine import records as r
 from engine.rules import Fees, Rules
+from settlement import progress
 from settlement.bridge import Bridge
 from settlement.errors import Refused, accepted
 from settlement.exchange_port import Answer, LocalExchange
@@ -360,3 +361,22 @@ def test_a_request_with_an_outcome_never_changes() -> None:
     # Sending happens from NEW alone, and NEW is reached again only from "never seen".
     assert {state for state, event in REQUEST if event == RequestEvent.SEND} == {RequestState.NEW}
     assert {event for (_, event), to in REQUEST.items() if to == RequestState.NEW} == {RequestEvent.NEVER_SEEN}
+
+
+def test_who_watches_sees_each_step_and_the_deals_posted_of_all(town: Town, tmp_path: Path) -> None:
+    """The file of a market folder: every step in order, at the end all deals; a torn file is no file."""
+    seen: list[progress.Progress] = []
+    bridge = Bridge(town.registry, town.exchange, lambda: NOON, publish=seen.append)
+    town.trade(1_000, 30)
+    town.trade(1_001, 20, seller=2, buyer=0)
+    town.close()
+    accepted(bridge.end_of_day(DAY, statements=tmp_path / "s"))
+    words = "receive clear confirm deliver deliver reconcile statements tell done"
+    assert [one.step for one in seen] == words.split()
+    assert [one.posted for one in seen if one.step == progress.Step.DELIVER] == [0, 2]
+    assert (seen[-1].deals, seen[-1].posted, seen[-1].share, seen[-1].state) == (2, 2, 1.0, "reconciled")
+    assert progress.read(tmp_path) is None
+    progress.write(tmp_path, seen[-1])
+    assert progress.read(tmp_path) == seen[-1]
+    (tmp_path / progress.FILE).write_text('{"date": 2', encoding="utf-8")
+    assert progress.read(tmp_path) is None
