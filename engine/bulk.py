@@ -372,11 +372,12 @@ class Desk:
                 return refuse(Code.WRONG_STATE, "on", "the desk is so already")
             self.frozen = m.on
             self._notices.append(Notice(BulkDesk(frozen=m.on, why=m.why), public=True))
-            return {"frozen": m.on}
+            return {"frozen": m.on, **_told(m)}
         found = self._known(envelope, m.declaration)
         if isinstance(found, Refusal):
             return found
-        return self._move(envelope, found, Step.FREEZE if m.on else Step.THAW) or {"declaration": found.number}
+        step = Step.FREEZE if m.on else Step.THAW
+        return self._move(envelope, found, step) or {"declaration": found.number, **_told(m)}
 
     def _cancel(self, envelope: Envelope, m: BulkCancel) -> Refusal | dict[str, Any]:
         if envelope.account != NO_ACCOUNT:
@@ -387,11 +388,11 @@ class Desk:
             found = self._known(envelope, m.declaration)
             if isinstance(found, Refusal):
                 return found
-            return self._move(envelope, found, Step.CANCEL) or {"declaration": found.number}
+            return self._move(envelope, found, Step.CANCEL) or {"declaration": found.number, **_told(m)}
         thread = self.threads.get(m.thread)
         if thread is None:
             return refuse(Code.UNKNOWN_THREAD, "thread")
-        return self._turn(envelope, thread, Turn.END, m.why) or {"thread": thread.number}
+        return self._turn(envelope, thread, Turn.END, m.why) or {"thread": thread.number, **_told(m)}
 
     def _expire(self, envelope: Envelope, _: BulkExpire) -> Refusal | dict[str, Any]:
         if envelope.account != NO_ACCOUNT:
@@ -879,6 +880,11 @@ class Desk:
 
 def _locked_t(side: int, hold: Hold) -> int:
     return hold.quantity if side == SELL else 0
+
+
+def _told(m: BulkFreeze | BulkCancel) -> dict[str, str]:
+    """Who acted and why, for the operators' copy: members see that it happened, not the suspicion behind it (D30)."""
+    return {"by": m.by, "why": m.why}
 
 
 def _remember(ended: dict[int, Any], number: int, how: Any) -> None:

@@ -79,6 +79,10 @@ def _logged(out: Output, what: dict[str, str], prefix: str) -> Iterator[dict[str
         elif kind == "refused" and n["command"].startswith(prefix):
             reason = f"{Code(n['code']).name} {n['field']}: {n['text']}"
             yield {**row, "what": "refused", "event": n["command"].removeprefix(prefix), "note": reason}
+        elif kind == "done" and "why" in n["data"] and n["command"].startswith(prefix):
+            told = {name: value for name, value in n["data"].items() if name in ("declaration", "thread", "frozen")}
+            note = ": ".join(text for text in (n["data"]["by"], n["data"]["why"]) if text)
+            yield {**row, **told, "what": "operator", "event": n["command"].removeprefix(prefix), "note": note}
 
 
 def _account(number: int) -> int | None:
@@ -99,6 +103,8 @@ def desk_rows(out: Output) -> Iterator[dict[str, Any]]:
             row |= {"deal": n["number"], "by": n["on"], "state": "dealt"}
         elif n["what"] == "desk":
             row |= {"state": "frozen" if n["frozen"] else "open", "note": n["why"]}
+        elif n["what"] == "operator":
+            row["by"] = None
         else:
             row |= {"by": _account(n["on"]), "state": "refused"}
         yield row

@@ -8,12 +8,15 @@ from pathlib import Path
 import polars as pl
 import pyarrow.parquet as parquet
 import pytest
+from bulk_world import World
 from journal_maker import make_journal
 from typer.testing import CliRunner
 
-from engine.bulk_messages import BulkWithdraw
+from engine.bulk_messages import BulkCancel, BulkDeclare, BulkFreeze, BulkWithdraw
 from engine.exchange import Exchange
 from engine.market import Capacity
+from engine.messages import encode
+from engine.records import NO_ACCOUNT
 from engine.rules import Rules
 from replay.commands import app
 from replay.export import TRADES
@@ -112,6 +115,19 @@ def test_the_log_keeps_what_was_refused_with_its_reason() -> None:
     assert (row["what"], row["by"], row["event"], row["state"]) == ("refused", 3, "withdraw", "refused")
     assert row["note"].startswith("UNKNOWN_DECLARATION declaration: ")
     assert not list(auction_rows(exchange.execute(BulkWithdraw(declaration=9)))), "each log has its own commands"
+
+
+def test_the_log_says_which_operator_acted_and_why_and_the_members_do_not_hear_it() -> None:
+    exchange = Exchange(Rules.national(), Capacity(accounts=8, instruments=1))
+    out = exchange.execute(BulkFreeze(on=True, by="ops1", why="layering?"))
+    operator = [row for row in desk_rows(out) if row["what"] == "operator"]
+    assert [(r["event"], r["note"], r["by"]) for r in operator] == [("freeze", "ops1: layering?", None)]
+
+    world = World()
+    world.ok(1, BulkDeclare(side=1, instrument="CEA21", price=7_872, quantity=100_000))
+    done, *others = world.send(NO_ACCOUNT, BulkCancel(declaration=1, by="ops1", why="a court's order"))
+    assert done.message.data == {"declaration": 1, "by": "ops1", "why": "a court's order"} and not done.public
+    assert others and not any(b"court" in encode(notice.message) for notice in others)
 
 
 def test_the_auctions_log_adds_up(market, tmp_path) -> None:
