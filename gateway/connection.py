@@ -464,7 +464,11 @@ class Connection:
         self._go(ClientEvent.DONE)
 
     def _on_heartbeat(self, message: p.Heartbeat) -> None:
-        pass
+        """Gives it back, which is our own heartbeat as well: the exchange learns how long the way is."""
+        if message.time_ns and self.state in (ClientState.RESYNC, ClientState.ACTIVE):
+            self._send(
+                p.encode(p.Heartbeat(token=self.token, last_report=self.next_report - 1, time_ns=message.time_ns))
+            )
 
     def _on_answer(self, message: p.Answer) -> None:
         self.answers[message.id] = message

@@ -417,6 +417,8 @@ class Core:
             self._reject(plane, route, p.reject(Code.NOT_LOGGED_IN))
             return
         if isinstance(message, p.Heartbeat):
+            if message.time_ns and message.time_ns == session.ping_time_ns:
+                session.round_trip_ns, session.ping_time_ns = max(1, self.mono_ns - session.ping_ns), 0
             return
         if type(message) not in ROLES[session.role].controls:
             self._reject(plane, route, p.reject(Code.ROLE_NOT_ALLOWED))
@@ -458,6 +460,7 @@ class Core:
         session.dead_man_ms, session.stream_cursor = -1, 0
         self.streaming.discard(session.number)
         session.behind_since_ns = session.throttled = session.malformed = 0
+        session.ping_ns = session.ping_time_ns = session.round_trip_ns = 0
         c = self.config
         row, factor = session.row, c.cancels_factor
         row["per_second"], row["burst"], row["cancels_factor"] = c.orders_per_second, c.orders_burst, factor
@@ -769,7 +772,8 @@ class Core:
         if mono_ns < self._next_tick_ns:
             return
         self._next_tick_ns = mono_ns + TICK_NS
-        heartbeat = p.encode(p.Heartbeat(time_ns=self.clock.now()))
+        time_ns = self.clock.now()
+        heartbeat = p.encode(p.Heartbeat(time_ns=time_ns))
         for session in self.sessions.values():
             if session.cancel_due_ns and mono_ns >= session.cancel_due_ns:
                 self._transit(session, Event.DUE)
@@ -785,8 +789,9 @@ class Core:
                 self._transit(session, Event.SILENCE)
             elif session.behind_since_ns and mono_ns - session.behind_since_ns > BEHIND_LOST_NS:
                 self._transit(session, Event.END, Code.TOO_LARGE, "its connection takes no reports")
-            elif mono_ns - session.last_sent_ns >= session.heartbeat_ns:
-                session.last_sent_ns = mono_ns
+            elif mono_ns - min(session.last_sent_ns, session.ping_ns) >= session.heartbeat_ns:
+                session.last_sent_ns = session.ping_ns = mono_ns
+                session.ping_time_ns = time_ns
                 plane = OPERATORS if ROLES[session.role].operator_plane else MEMBERS
                 self.send(plane, session.route, heartbeat)
         self.flush()

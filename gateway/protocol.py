@@ -106,7 +106,11 @@ class Logout(Control, tag="logout"):
 
 
 class Heartbeat(Control, tag="heartbeat"):
-    """Either way, when there is nothing else to say (D9). ``last_report``: what the sender has, or has made."""
+    """Either way, at least once per interval (D9). ``last_report``: what the sender has, or has made.
+
+    ``time_ns``: exchange time where the exchange sends it; a client that gives it back lets operators see how long the
+    way to it is.
+    """
 
     token: Token = 0
     last_report: Number = 0

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from engine.codes import TEXT_EN, Code
+from engine.market import UNLIMITED
 from engine.records import NO_ACCOUNT
 from gateway import protocol as p
 from gateway.roles import ROLES
@@ -87,6 +88,11 @@ def _balance(core: Core, account: int) -> dict[str, Any]:
         h = market.holdings[account, index]
         if any(int(h[n]) for n in ("sellable", "bought_today", "locked", "in_transfer")):
             holdings[code] = {n: int(h[n]) for n in ("sellable", "bought_today", "locked", "in_transfer", "sold_today")}
+            if int(h["position_max"]) < UNLIMITED:  # R14.1: open buys count
+                position = sum(int(h[n]) for n in ("sellable", "bought_today", "locked", "in_transfer", "buy_open"))
+                holdings[code] |= {"position": position, "position_max": int(h["position_max"])}
+            if int(h["sell_max"]) < UNLIMITED:  # R14.4, per day
+                holdings[code] |= {"sold": int(h["sold_today"] + h["locked"]), "sell_max": int(h["sell_max"])}
     return {
         "account": account,
         "available": int(row["available"]),
@@ -200,6 +206,8 @@ def _sessions(core: Core, session: Session, args: dict[str, Any]) -> list[dict[s
             "reports": core.store.stream(s.number).next_no - 1,
             "unsent": core.store.stream(s.number).next_no - s.cursor,
             "throttled": s.throttled,
+            "malformed": s.malformed,
+            "round_trip_us": -(-s.round_trip_ns // 1_000),  # until it gave a heartbeat back; 0: not known
         }
         for s in list(core.sessions.values())[:ROWS_MAX]
     ]

@@ -208,7 +208,10 @@ class Session:
         "number",
         "old_until",
         "orders",
+        "ping_ns",
+        "ping_time_ns",
         "role",
+        "round_trip_ns",
         "route",
         "row",
         "state",
@@ -233,6 +236,8 @@ class Session:
         self.dead_man_due_ns = 0
         self.behind_since_ns = 0  # since when its socket has taken nothing
         self.throttled = self.malformed = 0
+        self.ping_ns = self.ping_time_ns = 0  # when the last heartbeat went out, and the exchange time that it bears
+        self.round_trip_ns = 0  # until the client gave it back; 0: not known
         self.orders: Bucket | None = None
         self.cancels: Bucket | None = None
         self.next_request = self.cursor = 1

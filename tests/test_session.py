@@ -252,6 +252,18 @@ def test_silence_cancels_only_where_it_was_chosen_and_our_crash_is_no_disconnect
     assert chosen.orders(only_open=True) == []
 
 
+def test_the_exchange_knows_the_way_to_a_client_from_heartbeats_that_come_back_and_from_nothing_else():
+    world = World(random.Random(1))
+    client, session = world.client("member-1"), world.core.sessions[1]
+    for _ in range(70):  # seven seconds: more than a heartbeat's interval
+        client.link.pump(100)
+    assert 2_000_000 <= session.round_trip_ns <= 4_000_000, "a millisecond each way, and the exchange's own round"
+    before, session.ping_time_ns = session.round_trip_ns, 77
+    client.link._send(p.encode(p.Heartbeat(token=client.link.token, time_ns=78)))
+    world.advance(10**9)
+    assert session.round_trip_ns == before and session.ping_time_ns == 77, "a time that we did not send says nothing"
+
+
 def test_the_dead_mans_switch_cancels_unless_it_is_held():
     world = World(random.Random(1))
     client = world.client("member-1")
