@@ -250,7 +250,9 @@ class Core:
             self._malformed(plane, route, session, Code.MALFORMED, "not a whole number of records")
             return
         count = 1 if is_message else size // RECORD_BYTES
-        if self._throttled(plane, session, head, count):
+        # new business behind a cancel in one frame is new business
+        down = head[10] in _RISK_DOWN and (count == 1 or _RISK_DOWN.issuperset(frame[60::RECORD_BYTES]))
+        if self._throttled(plane, session, head, count, session.cancels if down else session.orders):
             return
         if self.batch.room() < count:
             self.flush()
@@ -261,8 +263,9 @@ class Core:
         else:
             self._many(plane, session, frame, count)
 
-    def _throttled(self, plane: str, session: Session, head: tuple[int, ...], count: int) -> bool:
-        bucket = session.cancels if head[10] in _RISK_DOWN else session.orders
+    def _throttled(
+        self, plane: str, session: Session, head: tuple[int, ...], count: int, bucket: Bucket | None
+    ) -> bool:
         assert bucket is not None, "a logged-in session has its buckets"
         wait_ms = bucket.take(count, self.mono_ns)
         if not wait_ms:

@@ -106,6 +106,7 @@ def _take(row, source, count, buffer_at, filled, session, now_ns):  # type: igno
     ints = _ints_at(source, 16 * count)
     octets = _bytes_at(source, RECORD_BYTES * count)
     expected = row.next_request
+    kinds = np.uint32(0)
     for i in range(count):
         w, d, b = 8 * i, 16 * i, 64 * i
         owner = ints[d + 14]  # session in the low half, instrument in the high one
@@ -122,9 +123,10 @@ def _take(row, source, count, buffer_at, filled, session, now_ns):  # type: igno
             or ((row.kinds >> np.uint32(kind)) & np.uint32(1)) == 0
         ):
             return 0
+        kinds |= np.uint32(1) << np.uint32(kind)
         expected += np.uint32(1)
     cost = count * FILL_UNIT
-    if (np.uint32(1) << np.uint32(octets[60])) & np.uint32(_RISK_DOWN_MASK):
+    if kinds & ~np.uint32(_RISK_DOWN_MASK) == 0:  # new business behind a cancel in one frame is new business
         per_second, burst = row.per_second * row.cancels_factor, row.burst * row.cancels_factor
         fill = min(row.cancel_fill + min(now_ns - row.cancel_time_ns, REFILL_NS_MAX) * per_second, burst * FILL_UNIT)
         if fill < cost:
