@@ -29,22 +29,27 @@ def add_user(folder: Path, name: str, role: str, key: str) -> None:
 
 def monitor_command(folder: Path, host: str, port: int, key: str) -> None:
     """Serves the page until Ctrl-C."""
-    import msgspec
-
+    from cea.replaying import load_market
+    from cea.surveying import surveillance_of, thresholds_of
     from gateway.monitor import app, users
-    from gateway.surveillance import Thresholds
 
     path = chosen_key(folder, key)
     try:
         if not users.load(folder / "keys"):
             fail(f"nobody may log in yet: cea monitor {folder} --add NAME --role operator --key ops1", Exit.CONFIG)
-        own = folder / "surveillance.toml"
-        thresholds = msgspec.toml.decode(own.read_bytes(), type=Thresholds) if own.is_file() else Thresholds()
-    except (users.UserFileError, msgspec.DecodeError) as error:
+    except users.UserFileError as error:
         fail(str(error), Exit.CONFIG)
+    market, thresholds = load_market(folder), thresholds_of(folder)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     actions = {"settle": lambda who, why: settle(folder), "bulletin": lambda who, why: publish(folder, who)}
-    app.run(folder, path, host=host, port=port, thresholds=thresholds, actions=actions)
+    app.run(
+        folder,
+        path,
+        host=host,
+        port=port,
+        make_watch=lambda: surveillance_of(market, thresholds, live=True),
+        actions=actions,
+    )
 
 
 def settle(folder: Path) -> str:

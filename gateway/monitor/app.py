@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from gateway.config import read_endpoints
 from gateway.monitor.feed import Feed
 from gateway.monitor.users import IDLE_S, Sessions
-from gateway.surveillance import Thresholds
+from gateway.surveillance import Surveillance
 
 log = logging.getLogger(__name__)
 
@@ -102,11 +102,12 @@ def run(
     *,
     host: str = "127.0.0.1",
     port: int = 0,
-    thresholds: Thresholds | None = None,
+    make_watch: Callable[[], Surveillance] | None = None,
     actions: Mapping[str, Action] | None = None,
 ) -> None:
     """Serves the page until SIGTERM or SIGINT. ``key``: path of a viewer's key file.
 
+    ``make_watch``: the surveillance of a new connection, with what its composer knows of groups and holdings.
     ``actions``: ``settle`` and ``bulletin``, where whoever composes the system has them. The address and the
     process's id are written into run/monitor.json.
     """
@@ -116,7 +117,7 @@ def run(
 
     from gateway.monitor.pages import Pages
 
-    feed = Feed(folder, key, thresholds=thresholds, metrics=lambda: read_metrics(folder))
+    feed = Feed(folder, key, make_watch=make_watch, metrics=lambda: read_metrics(folder))
     sessions = Sessions(folder / "keys")
     Pages(folder, feed, sessions, dict(actions or {})).register()
     port = port or free_port(host)

@@ -44,12 +44,14 @@ class Feed(threading.Thread):
         key: str,
         *,
         thresholds: Thresholds | None = None,
+        make_watch: Callable[[], Surveillance] | None = None,
         metrics: Callable[[], dict[str, float]] | None = None,
     ) -> None:
         super().__init__(name="monitor-feed", daemon=True)
-        self.folder, self.key, self.thresholds = folder, key, thresholds
+        self.folder, self.key = folder, key
         self.picture = Picture()
         self.watch: Surveillance | None = None
+        self._make_watch = make_watch or (lambda: Surveillance(thresholds))
         self._metrics = metrics or (dict)
         self._ending = threading.Event()
         self._noting = threading.Lock()
@@ -90,7 +92,8 @@ class Feed(threading.Thread):
         picture.codes = {int(row[0]): str(row[1]) for row in ops.link.query("instruments")}
         picture.start_day()
         picture.auctions, picture.alerts = {}, type(picture.alerts)(maxlen=picture.alerts.maxlen)
-        self.watch = Surveillance(self.thresholds, codes=picture.codes, raised=picture.alerts.append)
+        self.watch = self._make_watch()
+        self.watch.codes, self.watch.raised = dict(picture.codes), picture.alerts.append
         ops.subscribe(1)
         next_slow = 0.0
         while not self._ending.is_set():

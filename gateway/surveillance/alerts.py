@@ -21,6 +21,14 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
     "price_move": ("fast price move", "价格异动"),
     "before_news": ("one-way trading before news", "信息发布前单向交易"),
     "overselling": ("sold what it needs for surrender", "超卖履约所需配额"),
+    "ring": ("allowances go round a ring of accounts", "多账户环形交易"),
+    "agreed_transfer": ("bulk or auction: bought high, sold low, same pair", "大宗或竞价高买低卖（对手固定）"),
+    "desk_withdrawals": ("declarations made and soon withdrawn", "频繁申报撤回大宗"),
+    "auction_linked": ("a linked account won the seller's auction", "出让方关联账户竞得"),
+    "auction_cancelled": ("auction bids cancelled", "竞价大量撤单"),
+    "limit_push": ("one account brings the price to its limit", "单一账户推动价格触及涨跌幅限制"),
+    "off_market": ("bulk deal far from the listed price", "大宗价格偏离挂牌价"),
+    "auction_winner": ("one account won most of an auction", "竞价成交集中"),
 }
 STEPS_MAX: Final = 1_000  # commands that the replay link shows one by one
 EVIDENCE_MAX: Final = 100  # orders and deals named in one alert; the replay link has the rest

@@ -31,9 +31,11 @@ def kept_deals(w: Surveillance) -> np.ndarray:
     """The day's deals that are still kept, oldest first."""
     count = int(w.state[0]["deals"])
     if count <= len(w.deals):
-        return w.deals[:count]
-    at = count % len(w.deals)
-    return np.concatenate([w.deals[at:], w.deals[:at]])
+        deals = w.deals[:count]
+    else:
+        at = count % len(w.deals)
+        deals = np.concatenate([w.deals[at:], w.deals[:at]])
+    return deals[deals["quantity"] > 0] if w.taken_back else deals
 
 
 def deals_of(w: Surveillance, instrument: int, *, of: int = -1, between: tuple[int, int] | None = None) -> np.ndarray:
@@ -218,17 +220,21 @@ def churn(w: Surveillance, time_ns: int) -> None:
 
 
 def overselling(w: Surveillance, time_ns: int) -> None:
-    """An account sells what it still needs for surrender (R14.4)."""
+    """An account sells what it still needs for surrender (R14.4): listed, bulk and auction sales of today."""
+    usable = w.usable_instruments()
     for account, need in sorted(w.needs.items()):
-        if account not in w.holdings or account >= len(w.day):
+        if account not in w.usable:
             continue
-        rows = w.day[account]
-        sold = int(rows["sold_t"].sum())
-        left = w.holdings[account] + int(rows["bought_t"].sum()) - sold
+        rows = w.day[account] if account < len(w.day) else w.day[0] * 0
+        rows = rows[sorted(i for i in usable if i < len(rows))] if usable is not None else rows
+        bought, sold = w.agreed.today(account, usable)
+        sold += int(rows["sold_t"].sum())
+        left = w.usable[account] + bought + int(rows["bought_t"].sum()) - sold
         if sold and left < need:
-            instrument = int(rows["sold_t"].argmax())
             text = f"account {account} holds {left:,} t after sales of {sold:,} t and must surrender {need:,} t"
-            deals = deals_of(w, instrument, of=account)
+            deals = kept_deals(w)
+            deals = deals[(deals["maker"] == account) | (deals["taker"] == account)]
+            instrument = int(deals["instrument"][-1]) if len(deals) else -1
             tell(w, "overselling", time_ns, instrument, (account,), need - left, 1, "t", text, deals)
 
 
@@ -237,7 +243,8 @@ def large_holders(w: Surveillance, time_ns: int) -> None:
     limit = w.thresholds.large_holding_t
     for account, first in sorted(w.holdings.items()) if limit else ():
         rows = w.day[account] if account < len(w.day) else w.day[:0]
-        held = first + int(rows["bought_t"].sum()) - int(rows["sold_t"].sum())
+        bought, sold = w.agreed.today(account)
+        held = first + bought - sold + int(rows["bought_t"].sum()) - int(rows["sold_t"].sum())
         if held >= limit:
             text = f"account {account} holds {held:,} t of all vintages"
             tell(w, "large_holder", time_ns, -1, (account,), held, limit, "t", text, w.deals[:0])
@@ -307,8 +314,29 @@ def price_limits(w: Surveillance, time_ns: int) -> None:
         if away <= near:
             side = "upper" if high - last <= last - low else "lower"
             text = f"the last price {format_price(last)} is {away} ticks from the {side} limit"
-            deals = deals_of(w, instrument)[-1:]
-            tell(w, "price_limit", time_ns, instrument, (), away, near, "ticks", text, deals)
+            deals = deals_of(w, instrument)
+            tell(w, "price_limit", time_ns, instrument, (), away, near, "ticks", text, deals[-1:])
+            if away == 0:
+                _push(w, time_ns, instrument, last, deals[deals["time_ns"] >= time_ns - k.BUCKETS * NS_PER_MINUTE])
+
+
+def _push(w: Surveillance, time_ns: int, instrument: int, last: int, deals: np.ndarray) -> None:
+    """Who brought the price to its limit: most of the last minutes' way there was taken by one account."""
+    t = w.thresholds
+    if not len(deals) or int(deals["price"][0]) == last:
+        return  # it has been there for longer
+    takers, places = np.unique(deals["taker"], return_inverse=True)
+    taken = np.bincount(places, deals["quantity"]).astype(np.int64)
+    top = int(taken.argmax())
+    share = 100 * int(taken[top]) // int(taken.sum())
+    if share >= t.move_share_percent and int(taken[top]) >= t.push_t:
+        account = int(takers[top])
+        text = (
+            f"the price reached its limit {format_price(last)} in {k.BUCKETS} minutes; account {account} took "
+            f"{int(taken[top]):,} t, {share} % of it"
+        )
+        mine = deals[deals["taker"] == account]
+        tell(w, "limit_push", time_ns, instrument, (account,), int(taken[top]), t.push_t, "t", text, mine)
 
 
 def price_moves(w: Surveillance, time_ns: int) -> None:

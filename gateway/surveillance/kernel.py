@@ -181,10 +181,10 @@ def collect(events, start, orders, flow, day, pairs, vintages, deals, quicks, st
     while i < events.size:
         e = events[i]
         kind = e.kind
+        if e.time_ns >= s.next_look_ns:  # a notice crosses the minute as well as an order
+            return i, LOOK
         if kind == NOTICE:
             return i, AT_NOTICE
-        if e.time_ns >= s.next_look_ns:
-            return i, LOOK
         if kind == ACCEPTED:
             o = orders[np.int64(e.order_id & np.uint64(0xFFFFFFFF))]
             o.order_id, o.time_ns, o.price, o.quantity = e.order_id, e.time_ns, e.price, e.quantity
@@ -333,3 +333,90 @@ def pair_candidates(pairs, round_trip_t, switches, arranged, each_way, out):
             out[found] = i
             found += 1
     return found
+
+
+@njit(cache=True)
+def ring_edges(pairs, day, ring_t, share_percent, out):
+    """(instrument, seller, buyer, t) of one-way flows that are much of what both their ends trade; returns how many.
+
+    day DAY[accounts, instruments]. A flow counts where it is at least ``ring_t`` and that share of all that its seller
+    sold and of all that its buyer bought: a market maker, who deals with everybody, has none.
+    """
+    found = 0
+    for i in range(pairs.size):
+        p = pairs[i]
+        if p.key == np.uint64(0) or max(p.low_sells_t, p.high_sells_t) < ring_t:
+            continue
+        key = np.int64(p.key - np.uint64(1))
+        instrument = key >> (2 * ACCOUNT_BITS)
+        low, high = (key >> ACCOUNT_BITS) & ((1 << ACCOUNT_BITS) - 1), key & ((1 << ACCOUNT_BITS) - 1)
+        for way in range(2):
+            t = p.low_sells_t if way == 0 else p.high_sells_t
+            seller, buyer = (low, high) if way == 0 else (high, low)
+            if (
+                t >= ring_t
+                and 100 * t >= share_percent * day[seller, instrument].sold_t
+                and 100 * t >= share_percent * day[buyer, instrument].bought_t
+                and found < out.shape[0]
+            ):
+                out[found, 0], out[found, 1], out[found, 2], out[found, 3] = instrument, seller, buyer, t
+                found += 1
+    return found
+
+
+@njit(cache=True)
+def take_back(deals, count, number, day, pairs, vintages, late_ns):
+    """A listed deal that was cancelled (D28) leaves the day's tables; returns whether it was still kept."""
+    kept = min(count, deals.size)
+    at = -1
+    for i in range(kept):
+        if deals[i].number == number and deals[i].quantity > 0:
+            at = i
+    if at < 0:
+        return False
+    r = deals[at]
+    amount = r.price * r.quantity
+    buyer, seller = (r.taker, r.maker) if r.taker_side == BUY else (r.maker, r.taker)
+    b, c, v = day[buyer, r.instrument], day[seller, r.instrument], vintages[r.instrument]
+    b.bought_t -= r.quantity
+    b.bought_fen -= amount
+    b.buys -= 1
+    c.sold_t -= r.quantity
+    c.sold_fen -= amount
+    c.sales -= 1
+    v.volume -= r.quantity
+    v.amount -= amount
+    v.deals -= 1
+    if r.time_ns >= late_ns:
+        v.late_t -= r.quantity
+        v.late_fen -= amount
+        d = day[r.taker, r.instrument]
+        d.late_t -= r.quantity
+        d.late_fen -= amount
+    low, high = min(buyer, seller), max(buyer, seller)
+    key = (np.uint64(r.instrument) << np.uint64(2 * ACCOUNT_BITS)) | (np.uint64(low) << np.uint64(ACCOUNT_BITS))
+    p = pairs[pair_row(pairs, (key | np.uint64(high)) + np.uint64(1))]
+    if seller == low:
+        p.low_sells_t -= r.quantity
+        p.low_sells_fen -= amount
+        p.low_sales -= 1
+    else:
+        p.high_sells_t -= r.quantity
+        p.high_sells_fen -= amount
+        p.high_sales -= 1
+    if r.arranged != 0:
+        p.arranged -= 1
+        p.arranged_t -= r.quantity
+    instrument = r.instrument
+    r.quantity = 0
+    r.instrument = 0xFFFF  # no longer evidence of anything
+    newest = np.int64(-1)
+    v.high = v.low = 0
+    for i in range(kept):
+        if deals[i].instrument == instrument:
+            v.high = max(v.high, deals[i].price)
+            v.low = deals[i].price if v.low == 0 else min(v.low, deals[i].price)
+            if newest < 0 or deals[i].number > deals[newest].number:
+                newest = i
+    v.last = deals[newest].price if newest >= 0 else 0
+    return True

@@ -13,8 +13,10 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from engine import auction_messages as am
+from engine import bulk_messages as bm
 from engine import messages as m
-from engine.calendar import day_start_ns, parse_clock
+from engine.calendar import TradingCalendar, day_start_ns, parse_clock
 from engine.exchange import Exchange
 from engine.market import Capacity
 from engine.records import BUY, CANCEL, COMMAND, LIMIT, MESSAGE, NEW, NO_ACCOUNT, SELL
@@ -30,6 +32,9 @@ FIRST_BAD: Final = 40  # manipulators' accounts begin here
 ACCOUNTS: Final = 48
 SECOND: Final = 1_000_000_000
 DAY: Final = day_start_ns(DATE)
+CALENDAR: Final = (20251201, 20251202, DATE, 20251204)
+BULK_MIN: Final = 100_000
+GROUPS: Final = {FIRST_BAD + 4: 9, FIRST_BAD + 5: 9, 5: 3, 6: 3}  # two linked pairs: one bad, one honest
 
 
 def clock(text: str) -> int:
@@ -44,7 +49,7 @@ class Stage:
         self.rng = np.random.default_rng(seed)
         self.record = record
         capacity = Capacity(accounts=ACCOUNTS, instruments=2, orders=1 << 13, sessions=64, deals=1 << 12)
-        self.exchange = Exchange(Rules.national(), capacity)
+        self.exchange = Exchange(Rules.national(), capacity, TradingCalendar(CALENDAR))
         self.seq, self.now = 0, clock("08:30")
         self._command = np.zeros(1, COMMAND)
         self.say(m.ListInstrument(code=CODE, reference=REFERENCE))
@@ -58,16 +63,63 @@ class Stage:
         self.seq += 1
         self._command["seq"], self._command["time_ns"] = self.seq, self.now
         out = self.exchange.apply(self._command, payload)
-        events = out.events.copy()
-        self.record(events, bytes(out.payloads))
+        events, payloads = out.events.copy(), bytes(out.payloads)
+        self.notices = [notice for _, notice in out.notices()] if payload else []
+        self.record(events, payloads)
         return events
 
-    def say(self, message: Any) -> None:
-        """A slow-lane command of the exchange itself."""
+    def say(self, message: Any, account: int = NO_ACCOUNT) -> dict[str, Any]:
+        """A slow-lane command, of the exchange itself or of a member; what it answered, {} where it refused."""
         payload = m.encode(message)
         self._command[0] = 0
-        self._command["kind"], self._command["quantity"], self._command["account"] = MESSAGE, len(payload), NO_ACCOUNT
+        self._command["kind"], self._command["quantity"], self._command["account"] = MESSAGE, len(payload), account
         self._send(payload)
+        for notice in self.notices:
+            if isinstance(notice, m.Done):
+                return notice.data
+        return {}
+
+    # --- desk and auction -----------------------------------------------------------------------------------
+
+    def declare(self, account: int, side: int, price: int, quantity: int = BULK_MIN) -> int:
+        """A declaration to everybody; its number, 0 where it was refused."""
+        row = self.exchange.market.instruments[0]
+        price = min(max(price, int(row["bulk_low"])), int(row["bulk_high"]))
+        message = bm.BulkDeclare(side=side, instrument=CODE, price=price, quantity=quantity)
+        return int(self.say(message, account).get("declaration", 0))
+
+    def bulk(self, seller: int, buyer: int, price: int, quantity: int = BULK_MIN) -> None:
+        """A whole bulk deal: declared by the seller, taken by the buyer, confirmed."""
+        row = self.exchange.market.instruments[0]
+        price = min(max(price, int(row["bulk_low"])), int(row["bulk_high"]))
+        declaration = self.declare(seller, SELL, price, quantity)
+        if not declaration:
+            return
+        self.at(self.now + int(self.rng.integers(20, 200)) * SECOND // 10)
+        taken = self.say(bm.BulkTake(declaration=declaration, price=price, quantity=quantity), buyer)
+        if taken:
+            self.at(self.now + SECOND)
+            self.say(bm.BulkConfirm(thread=taken["thread"], price=price, quantity=quantity), seller)
+
+    def auction(self, seller: int, quantity: int, opens: str, closes: str) -> int:
+        """An announced auction of a seller, as an authority's: the notice periods are waived."""
+        apply = am.AuctionApply(
+            instrument=CODE, quantity=quantity, date=DATE, mode="pay_as_bid", reserve="minus_10", seller=seller,
+            waive=True, why="scenario",
+        )  # fmt: skip
+        number = int(self.say(apply).get("auction", 0))
+        if number:
+            self.say(am.AuctionAnswer(auction=number, approve=True))
+            self.say(am.AuctionFreeze(auction=number), seller)
+            announced = am.AuctionAnnounce(
+                auction=number, opens=clock(opens), closes=clock(closes), cancel_allowed=True
+            )
+            self.say(announced)
+        return number
+
+    def bid(self, account: int, auction: int, price: int, quantity: int) -> int:
+        """A bid; its number, 0 where it was refused."""
+        return int(self.say(am.AuctionBid(auction=auction, price=price, quantity=quantity), account).get("bid", 0))
 
     def at(self, time_ns: int) -> None:
         """Time goes forward only."""
@@ -157,6 +209,46 @@ def background(stage: Stage, orders: int) -> list[Act]:
             else:
                 account = int(rng.choice(traders))
                 acts.append(Act(time_ns, lambda a=account: trade(a)))  # type: ignore[misc]
+    return acts
+
+
+def agreements(stage: Stage) -> list[Act]:
+    """A clean day's desk and auction: some bulk deals 0 to 12 % below the market (the published median is 1.8 %, the
+    mean 3.7 %), some declarations that nobody takes, an auction with eight bidders."""
+    rng, acts = stage.rng, []
+    traders = list(range(5, MEMBERS + 1))
+
+    def deal() -> None:
+        seller, buyer = (int(a) for a in rng.choice(traders, 2, replace=False))
+        discount = min(0.12, abs(rng.normal(0, 0.05)))
+        stage.bulk(seller, buyer, round(stage.last * (1 - discount)), BULK_MIN + 1_000 * int(rng.integers(0, 50)))
+
+    def wish() -> None:
+        account = int(rng.choice(traders))
+        number = stage.declare(account, BUY, round(stage.last * 0.9))
+        if number and rng.random() < 0.5:
+            stage.at(stage.now + int(rng.integers(5, 300)) * SECOND)
+            stage.say(bm.BulkWithdraw(declaration=number), account)
+
+    for _ in range(int(rng.integers(2, 7))):
+        acts.append(Act(int(rng.integers(clock("13:01"), clock("14:55"))), deal))
+    for _ in range(int(rng.integers(1, 5))):
+        acts.append(Act(int(rng.integers(clock("13:01"), clock("14:50"))), wish))
+    seller = int(rng.choice(traders))
+    held: list[int] = []
+    acts.append(Act(clock("09:05"), lambda: held.append(stage.auction(seller, 100_000, "10:00", "10:30"))))
+    for account in rng.choice(traders, 8, replace=False).tolist():
+        price, size = REFERENCE - int(rng.integers(0, 400)), int(rng.integers(5_000, 40_000))
+        at = int(rng.integers(clock("10:01"), clock("10:29")))
+
+        def offer(account: int = account, price: int = price, size: int = size) -> None:
+            if held and held[0]:
+                number = stage.bid(account, held[0], price, size)
+                if number and rng.random() < 0.1:
+                    stage.say(am.AuctionCancelBid(auction=held[0], bid=number), account)
+
+        acts.append(Act(at, offer))
+    acts.append(Act(clock("10:30"), lambda: stage.say(am.AuctionTick())))
     return acts
 
 
@@ -300,6 +392,119 @@ def oversold(stage: Stage) -> Actor:
     return Actor(acts, frozenset({"overselling"}), frozenset({a}))
 
 
+def ring(stage: Stage) -> Actor:
+    """Three or four accounts pass lots round inside the spread, until they are back where they began."""
+    rng, n = stage.rng, int(stage.rng.integers(3, 5))
+    members = [FIRST_BAD + i for i in range(n)]
+    start, acts = int(rng.integers(clock("09:40"), clock("10:40"))), []
+    for step in range(n * int(rng.integers(2, 5))):
+        seller, buyer, size = members[step % n], members[(step + 1) % n], int(rng.integers(600, 2_000))
+
+        def do(seller: int = seller, buyer: int = buyer, size: int = size) -> None:
+            price = (stage.best(BUY) + stage.best(SELL)) // 2
+            order = stage.order(seller, SELL, price, size)
+            stage.at(stage.now + int(rng.integers(100, 9_000)) * 1_000_000)
+            stage.order(buyer, BUY, price, size)
+            stage.cancel(seller, order)
+
+        acts.append(Act(start + step * int(rng.integers(60, 240)) * SECOND, do))
+    return Actor(acts, frozenset({"ring"}), frozenset(members))
+
+
+def bulk_ring(stage: Stage) -> Actor:
+    """Bulk deals round two to four accounts, one step of them in the listed market now and then."""
+    rng, n = stage.rng, int(stage.rng.integers(2, 5))
+    members = [FIRST_BAD + i for i in range(n)]
+    start, acts = int(rng.integers(clock("13:05"), clock("13:30"))), []
+    for step in range(n):
+        seller, buyer = members[step], members[(step + 1) % n]
+        size = BULK_MIN + 100 * int(rng.integers(0, 100))
+        price = round(REFERENCE * (1 - float(rng.random()) * 0.05))
+        acts.append(Act(start + step * 600 * SECOND, lambda s=seller, b=buyer, p=price, q=size: stage.bulk(s, b, p, q)))  # type: ignore[misc]
+    return Actor(acts, frozenset({"ring", "wash"}), frozenset(members))
+
+
+def bulk_transfer(stage: Stage) -> Actor:
+    """One sells cheap at the desk and buys back dear an hour later: money goes from it to the other."""
+    rng, a, b = stage.rng, FIRST_BAD, FIRST_BAD + 1
+    low, high = REFERENCE - int(rng.integers(400, 900)), REFERENCE + int(rng.integers(100, 500))
+    first = int(rng.integers(clock("13:05"), clock("13:40")))
+    acts = [Act(first, lambda: stage.bulk(b, a, low)), Act(first + 3_600 * SECOND, lambda: stage.bulk(a, b, high))]
+    return Actor(acts, frozenset({"agreed_transfer"}), frozenset({a, b}))
+
+
+def flicker(stage: Stage) -> Actor:
+    """Large declarations that are taken back before anybody could answer, to show interest that is not there."""
+    rng, a = stage.rng, FIRST_BAD
+    start, acts = int(rng.integers(clock("13:05"), clock("14:00"))), []
+    for n in range(int(rng.integers(7, 12))):
+
+        def do() -> None:
+            number = stage.declare(a, BUY, round(stage.last * 1.02), 2 * BULK_MIN)
+            stage.at(stage.now + int(rng.integers(3, 40)) * SECOND)
+            stage.say(bm.BulkWithdraw(declaration=number), a)
+
+        acts.append(Act(start + n * 120 * SECOND, do))
+    return Actor(acts, frozenset({"desk_withdrawals"}), frozenset({a}))
+
+
+def insider_auction(stage: Stage) -> Actor:
+    """A seller's own linked account wins its auction."""
+    seller, friend = FIRST_BAD + 4, FIRST_BAD + 5
+    held: list[int] = []
+    price = REFERENCE - int(stage.rng.integers(0, 200))
+    acts = [
+        Act(clock("09:06"), lambda: held.append(stage.auction(seller, 100_000, "10:40", "11:10"))),
+        Act(clock("10:50"), lambda: stage.bid(friend, held[0], price, 70_000)),
+        Act(clock("11:10"), lambda: stage.say(am.AuctionTick())),
+    ]
+    return Actor(acts, frozenset({"auction_linked"}), frozenset({seller, friend}))
+
+
+def false_bids(stage: Stage) -> Actor:
+    """Large bids that are taken away shortly before the end."""
+    rng, a, seller = stage.rng, FIRST_BAD, FIRST_BAD + 4
+    held: list[int] = []
+    bids: list[int] = []
+    acts = [Act(clock("09:06"), lambda: held.append(stage.auction(seller, 100_000, "10:40", "11:10")))]
+    for n in range(3):
+        price, size = REFERENCE + int(rng.integers(0, 300)), int(rng.integers(20_000, 40_000))
+        do = lambda p=price, s=size: bids.append(stage.bid(a, held[0], p, s))  # type: ignore[misc]  # noqa: E731
+        acts.append(Act(clock("10:45") + n * 60 * SECOND, do))
+
+    def take_away() -> None:
+        for number in bids:
+            stage.say(am.AuctionCancelBid(auction=held[0], bid=number), a)
+
+    acts += [Act(clock("11:09"), take_away), Act(clock("11:10"), lambda: stage.say(am.AuctionTick()))]
+    return Actor(acts, frozenset({"auction_cancelled"}), frozenset({a}))
+
+
+def limit_push(stage: Stage) -> Actor:
+    """One account buys up to the day's limit within minutes."""
+    rng, a = stage.rng, FIRST_BAD
+    limit = int(stage.exchange.market.instruments[0]["limit_high"])
+    start = int(rng.integers(clock("13:20"), clock("14:30")))
+
+    def do(n: int) -> None:
+        price = limit if n == 3 else stage.last + (limit - stage.last) * (n + 1) // 4
+        stage.order(a + 1, SELL, price, 3_000)
+        stage.at(stage.now + 2 * SECOND)
+        stage.order(a, BUY, price, 3_000 + _inside(stage, SELL, price))
+
+    acts = [Act(start + n * 40 * SECOND, lambda n=n: do(n)) for n in range(4)]  # type: ignore[misc]
+    return Actor(acts, frozenset({"limit_push"}), frozenset({a, a + 1}))
+
+
+def oversold_bulk(stage: Stage) -> Actor:
+    """An emitter sells at the desk what it needs for surrender."""
+    a, buyer = FIRST_BAD, FIRST_BAD + 2
+    when = int(stage.rng.integers(clock("13:05"), clock("14:20")))
+    return Actor(
+        [Act(when, lambda: stage.bulk(a, buyer, stage.last))], frozenset({"overselling"}), frozenset({a, buyer})
+    )
+
+
 SCENARIOS: Final[dict[str, Callable[[Stage], Actor]]] = {
     "wash": wash,
     "prearranged": prearranged,
@@ -309,10 +514,20 @@ SCENARIOS: Final[dict[str, Callable[[Stage], Actor]]] = {
     "before_news": news,
     "thin_close": thin,
     "overselling": oversold,
+    "ring": ring,
+    "bulk_ring": bulk_ring,
+    "bulk_transfer": bulk_transfer,
+    "desk_withdrawals": flicker,
+    "auction_linked": insider_auction,
+    "auction_cancelled": false_bids,
+    "limit_push": limit_push,
+    "overselling_bulk": oversold_bulk,
 }
+NEEDS: Final = frozenset({"overselling", "overselling_bulk"})
 # Background orders where they are not the usual number: a value transfer needs a thin book, a thin close none.
 ORDERS: Final = {"thin_close": 0, "value_transfer": 200}
-REPORTS: Final = frozenset({"price_limit", "large_holder", "concentration"})  # reports of facts, never false
+# Reports of facts, never false.
+REPORTS: Final = frozenset({"price_limit", "large_holder", "concentration", "off_market", "auction_winner"})
 
 
 class Day(NamedTuple):
@@ -330,9 +545,9 @@ def run_day(
     name: str, seed: int, thresholds: Thresholds | None = None, orders: int = 1_200, *, record: Any = None
 ) -> Day:
     """Runs a scenario (or ``clean``) and counts. A false alarm names no manipulator; reports do not count."""
-    needs = {FIRST_BAD: 498_000} if name == "overselling" else {}
-    watch = Surveillance(thresholds, codes={0: CODE}, needs=needs, accounts=64, instruments=2)
-    watch.holdings = {FIRST_BAD: 500_000}
+    watch = Surveillance(thresholds, codes={0: CODE}, groups=GROUPS, accounts=64, instruments=2)
+    watch.needs = dict.fromkeys([FIRST_BAD] if name in NEEDS else [], 498_000)
+    watch.usable = {FIRST_BAD: 500_000}
 
     def feed(events: np.ndarray, payloads: bytes) -> None:
         watch.feed(events, payloads)
@@ -341,7 +556,7 @@ def run_day(
 
     stage = Stage(seed, feed)
     actor = SCENARIOS[name](stage) if name != "clean" else Actor([], frozenset(), frozenset())
-    acts = [*background(stage, ORDERS.get(name, orders)), *actor.acts]
+    acts = [*background(stage, ORDERS.get(name, orders)), *agreements(stage), *actor.acts]
     for act in sorted(acts, key=lambda a: a.time_ns):
         stage.at(act.time_ns)
         if stage.now < clock("15:00"):

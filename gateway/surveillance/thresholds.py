@@ -69,3 +69,20 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     news_t: Count = 5_000
     news_share_percent: Percent = 40
     news_one_way_percent: Percent = 90
+
+    # bulk and auction deals, of some trading days together
+    ring_days: Annotated[int, msgspec.Meta(ge=1, le=60)] = 5
+    ring_t: Count = 1_000
+    ring_share_percent: Annotated[int, msgspec.Meta(ge=34, le=100)] = 50  # at least a third: few edges per account
+    ring_accounts_max: Annotated[int, msgspec.Meta(ge=3, le=8)] = 6
+    agreed_transfer_fen: Count = 500_000_00
+    agreed_transfer_gap_bp: Basis = 500
+    off_market_bp: Basis = 2_000  # a report: bulk deals 10 to 30 % below the market are usual here
+    desk_life_ms: Count = 60_000
+    desk_withdrawals: Count = 6
+    auction_cancelled_percent: Percent = 50  # of what was offered
+    auction_winner_percent: Percent = 60
+    auction_winner_t: Count = 200_000
+
+    # one account's deals bring the price to its limit
+    push_t: Count = 1_000

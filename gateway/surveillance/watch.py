@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -11,8 +11,9 @@ import numpy as np
 from engine.calendar import trading_date
 from engine.records import ACCEPTED, EVENT, NO_ACCOUNT, NOTICE
 from engine.rules import Rules
-from gateway.surveillance import detectors
+from gateway.surveillance import agreed_detectors, detectors
 from gateway.surveillance import kernel as k
+from gateway.surveillance.agreed import AgreedDeals
 from gateway.surveillance.alerts import Alert
 from gateway.surveillance.thresholds import Thresholds
 
@@ -22,13 +23,27 @@ NS_PER_MS: Final = 1_000_000
 DEALS_KEPT: Final = 1 << 17
 QUICKS_KEPT: Final = 1 << 16
 PAIRS_FIRST: Final = 1 << 12
+AGREED: Final = frozenset({
+    "bulk_deal", "bulk_declaration", "auction_announced", "auction_bid_state", "auction_bid_result", "auction_sold",
+})  # fmt: skip
+
+
+class Positions(NamedTuple):
+    """What the registry knows at a day's start, t by account: all that is held; what must still be surrendered; what
+    is held of the vintages (codes) that may be surrendered for it (R13.4)."""
+
+    holdings: Mapping[int, int]
+    needs: Mapping[int, int]
+    usable: Mapping[int, int]
+    vintages: frozenset[str]
 
 
 class Surveillance:
     """Watches a day after the other. ``codes``: instrument numbers' codes; ``groups``: linked accounts, by account.
 
-    ``needs``: allowances (t) that an account must still surrender (R14.4). ``holdings``: t per account and instrument
-    at the day's start, of trading and registry accounts together; what is not given counts as zero and is not judged.
+    ``positions``: asked at each day's start for its date: what the registry knows of holdings and of allowances that
+    must still be surrendered (R14.4). Without it both are as the caller sets ``holdings``, ``needs`` and ``usable``;
+    an account of which nothing is known is not judged.
     """
 
     def __init__(
@@ -38,7 +53,7 @@ class Surveillance:
         rules: Rules | None = None,
         codes: Mapping[int, str] | None = None,
         groups: Mapping[int, int] | None = None,
-        needs: Mapping[int, int] | None = None,
+        positions: Callable[[int], Positions] | None = None,
         accounts: int = 256,
         instruments: int = 8,
         raised: Callable[[Alert], None] | None = None,
@@ -46,8 +61,16 @@ class Surveillance:
         self.thresholds = thresholds or Thresholds()
         self.rules = rules or Rules.national()
         self.codes: dict[int, str] = dict(codes or {})
-        self.groups, self.needs = dict(groups or {}), dict(needs or {})
+        self.groups = dict(groups or {})
+        self.positions = positions
         self.holdings: dict[int, int] = {}
+        self.needs: dict[int, int] = {}
+        self.usable: dict[int, int] = {}
+        self.usable_codes: frozenset[str] | None = None
+        self.agreed = AgreedDeals()
+        self.edges: dict[tuple[int, int, int], int] = {}
+        self.edges_version = 0
+        self.taken_back: set[int] = set()  # numbers of today's deals that were cancelled (D28)
         self.raised = raised or (lambda alert: None)
         self.alerts: list[Alert] = []
         self.date = 0
@@ -80,7 +103,19 @@ class Surveillance:
         s["quick_ns"], s["arranged_ns"] = t.layering_life_ms * NS_PER_MS, t.prearranged_within_ms * NS_PER_MS
         s["next_look_ns"] = 0
         self._told.clear()
+        self.taken_back.clear()
         self._looked_close = False
+        self.agreed.start_day(date, t.ring_days)
+        if self.positions is not None:
+            known = self.positions(date)
+            self.holdings, self.needs = dict(known.holdings), dict(known.needs)
+            self.usable, self.usable_codes = dict(known.usable), known.vintages
+
+    def usable_instruments(self) -> frozenset[int] | None:
+        """Instruments that count for surrender; None where all do."""
+        if self.usable_codes is None:
+            return None
+        return frozenset(number for number, code in self.codes.items() if code in self.usable_codes)
 
     def finish(self) -> None:
         """The last look at a day whose events are all in."""
@@ -142,7 +177,12 @@ class Surveillance:
     def _notice(self, event: np.void, payload: bytes) -> None:
         """The day's start, listings and news; everything else is not ours."""
         notice = msgspec.msgpack.decode(payload)
-        if notice.get("t") != "market_notice":
+        kind = notice.get("t")
+        if kind in AGREED:
+            self._agreed(event, notice)
+        elif kind == "deal_cancelled" and notice["number"] not in self.taken_back:
+            self._take_back(notice["number"])
+        if kind != "market_notice":
             return
         what, data = notice.get("what"), notice.get("data") or {}
         if what == "day" and event["side"] == 1:
@@ -150,6 +190,20 @@ class Surveillance:
             self.start_day(int(data["date"]), {numbers[c]: p for c, p in _prices(data) if c in numbers})
         elif what == "notice" and self.date and event["side"] == 1:
             detectors.before_news(self, int(event["time_ns"]))
+
+    def _agreed(self, event: np.void, notice: dict[str, Any]) -> None:
+        """A word of desk or auction, with the vintage's listed price of the moment."""
+        instrument = int(event["instrument"])
+        last = int(self.vintages["last"][instrument]) if instrument < len(self.vintages) else 0
+        self.agreed.take(event, notice, last or self.prices.get(instrument, (0,))[0], self.thresholds)
+
+    def _take_back(self, number: int) -> None:
+        """A cancelled deal leaves the tables (D28): its parties and, for a listed one, everybody are told."""
+        self.taken_back.add(number)
+        s = self.state[0]
+        args = (int(s["deals"]), number, self.day, self.pairs, self.vintages, int(s["late_ns"]))
+        if not k.take_back(self.deals, *args):
+            self.agreed.cancel(number)
 
     # --- looks -----------------------------------------------------------------------------------------------
 
@@ -171,7 +225,7 @@ class Surveillance:
         s["next_look_ns"] = (time_ns // NS_PER_MINUTE + 1) * NS_PER_MINUTE
 
     def _look(self, time_ns: int, *, closing: bool) -> None:
-        for detector in detectors.EVERY_MINUTE:
+        for detector in (*detectors.EVERY_MINUTE, *agreed_detectors.EVERY_MINUTE):
             detector(self, time_ns)
         if closing and not self._looked_close:
             self._looked_close = True
