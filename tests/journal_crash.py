@@ -16,7 +16,8 @@ import xxhash
 
 from engine.journal import Identity, Journal
 from engine.journal.crash_disk import CrashDisk
-from engine.journal.snapshot import read_snapshot, snapshot_names
+from engine.journal.increment import Increment
+from engine.journal.snapshot import read_references, read_snapshot, snapshot_names
 from engine.records import COMMAND, MESSAGE, NEW
 
 IDENTITY = Identity(engine_abi=1, rules_hash=b"rules of the crash tests", journal_id=0x5EED)
@@ -103,6 +104,7 @@ class Writer:
     snapshot_seq: int = 0
     torn: int = 0
     states: dict[int, bytes] = field(default_factory=dict)
+    increments: list[Increment] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.rng = random.Random(self.seed)
@@ -143,7 +145,13 @@ class Writer:
         assert self.journal is not None
         self.accepted = self.journal.commit()
         state = self.machine.state()
-        assert self.journal.snapshot([state[:500], state[500:]], self.accepted)
+        if self.accepted > self.snapshot_seq:  # else there is nothing new that a snapshot would need
+            if self.rng.random() < 0.3:
+                self.increments = []  # a new day
+            increment = self.journal.increment(state[: self.rng.randrange(1, 1_200)], self.accepted)
+            assert increment is not None
+            self.increments.append(increment)
+        assert self.journal.snapshot([state[:500], state[500:]], self.accepted, self.increments)
         if self.accepted > self.snapshot_seq:
             self.snapshots_done += 1
         self.snapshot_seq = self.accepted
@@ -159,6 +167,8 @@ class Writer:
         assert last >= self.accepted, f"seed {self.seed}: acknowledged {self.accepted}, recovered {last}"
         # What was not recovered never happened: its sequences are used again by other commands.
         self.accepted = last
+        newest = next(iter(snapshot_names(self.disk)), None)
+        self.increments = list(read_references(self.disk, newest)) if newest else []
         self.states = {seq: state for seq, state in self.states.items() if seq <= last}
 
     def _at_point(self, operation: str) -> None:

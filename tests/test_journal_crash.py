@@ -10,7 +10,9 @@ from journal_crash import IDENTITY, SEGMENT_BYTES, Fold, Writer, recovered, some
 from engine.journal import Journal, JournalError, JournalFailed, RecoveryRefused, scan
 from engine.journal import journal as journal_module
 from engine.journal import recovery as recovery_module
+from engine.journal import snapshot as snapshot_module
 from engine.journal.crash_disk import CrashDisk, CrashFile
+from engine.journal.increment import INCREMENT_TEMPORARY
 from engine.journal.snapshot import SNAPSHOT_TEMPORARY, drop_older_snapshots, write_snapshot
 
 STEPS = 60
@@ -91,6 +93,24 @@ def test_a_snapshot_renamed_before_its_fsync_is_caught(monkeypatch: pytest.Monke
         return file
 
     monkeypatch.setattr(CrashDisk, "create", without_sync)
+    assert caught()
+
+
+def test_an_increment_named_by_a_snapshot_before_its_fsync_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    create = CrashDisk.create
+
+    def without_sync(self: CrashDisk, name: str, size: int) -> CrashFile:
+        file = create(self, name, size)
+        if name == INCREMENT_TEMPORARY:
+            file.sync = lambda: None  # type: ignore[method-assign]
+        return file
+
+    monkeypatch.setattr(CrashDisk, "create", without_sync)
+    assert caught()
+
+
+def test_an_increment_dropped_while_a_kept_snapshot_needs_it_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot_module, "read_references", lambda disk, name: ())
     assert caught()
 
 

@@ -15,10 +15,11 @@ from . import scan
 from .decisions import DECISIONS, Action, Finding
 from .disk import Disk
 from .group import COMMANDS, SEAL, Group, decode_header, payload_lengths, seed_of
+from .increment import increment_is_sound, is_increment
 from .recovery import Observation, Survey, read_segment, segment_groups, survey
 from .seal import DayHash, Seal, decode_seal
 from .segment import SEGMENT_HEADER_BYTES, decode_segment_header, segment_index
-from .snapshot import read_snapshot, snapshot_names
+from .snapshot import read_references, read_snapshot, snapshot_names
 
 # Of a finding that says only "not yours", an inspection without an identity is not told.
 _START_ANYWAY = (Finding.CLEAN_END, Finding.EMPTY_FOLDER, Finding.LEFTOVER)
@@ -35,7 +36,7 @@ class Machine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FileRow:
-    """A row of ``cea journal ls``: ``state`` is ok, torn (bytes beyond its end), damaged, or a leftover."""
+    """A row of ``cea journal ls``: ``state`` is ok, torn (bytes beyond its end), damaged, unused, or a leftover."""
 
     name: str
     kind: str
@@ -87,6 +88,8 @@ def list_files(disk: Disk) -> list[FileRow]:
     """One row for each file of the folder, segments first; nothing is changed and nothing raises."""
     seen = survey(disk, whole=True)
     sound = {ref.name: ref for ref in seen.segments}
+    needed = {i for name in snapshot_names(disk) for i in read_references(disk, name)}
+    increments = {i.name: increment_is_sound(disk, i) for i in needed}
     rows = []
     for name in disk.names():
         file = disk.open(name)
@@ -105,10 +108,14 @@ def list_files(disk: Disk) -> list[FileRow]:
             found = read_snapshot(disk, name)
             seq, epoch = (found[0].seq, found[0].epoch) if found else (0, 0)
             rows.append(FileRow(name, "snapshot", seq, seq, epoch, size, size, "ok" if found else "damaged"))
+        elif is_increment(name):
+            seq = int(name.partition(".")[0])
+            state = "unused" if name not in increments else "ok" if increments[name] else "damaged"
+            rows.append(FileRow(name, "increment", seq, seq, 0, size, size, state))
         else:
             kind = "leftover" if name in seen.leftovers else "unknown"
             rows.append(FileRow(name, kind, 0, 0, 0, 0, size, kind))
-    return sorted(rows, key=lambda row: (row.kind != "segment", row.kind != "snapshot", row.name))
+    return sorted(rows, key=lambda row: (row.kind != "segment", row.kind not in ("snapshot", "increment"), row.name))
 
 
 _STOPS = {

@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import errno
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
@@ -28,7 +28,8 @@ from ..records import RECORD_BYTES
 from .disk import Buffer, Disk, File, byte_view
 from .errors import JournalError, JournalFailed, RecoveryRefused
 from .group import COMMANDS, GROUP_BYTES_MAX, SEAL, Group, decode_group, encode_group, group_length, seed_of
-from .recovery import Survey, after, decide, read_segment, segment_batches, segment_groups, survey
+from .increment import Increment, write_increment
+from .recovery import Restore, Survey, after, before, decide, read_segment, segment_batches, segment_groups, survey
 from .scan import is_zero, walk_groups
 from .seal import DAY_HASH_BYTES, DayHash, Seal, decode_seal, encode_seal
 from .segment import (
@@ -78,14 +79,6 @@ class Recovery:
     alarms: tuple[str, ...]
 
 
-class Work(NamedTuple):
-    """A commit to be done: write ``data`` at ``offset`` of ``file``, all of it, then sync the file."""
-
-    file: File
-    offset: int
-    data: memoryview
-
-
 @contextmanager
 def _fatal(what: str) -> Iterator[None]:
     """Turn a disk error into the end of the process."""
@@ -106,6 +99,7 @@ class Journal:
         self._disk = disk
         self._identity = identity
         self._recovered = seen.segments
+        self._recovered_hash = b""
         self._read_buffer = seen.buffer  # until the replay has ended
         self._ends = [(ref.name, ref.end) for ref in seen.segments]
         self._segment_bytes = segment_bytes
@@ -114,7 +108,6 @@ class Journal:
         self._spare = False
         self._failed = False
         self._lent: np.ndarray | None = None
-        self._committing: memoryview | None = None
         last = seen.segments[-1] if seen.segments else None
         self._journal_id = last.header.journal_id if last else identity.journal_id
         self._seed = seed_of(self._journal_id)
@@ -136,11 +129,19 @@ class Journal:
 
     @classmethod
     def open(
-        cls, disk: Disk, identity: Identity, *, segment_bytes: int = SEGMENT_BYTES, first_epoch: int = 1
+        cls,
+        disk: Disk,
+        identity: Identity,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        first_epoch: int = 1,
+        restore: Restore | None = None,
     ) -> Journal:
         """Lock the folder, recover, begin a new epoch. Nothing is changed on the disk before the decision.
 
         ``first_epoch`` is the epoch of a journal that begins here; an existing one goes on with its next.
+        ``restore(state, increments)`` is offered the sound snapshots, newest first, until it takes one: for a caller
+        that reads (and verifies) increments into memory of its own. It must leave nothing behind where it refuses.
 
         Raises ``JournalError`` (in use), ``RecoveryRefused`` (the text names the command to run) and
         ``JournalFailed`` (the disk reports an error).
@@ -148,7 +149,7 @@ class Journal:
         disk.lock()
         try:
             with _fatal("recovery"):
-                seen = survey(disk, identity)
+                seen = survey(disk, identity, restore=restore)
                 alarms = decide(disk, seen)
                 journal = cls(disk, identity, seen, alarms, segment_bytes, first_epoch)
                 try:
@@ -181,7 +182,8 @@ class Journal:
                     file.write(seen.rewrite_from, content[seen.rewrite_from :])
                 file.sync()
                 self._disk.sync_names()
-                self._begin_segment(last.header.index + 1, last.end, content_hash(content))
+                self._recovered_hash = content_hash(content)
+                self._begin_segment(last.header.index + 1, last.end, self._recovered_hash)
                 if last.torn_bytes == 0:
                     file.truncate(last.end)  # the untouched room goes back; a torn tail stays as evidence
             finally:
@@ -295,7 +297,6 @@ class Journal:
 
     def _add(self, kind: int, records: memoryview | bytes, blob: memoryview | bytes, time_ns: int) -> None:
         assert self._lent is None, "take the tail back first"
-        assert self._committing is None, "the commit that was begun comes first"
         count = len(records) // RECORD_BYTES
         length = group_length(count, len(blob))
         if length > GROUP_BYTES_MAX:
@@ -328,7 +329,6 @@ class Journal:
         finds no room, and an ``append`` after ``take_back`` begins the next segment.
         """
         assert self._lent is None, "the tail is lent already"
-        assert self._committing is None, "the commit that was begun comes first"
         if self._fill + room_bytes > len(self._buffer):
             self._buffer.extend(bytes(self._fill + room_bytes - len(self._buffer)))
         self._lent = np.zeros(1, TAIL)
@@ -358,47 +358,35 @@ class Journal:
 
         Raises ``JournalFailed`` on any error: the process must end; nothing is tried again.
         """
-        work = self.begin_commit()
-        if work is None:
-            return self._durable_seq
-        with self._io("commit"):
-            work.file.write(work.offset, work.data)
-            work.file.sync()
-        return self.end_commit()
-
-    def begin_commit(self) -> Work | None:
-        """What a commit has to do, for a caller that has it done elsewhere and goes on meanwhile; None: nothing.
-
-        Until ``end_commit`` nothing may be appended and nothing else asked of the journal.
-        """
         assert self._lent is None, "take the tail back first"
-        assert self._committing is None, "one commit at a time"
-        assert not self._failed, "the journal has failed: the process should have ended"
-        if not self._fill:
-            return None
-        self._committing = memoryview(self._buffer)[: self._fill]
-        return Work(self._file, self._offset, self._committing)
-
-    def end_commit(self, error: OSError | None = None) -> int:
-        """The work of ``begin_commit`` was done, or met ``error``; returns the last durable sequence.
-
-        Raises ``JournalFailed`` for an error, as ``commit`` does.
-        """
-        assert self._committing is not None, "no commit was begun"
-        with self._io("commit"):
-            if error is not None:
-                raise error
-        self._content.update(self._committing)
-        self._committing.release()
-        self._committing = None
-        self._offset += self._fill
-        self._fill = 0
-        self._durable_seq = self._next_seq - 1
+        if self._fill:
+            with self._io("commit"):
+                with memoryview(self._buffer) as view:
+                    self._file.write(self._offset, view[: self._fill])
+                    self._content.update(view[: self._fill])
+                self._file.sync()
+            self._offset += self._fill
+            self._fill = 0
+            self._durable_seq = self._next_seq - 1
         return self._durable_seq
 
-    def snapshot(self, state: Buffer | Iterable[Buffer], seq: int) -> bool:
+    def increment(self, content: Buffer | Iterable[Buffer], seq: int) -> Increment | None:
+        """Write what snapshots from ``seq`` on will name; None when the disk has no room. May run as ``snapshot`` does.
+
+        It is removed with the next snapshot that is written, unless that one or another that is kept names it.
+        """
+        with self._io("increment"):
+            try:
+                return write_increment(self._disk, content, seq)
+            except OSError as error:
+                if error.errno not in NO_ROOM:
+                    raise
+                return None
+
+    def snapshot(self, state: Buffer | Iterable[Buffer], seq: int, increments: Sequence[Increment] = ()) -> bool:
         """Write the state after ``seq``, which must be durable and the end of a group; then drop older ones.
 
+        ``increments``: all that belong to the state, in order, as ``increment`` gave them.
         False when the disk has no room for it, or it did not verify: the older ones are then kept, and the
         market goes on. May run in another thread than ``append`` and ``commit``.
         """
@@ -413,6 +401,7 @@ class Journal:
                     epoch=self.recovery.epoch,
                     chain_crc=self._boundaries[seq],
                     seq=seq,
+                    increments=increments,
                 )
             except OSError as error:
                 if error.errno not in NO_ROOM:
@@ -471,23 +460,45 @@ class Journal:
                     yield after(group, after_seq)
 
     def batches(
-        self, after_seq: int = 0, commands_max: int = BATCH_COMMANDS, *, messages_apart: bool = False
+        self,
+        after_seq: int = 0,
+        commands_max: int = BATCH_COMMANDS,
+        *,
+        messages_apart: bool = False,
+        until_seq: int | None = None,
     ) -> Iterator[Group]:
         """As ``groups``, with neighbouring groups put together at memory speed: what replay reads.
 
         ``messages_apart`` keeps groups with MESSAGE commands as they were written, for a reader that does something
-        once per group that held one (the gateway's routing and its change of day).
+        once per group that held one (the gateway's routing and its change of day). ``until_seq``: nothing behind it;
+        what a snapshot covers may be read so, and raises ``JournalError("DAMAGED")`` before bytes that do not verify.
         What is yielded is overwritten by the next step.
         """
-        buffer, self._read_buffer = self._read_buffer, None
-        for ref in self._recovered:
+        buffer = self._read_buffer
+        last_seq = self._recovered[-1].next_seq - 1 if self._recovered else 0
+        until = last_seq if until_seq is None else min(until_seq, last_seq)
+        for number, ref in enumerate(self._recovered):
             if ref.next_seq - 1 <= after_seq:
                 continue
+            if ref.header.first_seq > until:
+                break
             with _fatal("reading a segment"):
                 data = read_segment(self._disk, ref, buffer)
+            if until_seq is not None and not self._is_sound(number, data):
+                raise JournalError("DAMAGED", f"{ref.name} does not verify; `cea verify` tells more")
             for batch in segment_batches(data, ref, commands_max, messages_apart):
+                if batch.header.first_seq > until:
+                    break
                 if batch.header.last_seq > after_seq:
-                    yield after(batch, after_seq)
+                    yield before(after(batch, after_seq), until)
+        if until_seq is None:
+            self._read_buffer = None
+
+    def _is_sound(self, number: int, data: np.ndarray) -> bool:
+        """Whether a recovered segment's bytes are those that the next one names, or that recovery has walked."""
+        if number + 1 < len(self._recovered):
+            return content_hash(data) == self._recovered[number + 1].header.previous_hash
+        return content_hash(data) == self._recovered_hash
 
     # State
 
@@ -501,7 +512,7 @@ class Journal:
 
     def close(self) -> None:
         """Commit and give the folder back. A journal that was not closed is recovered all the same."""
-        if not self._failed and self._committing is None:
+        if not self._failed:
             self.commit()
         self._file.close()
         self._disk.unlock()

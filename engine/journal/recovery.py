@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -19,6 +19,7 @@ from .decisions import DECISIONS, Action, Finding
 from .disk import Disk
 from .errors import RecoveryRefused
 from .group import COMMANDS, Group, decode_group, decode_header, payload_lengths, seed_of
+from .increment import INCREMENT_TEMPORARY, Increment, increment_is_sound
 from .segment import (
     FORMAT,
     SEGMENT_HEADER_BYTES,
@@ -30,10 +31,13 @@ from .segment import (
     peek_format,
     segment_index,
 )
-from .snapshot import SNAPSHOT_TEMPORARY, SnapshotHeader, read_snapshot, snapshot_names
+from .snapshot import SNAPSHOT_TEMPORARY, SnapshotHeader, read_snapshot_file, snapshot_names
 
 BATCH_PAYLOAD_BYTES = 4 << 20  # payloads of one batch: 256 of the longest
-TEMPORARY_NAMES = (SPARE, SNAPSHOT_TEMPORARY)
+TEMPORARY_NAMES = (SPARE, SNAPSHOT_TEMPORARY, INCREMENT_TEMPORARY)
+
+# Takes the state of a snapshot and its increments, which it verifies itself; False where they are not sound.
+Restore = Callable[[np.ndarray, tuple[Increment, ...]], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +87,14 @@ class Survey:
         self.observations.append(Observation(finding, place, detail, seq))
 
 
-def survey(disk: Disk, identity: Identity | None = None, *, whole: bool = False) -> Survey:
+def survey(
+    disk: Disk, identity: Identity | None = None, *, whole: bool = False, restore: Restore | None = None
+) -> Survey:
     """Read the folder; stops at the first observation that makes the rest meaningless.
 
     ``identity``: what the engine expects, or None to take the journal as it is. ``whole``: verify every
-    segment, not only those that recovery would replay.
+    segment, not only those that recovery would replay. ``restore`` is offered the sound snapshots, newest first, until
+    it takes one; without it their increments are verified here.
     """
     result = Survey()
     names = disk.names()
@@ -97,7 +104,7 @@ def survey(disk: Disk, identity: Identity | None = None, *, whole: bool = False)
     headers = _read_headers(disk, names, identity, result)
     if headers is None:
         return result
-    _choose_snapshot(disk, headers[0][1].journal_id if headers else 0, identity, result)
+    _choose_snapshot(disk, headers[0][1].journal_id if headers else 0, identity, result, restore)
     if not headers:
         if result.snapshot is not None or snapshot_names(disk):
             result.saw(Finding.SNAPSHOT_WITHOUT_JOURNAL, disk.path, "no segment in the folder")
@@ -170,14 +177,16 @@ def _headers_fit(headers: list[tuple[str, SegmentHeader, int]], identity: Identi
     return True
 
 
-def _choose_snapshot(disk: Disk, journal_id: int, identity: Identity | None, result: Survey) -> None:
+def _choose_snapshot(
+    disk: Disk, journal_id: int, identity: Identity | None, result: Survey, restore: Restore | None
+) -> None:
     """The newest snapshot that verifies; the damaged ones before it are observations."""
     for name in snapshot_names(disk):
-        found = read_snapshot(disk, name)
+        found = read_snapshot_file(disk, name)
         if found is None:
             result.saw(Finding.SNAPSHOT_DAMAGED, name, "header, length or state hash does not verify")
             continue
-        header, state = found
+        header, state, increments = found
         if journal_id and header.journal_id != journal_id:
             result.saw(Finding.OTHER_JOURNAL, name, f"journal id {header.journal_id:016x}, the segments' differs")
             return
@@ -186,6 +195,9 @@ def _choose_snapshot(disk: Disk, journal_id: int, identity: Identity | None, res
             and (header.engine_abi != identity.engine_abi or header.rules_hash != identity.rules_hash)
         ):
             result.saw(Finding.SNAPSHOT_OF_OTHER_ENGINE, name, "format, engine ABI or rules hash is not ours")
+            continue
+        if not (restore(state, increments) if restore else all(increment_is_sound(disk, i) for i in increments)):
+            result.saw(Finding.SNAPSHOT_DAMAGED, name, "one of its increments is missing or does not verify")
             continue
         result.snapshot, result.state = header, state
         return
@@ -412,3 +424,12 @@ def after(group: Group, seq: int) -> Group:
         return group
     lengths = payload_lengths(group.commands[:skip])
     return Group(group.commands[skip:], group.payloads[int(lengths.sum()) :], group.header)
+
+
+def before(group: Group, seq: int) -> Group:
+    """The part of ``group`` up to sequence ``seq``; its header stays that of the whole."""
+    count = seq - int(group.commands["seq"][0]) + 1
+    if count >= len(group.commands):
+        return group
+    size = int(payload_lengths(group.commands[:count]).sum())
+    return Group(group.commands[:count], group.payloads[:size], group.header)

@@ -7,23 +7,26 @@
       |magic   |for- |engi-|epoch|chain|seq u64  |length   |journal_ |state_hash   |rules_hash |
       |8 bytes |mat  |ne   | u32 |_crc |         |  u64    |id u64   |XXH3-128     |32 bytes   |
       +--------+-----+-----+-----+-----+---------+---------+---------+-------------+-----------+
-      | zeros ...                                                             crc u32 at 508   |
+      |increments u32 | zeros ...                                            crc u32 at 508   |
       +----------------------------------------------------------------------------------------+
-      | state, ``length`` bytes from byte 512 on                                               |
+      | ``length`` bytes from byte 512 on: references to increments (32 bytes each), the state |
       +----------------------------------------------------------------------------------------+
 
 ``chain_crc`` is the checksum of the group that ends with ``seq``: it ties the snapshot to this history, so
 that one of an abandoned history (before an operator's cut) is not taken for one of this.
 
-Order of writing: a temporary file, sync, rename, sync of the folder, read back and verify; only then are
-older ones dropped. Three are kept.
+One with increments has another magic, so that a program that does not know them takes it for one that does not verify,
+and goes back to an older one or the whole journal.
+
+Order of writing: the increment, if any (``increment``); a temporary file, sync, rename, sync of the folder, read back
+and verify; only then are older ones dropped. Three are kept.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,9 +34,19 @@ import numpy as np
 import xxhash
 
 from .disk import SECTOR_BYTES, Buffer, Disk, joined
+from .increment import (
+    REFERENCE_BYTES,
+    Increment,
+    decode_references,
+    encode_references,
+    increment_is_sound,
+    is_increment,
+    write_pieces,
+)
 from .segment import FORMAT, Identity
 
 SNAPSHOT_MAGIC: Final = b"CEASNAP\x00"
+SNAPSHOT_MAGIC_INCREMENTS: Final = b"CEASNAP\x02"
 SNAPSHOT_HEADER_BYTES: Final = SECTOR_BYTES
 SNAPSHOT_SUFFIX: Final = ".snapshot"
 SNAPSHOT_TEMPORARY: Final = "snapshot.tmp"
@@ -41,7 +54,7 @@ SNAPSHOTS_KEPT: Final = 3  # two may be damaged before a start has to replay fro
 
 PIECE_BYTES: Final = 1 << 20  # of a snapshot that is verified: stays in the cache
 
-_FIELDS: Final = struct.Struct("<8sIIIIQQQ16s32s")
+_FIELDS: Final = struct.Struct("<8sIIIIQQQ16s32sI")
 _CRC_AT: Final = SNAPSHOT_HEADER_BYTES - 4
 
 
@@ -58,6 +71,7 @@ class SnapshotHeader:
     journal_id: int
     state_hash: bytes
     rules_hash: bytes
+    increments: int = 0
 
 
 def snapshot_name(seq: int) -> str:
@@ -81,7 +95,7 @@ def snapshot_names(disk: Disk) -> list[str]:
 def encode_snapshot_header(header: SnapshotHeader) -> bytes:
     """512 bytes: the fields, zeros, their checksum."""
     fields = _FIELDS.pack(
-        SNAPSHOT_MAGIC,
+        SNAPSHOT_MAGIC_INCREMENTS if header.increments else SNAPSHOT_MAGIC,
         header.format,
         header.engine_abi,
         header.epoch,
@@ -91,6 +105,7 @@ def encode_snapshot_header(header: SnapshotHeader) -> bytes:
         header.journal_id,
         header.state_hash,
         header.rules_hash,
+        header.increments,
     ).ljust(_CRC_AT, b"\0")
     return fields + zlib.crc32(fields).to_bytes(4, "little")
 
@@ -100,7 +115,8 @@ def decode_snapshot_header(data: bytes) -> SnapshotHeader | None:
     if len(data) < SNAPSHOT_HEADER_BYTES or zlib.crc32(data[:_CRC_AT]) != int.from_bytes(data[_CRC_AT:512], "little"):
         return None
     magic, *fields = _FIELDS.unpack_from(data)
-    return SnapshotHeader(*fields) if magic == SNAPSHOT_MAGIC else None
+    header = SnapshotHeader(*fields)
+    return header if magic == (SNAPSHOT_MAGIC_INCREMENTS if header.increments else SNAPSHOT_MAGIC) else None
 
 
 def write_snapshot(
@@ -112,26 +128,33 @@ def write_snapshot(
     epoch: int,
     chain_crc: int,
     seq: int,
+    increments: Sequence[Increment] = (),
 ) -> bool:
     """Write, sync, rename, sync the folder, read back. True when the snapshot verifies under its name.
 
     Raises ``OSError`` as the disk does; ENOSPC can only come from the first step, which reserves the room.
     """
-    parts = joined(state)
+    parts = [memoryview(encode_references(increments)), *joined(state)]
     hasher = xxhash.xxh3_128()
     for part in parts:
         hasher.update(part)
     length = sum(map(len, parts))
     header = SnapshotHeader(
-        FORMAT, identity.engine_abi, epoch, chain_crc, seq, length, journal_id, hasher.digest(), identity.rules_hash
+        FORMAT,
+        identity.engine_abi,
+        epoch,
+        chain_crc,
+        seq,
+        length,
+        journal_id,
+        hasher.digest(),
+        identity.rules_hash,
+        len(increments),
     )
     file = disk.create(SNAPSHOT_TEMPORARY, SNAPSHOT_HEADER_BYTES + length)
     try:
         file.write(0, encode_snapshot_header(header))
-        offset = SNAPSHOT_HEADER_BYTES
-        for part in parts:
-            file.write(offset, part)
-            offset += len(part)
+        write_pieces(file, SNAPSHOT_HEADER_BYTES, parts)
         file.sync()
     finally:
         file.close()
@@ -141,7 +164,7 @@ def write_snapshot(
 
 
 def verify_snapshot(disk: Disk, name: str) -> bool:
-    """Whether ``read_snapshot`` would take it; reads it piece by piece, through a megabyte of memory."""
+    """Whether the file itself verifies; reads it piece by piece, through a megabyte of memory."""
     file = disk.open(name)
     try:
         size = file.size()
@@ -158,7 +181,15 @@ def verify_snapshot(disk: Disk, name: str) -> bool:
 
 
 def read_snapshot(disk: Disk, name: str) -> tuple[SnapshotHeader, np.ndarray] | None:
-    """Header and state (uint8[n]) of the snapshot, or None where anything about it does not verify."""
+    """Header and state (uint8[n]) of the snapshot, or None where it or an increment of it does not verify."""
+    found = read_snapshot_file(disk, name)
+    if found is None or not all(increment_is_sound(disk, i) for i in found[2]):
+        return None
+    return found[:2]
+
+
+def read_snapshot_file(disk: Disk, name: str) -> tuple[SnapshotHeader, np.ndarray, tuple[Increment, ...]] | None:
+    """Header, state (uint8[n]), references; None where the file does not verify. Increments are not looked at."""
     file = disk.open(name)
     try:
         data = file.read(0, file.size())
@@ -167,15 +198,32 @@ def read_snapshot(disk: Disk, name: str) -> tuple[SnapshotHeader, np.ndarray] | 
     header = decode_snapshot_header(data[:SNAPSHOT_HEADER_BYTES].tobytes())
     if header is None or snapshot_seq(name) != header.seq or data.size != SNAPSHOT_HEADER_BYTES + header.length:
         return None
-    state = data[SNAPSHOT_HEADER_BYTES:]
-    if xxhash.xxh3_128_digest(state.data) != header.state_hash:
+    content = data[SNAPSHOT_HEADER_BYTES:]
+    if xxhash.xxh3_128_digest(content.data) != header.state_hash or content.size < REFERENCE_BYTES * header.increments:
         return None
-    return header, state
+    return header, content[REFERENCE_BYTES * header.increments :], decode_references(content.data, header.increments)
+
+
+def read_references(disk: Disk, name: str) -> tuple[Increment, ...]:
+    """The references of a snapshot, without its state; none where its header does not verify."""
+    file = disk.open(name)
+    try:
+        header = decode_snapshot_header(file.read(0, SNAPSHOT_HEADER_BYTES).tobytes())
+        if header is None or not header.increments:
+            return ()
+        data = file.read(SNAPSHOT_HEADER_BYTES, REFERENCE_BYTES * header.increments)
+    finally:
+        file.close()
+    return decode_references(data.data, header.increments) if data.size == REFERENCE_BYTES * header.increments else ()
 
 
 def drop_older_snapshots(disk: Disk, kept: int = SNAPSHOTS_KEPT) -> list[str]:
-    """Remove all but the newest ``kept``; returns the names removed."""
-    old = snapshot_names(disk)[kept:]
+    """Remove all but the newest ``kept``, and the increments that none of these names; returns the names removed."""
+    names = snapshot_names(disk)
+    old = names[kept:]
+    if all_increments := [n for n in disk.names() if is_increment(n)]:
+        needed = {i.name for name in names[:kept] for i in read_references(disk, name)}
+        old += [n for n in all_increments if n not in needed]
     for name in old:
         disk.remove(name)
     return old
