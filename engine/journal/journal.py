@@ -20,7 +20,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import Enum
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -79,6 +79,14 @@ class Recovery:
     alarms: tuple[str, ...]
 
 
+class Work(NamedTuple):
+    """A commit to be done: write ``data`` at ``offset`` of ``file``, all of it, then sync the file."""
+
+    file: File
+    offset: int
+    data: memoryview
+
+
 @contextmanager
 def _fatal(what: str) -> Iterator[None]:
     """Turn a disk error into the end of the process."""
@@ -108,6 +116,7 @@ class Journal:
         self._spare = False
         self._failed = False
         self._lent: np.ndarray | None = None
+        self._committing: memoryview | None = None
         last = seen.segments[-1] if seen.segments else None
         self._journal_id = last.header.journal_id if last else identity.journal_id
         self._seed = seed_of(self._journal_id)
@@ -297,6 +306,7 @@ class Journal:
 
     def _add(self, kind: int, records: memoryview | bytes, blob: memoryview | bytes, time_ns: int) -> None:
         assert self._lent is None, "take the tail back first"
+        assert self._committing is None, "the commit that was begun comes first"
         count = len(records) // RECORD_BYTES
         length = group_length(count, len(blob))
         if length > GROUP_BYTES_MAX:
@@ -329,6 +339,7 @@ class Journal:
         finds no room, and an ``append`` after ``take_back`` begins the next segment.
         """
         assert self._lent is None, "the tail is lent already"
+        assert self._committing is None, "the commit that was begun comes first"
         if self._fill + room_bytes > len(self._buffer):
             self._buffer.extend(bytes(self._fill + room_bytes - len(self._buffer)))
         self._lent = np.zeros(1, TAIL)
@@ -358,16 +369,42 @@ class Journal:
 
         Raises ``JournalFailed`` on any error: the process must end; nothing is tried again.
         """
+        work = self.begin_commit()
+        if work is None:
+            return self._durable_seq
+        with self._io("commit"):
+            work.file.write(work.offset, work.data)
+            work.file.sync()
+        return self.end_commit()
+
+    def begin_commit(self) -> Work | None:
+        """What a commit has to do, for a caller that has it done elsewhere and goes on meanwhile; None: nothing.
+
+        Until ``end_commit`` nothing may be appended and nothing else asked of the journal.
+        """
         assert self._lent is None, "take the tail back first"
-        if self._fill:
-            with self._io("commit"):
-                with memoryview(self._buffer) as view:
-                    self._file.write(self._offset, view[: self._fill])
-                    self._content.update(view[: self._fill])
-                self._file.sync()
-            self._offset += self._fill
-            self._fill = 0
-            self._durable_seq = self._next_seq - 1
+        assert self._committing is None, "one commit at a time"
+        assert not self._failed, "the journal has failed: the process should have ended"
+        if not self._fill:
+            return None
+        self._committing = memoryview(self._buffer)[: self._fill]
+        return Work(self._file, self._offset, self._committing)
+
+    def end_commit(self, error: OSError | None = None) -> int:
+        """The work of ``begin_commit`` was done, or met ``error``; returns the last durable sequence.
+
+        Raises ``JournalFailed`` for an error, as ``commit`` does.
+        """
+        assert self._committing is not None, "no commit was begun"
+        with self._io("commit"):
+            if error is not None:
+                raise error
+        self._content.update(self._committing)
+        self._committing.release()
+        self._committing = None
+        self._offset += self._fill
+        self._fill = 0
+        self._durable_seq = self._next_seq - 1
         return self._durable_seq
 
     def increment(self, content: Buffer | Iterable[Buffer], seq: int) -> Increment | None:
@@ -512,7 +549,7 @@ class Journal:
 
     def close(self) -> None:
         """Commit and give the folder back. A journal that was not closed is recovered all the same."""
-        if not self._failed:
+        if not self._failed and self._committing is None:
             self.commit()
         self._file.close()
         self._disk.unlock()
