@@ -7,30 +7,48 @@ was sequenced today, so that a repeated ``request_no`` is compared with what it 
 from __future__ import annotations
 
 import struct
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
 from engine.records import COMMAND, MESSAGE, RECORD_BYTES
 from gateway import hot
+from gateway.memory import Used, reserved
 
 # A group closes when the input is drained or at this many commands: 1 MiB, some 1 ms of engine time, so that a
 # slow disk (3 ms a commit) still allows millions a second.
 BATCH_RECORDS: Final = 16_384
 BATCH_PAYLOAD_BYTES: Final = 4 << 20
-COMMANDS_AT_START: Final = 1 << 21  # virtual memory: touched only where it is used
+COMMANDS_AT_START: Final = 1 << 25  # reserved: touched only where it is used
+
+MANY: Final = 64  # records from which on a copy as bytes saves more than its two views cost
 
 _TOKEN: Final = struct.Struct("<Q")  # at offset 40
 _OWNER: Final = struct.Struct("<IH")  # account, session at offset 52
 _MESSAGE: Final = struct.Struct("<qqqqQQIIHHBBBB")
 
 
+class _Room(NamedTuple):
+    """Memory of one batch: the same bytes as bytes, as COMMAND records, and their address."""
+
+    buffer: bytearray
+    records: np.ndarray
+    address: int
+
+
+def _room() -> _Room:
+    buffer = bytearray(BATCH_RECORDS * RECORD_BYTES)
+    records = np.frombuffer(buffer, COMMAND)
+    return _Room(buffer, records, records.ctypes.data)
+
+
 class Batch:
     """Records and payloads of one group to be."""
 
     def __init__(self) -> None:
-        self.buffer = bytearray(BATCH_RECORDS * RECORD_BYTES)
-        self.records = np.frombuffer(self.buffer, COMMAND)
+        self._rooms = [_room(), _room()]  # one is filled while the other one is being carried out
+        self._turn = 0
+        self.buffer, self.records, self.address = self._rooms[0]
         self.count = 0
         self.payloads: list[bytes] = []
         self.payload_bytes = 0
@@ -65,12 +83,14 @@ class Batch:
         self.count += 1
 
     def cut(self, first_seq: int, time_ns: int) -> tuple[np.ndarray, bytes]:
-        """Numbers and times the batch: COMMAND view (valid until the next add) and payloads; it is empty then."""
+        """Numbers and times the batch: COMMAND view (valid until the next cut) and payloads; it is empty then."""
         records = self.records[: self.count]
         records["seq"] = np.arange(first_seq, first_seq + self.count, dtype=np.uint64)
         records["time_ns"] = time_ns
         payloads = b"".join(self.payloads)
         self.payloads, self.payload_bytes, self.count = [], 0, 0
+        self._turn = 1 - self._turn
+        self.buffer, self.records, self.address = self._rooms[self._turn]
         return records, payloads
 
 
@@ -78,8 +98,8 @@ class CommandLog:
     """The day's sequenced commands, chained per session: the latest one, and for each the one before."""
 
     def __init__(self) -> None:
-        self.records = np.zeros(COMMANDS_AT_START, COMMAND)
-        self.previous = np.zeros(COMMANDS_AT_START, np.uint32)
+        self.records = reserved((COMMANDS_AT_START,), COMMAND)
+        self.previous = reserved((len(self.records),), np.uint32)
         self.last = np.zeros(1 << 16, np.uint32)
         self.count = 0
         self.first_seq = 1
@@ -91,6 +111,10 @@ class CommandLog:
         other.append(np.zeros(1, COMMAND), b"")
         other.seq_of(1, 1)
 
+    def growing(self) -> list[Used]:
+        """What grows, for :class:`gateway.memory.TouchAhead`."""
+        return [lambda: (self.records, self.count), lambda: (self.previous, self.count)]
+
     def append(self, commands: np.ndarray, payloads: bytes) -> None:
         """Takes a group. commands: COMMAND[n], sequenced; payloads of its MESSAGE commands, in order."""
         n, base = len(commands), self.count
@@ -98,10 +122,13 @@ class CommandLog:
             self.first_seq = int(commands[0]["seq"])
         if base + n > len(self.records):
             size = max(2 * len(self.records), base + n)
-            records, previous = np.zeros(size, COMMAND), np.zeros(size, np.uint32)
+            records, previous = reserved((size,), COMMAND), reserved((size,), np.uint32)
             records[:base], previous[:base] = self.records[:base], self.previous[:base]
             self.records, self.previous = records, previous
-        self.records[base : base + n] = commands
+        if n < MANY:
+            self.records[base : base + n] = commands
+        else:  # numpy copies records field by field, bytes at memory speed
+            self.records[base : base + n].view(np.uint8)[:] = commands.view(np.uint8)
         self.count = base + n
         hot.link_commands(commands, base, self.previous, self.last)
         at = 0

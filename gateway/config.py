@@ -66,6 +66,9 @@ class Gateway(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     metrics: bool = True
     curve: bool = True  # False is refused unless the host is a loopback address
     lane: Literal["plain", "hot"] = "plain"
+    # Commands of a group from which on its commit goes on beside the loop, 0: never. Below, handing it to the other
+    # thread and back costs more than the work that could be done meanwhile.
+    overlap_from: Annotated[int, msgspec.Meta(ge=0, le=16_384)] = 256
     heartbeat_ms: Annotated[int, msgspec.Meta(ge=100, le=60_000)] = HEARTBEAT_MS
     # A member of this market sends some 10 orders a day; 20,000/s is what one member may take of the engine.
     # (The upper bounds keep the buckets' arithmetic, in billionths, inside 64 bits.)

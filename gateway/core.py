@@ -14,7 +14,7 @@ import logging
 import secrets
 import struct
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 import msgspec
 import numpy as np
@@ -58,6 +58,24 @@ class JournalPort(Protocol):
     def commit(self) -> int: ...
 
 
+class OverlapPort(JournalPort, Protocol):
+    """A journal that commits beside the caller (gateway.commit)."""
+
+    took_ns: int
+
+    def begin(self) -> None: ...
+
+    def wait(self) -> None: ...
+
+
+class Group(NamedTuple):
+    """A group of the listed market that the engine has carried out, and of which nobody may know yet."""
+
+    records: np.ndarray
+    events: np.ndarray  # a view that the engine's next call overwrites
+    received_ns: int
+
+
 class Counters:
     """What happened, for metrics and status."""
 
@@ -92,6 +110,8 @@ class Core:
         self.store = store or ReportStore()
         self.log = command_log or CommandLog()
         self.batch = Batch()
+        self.overlap_from = 0  # groups of so many commands commit beside the loop; 0: none does
+        self.pending: Group | None = None  # carried out, its commit under way
         self.hot = np.zeros(1 << 16, HOT)
         self.sessions: dict[int, Session] = {}
         self.tokens: dict[int, Session] = {}
@@ -640,38 +660,78 @@ class Core:
         return [msgspec.msgpack.decode(self.store.payloads[i]) for i in places if i in self.store.payloads]
 
     def flush(self) -> None:
-        """Cuts the batch: journal group, disk, engine, reports; nothing is sent before the disk has it."""
+        """Everything up to here is durable and carried out; its reports are on their way."""
+        self.finish()
         if not self.batch.count:
             return
-        head = self.exchange.market.market[0]
-        now = self.clock.now()
-        time_ns = max(now, int(head["time_ns"]))
-        records, payloads = self.batch.cut(int(head["seq"]) + 1, time_ns)
-        self.received_ns = now
+        records, payloads = self._cut()
         self.journal.append(records, payloads)
         self.journal.commit()
         self.apply(records, payloads)
+
+    def advance(self) -> None:
+        """As :meth:`flush`, but while the disk works on a large group of plain orders the exchange goes on.
+
+        The engine is then one group ahead of what anybody may know: ``pending``. Its reports, its market data, its
+        entries in the log and in the report store come after its commit, in :meth:`finish` or in the next call.
+        """
+        if not self.overlap_from or self.batch.count < self.overlap_from or self.batch.payloads:
+            self.flush()
+            return
+        journal, before = cast(OverlapPort, self.journal), self.pending
+        if before is not None:
+            journal.wait()
+        records, payloads = self._cut()
+        received_ns = self.received_ns
+        journal.append(records, payloads)
+        journal.begin()
+        if before is not None:
+            self._show(before)
+        self.pending = Group(records, self.exchange.apply(records).events, received_ns)
+
+    def finish(self) -> None:
+        """Waits for the group whose commit is under way; its reports go out."""
+        if self.pending is not None:
+            cast(OverlapPort, self.journal).wait()
+            self._show(self.pending)
+
+    def _cut(self) -> tuple[np.ndarray, bytes]:
+        """The batch as a group: numbered, timed."""
+        head = self.exchange.market.market[0]
+        self.received_ns = now = self.clock.now()
+        return self.batch.cut(int(head["seq"]) + 1, max(now, int(head["time_ns"])))
+
+    def _show(self, group: Group) -> None:
+        """A pending group is durable: its reports go out."""
+        self.pending, latest = None, self.received_ns
+        self.received_ns = group.received_ns
+        self._note(group.records, b"", group.events, b"")
+        self.received_ns = latest
 
     def apply(self, records: np.ndarray, payloads: bytes) -> None:
         """Engine and reports: the same for live commands and for recovered ones."""
         date, closed = (int(self.exchange.market.market[0][name]) for name in ("date", "day_closed"))
         out = self.exchange.apply(records, payloads)
-        counters = self.counters
-        counters.groups += 1
-        counters.commands += len(records)
-        counters.events += len(out.events)
         if payloads and (int(self.exchange.market.market[0]["date"]) != date):
             self._leave_day()
         if payloads:
             self.update_routing()
-        self.log.append(records, payloads)
-        self.deliver(out.events, self.store.append(out.events, out.payloads), out.payloads)
-        if self.publisher is not None:
-            self.publisher.collect(out.events, out.payloads)
-        if self.streaming:
-            self.dirty |= self.streaming
+        self._note(records, payloads, out.events, out.payloads)
         if payloads and not closed and self.exchange.market.market[0]["day_closed"]:
             self._end_day()
+
+    def _note(self, records: np.ndarray, payloads: bytes, events: np.ndarray, notes: bytes) -> None:
+        """Log, report store, reports, market data of a durable group. notes: payloads of its notices."""
+        counters = self.counters
+        counters.groups += 1
+        counters.commands += len(records)
+        counters.events += len(events)
+        self.log.append(records, payloads)
+        self.deliver(events, self.store.append(events, notes), notes)
+        if self.publisher is not None:
+            self.publisher.collect(events, notes)
+        if self.streaming:
+            self.dirty |= self.streaming
 
     def _leave_day(self) -> None:
         """Before the reports of the day before are forgotten: sends what waits; who can't take it logs in anew."""

@@ -62,7 +62,6 @@ class HotLane:
         """Takes what is waiting; makes a group whenever the batch is full."""
         state, curve = self._state, core.config.curve
         batch = core.batch
-        buffer_at = batch.records.ctypes.data
         for _ in range(ROUNDS_MAX):
             core.mono_ns = now = time.monotonic_ns()
             state[hot.STATE_COUNT], state[hot.STATE_MESSAGES] = batch.count, 0
@@ -71,7 +70,7 @@ class HotLane:
                 *self._f,
                 self._first,
                 core.hot,
-                buffer_at,
+                batch.address,
                 BATCH_RECORDS,
                 MESSAGES_PER_ROUND,
                 now,
@@ -85,7 +84,7 @@ class HotLane:
             elif why == hot.EMPTY:
                 return
             else:
-                core.flush()
+                core.advance()
 
     def _hand_over(self, core: Core, curve: bool) -> None:
         """One message for Python, with the key that libzmq attached to it."""

@@ -24,9 +24,9 @@ import msgspec
 import numpy as np
 import zmq
 
-from engine.book import tick_of
-from engine.records import BUY, FILL_MAKER, NOTICE, SELL
+from engine.records import BUY, EVENT, NOTICE, SELL
 from gateway import config as cfg
+from gateway import feed_kernel
 from gateway.connection import Connection
 from gateway.session import NS_PER_MS
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from engine.exchange import Exchange
 
 LEVELS_PUBLISHED: Final = 5  # R8.6
+DEALS_AT_START: Final = 1 << 12  # deals between two publications; grows where there are more
 STATUS_NS: Final = 1_000 * NS_PER_MS
 
 Levels = tuple[tuple[int, int, int], ...]  # price (fen), quantity (t), number of orders; quantity 0 takes it away
@@ -162,9 +163,11 @@ def checksum(bids: Levels, asks: Levels) -> int:
 class _Side:
     """The levels of one side as last published, and how to find what changed."""
 
-    def __init__(self) -> None:
-        self.quantity = np.zeros(0, np.int64)
-        self.count = np.zeros(0, np.int64)
+    def __init__(self, n_levels: int = 0) -> None:
+        self.quantity = np.zeros(n_levels, np.int64)
+        self.count = np.zeros(n_levels, np.int64)
+        self.moved = np.zeros((n_levels, 3), np.int64)
+        self.best = np.zeros((LEVELS_PUBLISHED, 3), np.int64)
         self.top: dict[int, tuple[int, int, int]] = {}
 
 
@@ -174,7 +177,7 @@ class _Feed:
     def __init__(self) -> None:
         self.seq = 0
         self.full_seq = 0
-        self.sides = (_Side(), _Side())
+        self.sides = [_Side(), _Side()]
         self.statistics: Statistics | None = None
         self.screen_due = False
         self.touched = False
@@ -194,7 +197,13 @@ class Publisher:
         self.checksum_every = checksum_every
         self.feeds: dict[int, _Feed] = {}
         self.market_seq = 0
-        self.waiting: list[tuple[np.ndarray, bytes]] = []
+        self.waiting = False  # something was collected that is not published yet
+        self._deals = np.zeros(DEALS_AT_START, EVENT)
+        self._n_deals = 0
+        self._touched = np.zeros(1 << 16, np.uint8)
+        self._notes: list[tuple[np.ndarray, bytes]] = []
+        self._time_ns = 0
+        feed_kernel.pick(self._deals[:0], self._deals, 0, self._touched)  # compiled (or loaded) before the market opens
         self._composite: tuple[int, ...] = ()
         self._conflate_due_ns = self._status_due_ns = 0
         for index in exchange.market.codes.values():
@@ -203,45 +212,55 @@ class Publisher:
     # --- from events -----------------------------------------------------------------------------------------
 
     def collect(self, events: np.ndarray, payloads: bytes) -> None:
-        """Keeps a batch's events for the next :meth:`flush`: members' reports go first. events: EVENT[n]."""
-        if len(events):
-            self.waiting.append((events.copy(), payloads))
+        """Keeps what the feeds need of a batch for the next :meth:`flush`: members' reports go first.
+
+        events: EVENT[n], which need not last; payloads of its notices, in order.
+        """
+        if not len(events):
+            return
+        if self._n_deals + len(events) > len(self._deals):
+            deals = np.zeros(2 * (self._n_deals + len(events)), EVENT)
+            deals[: self._n_deals] = self._deals[: self._n_deals]
+            self._deals = deals
+        self._n_deals, notices = feed_kernel.pick(events, self._deals, self._n_deals, self._touched)
+        if notices:
+            self._notes.append((events[events["kind"] == NOTICE], payloads))
+        self._time_ns = int(events[-1]["time_ns"])
+        self.waiting = True
 
     def flush(self) -> None:
         """Publishes what has changed since the last time; every deal is in it, levels as they are now."""
         if not self.waiting:
             return
-        waiting, self.waiting = self.waiting, []
-        events = waiting[0][0] if len(waiting) == 1 else np.concatenate([e for e, _ in waiting])
-        self._publish_events(events, b"".join(payload for _, payload in waiting))
-
-    def _publish_events(self, events: np.ndarray, payloads: bytes) -> None:
-        time_ns = int(events[-1]["time_ns"])
-        kinds = events["kind"]
-        deals = events[kinds == FILL_MAKER]
-        touched = set(np.unique(events["instrument"][kinds < NOTICE]).tolist())
-        has_notice = bool((kinds == NOTICE).any())
-        if has_notice:  # rare: a roll, a listing, a close move everything
-            touched |= set(self.exchange.market.codes.values())
-        for index in sorted(touched & set(self.exchange.market.codes.values())):
-            mine = deals[deals["instrument"] == index]
+        codes = self.exchange.market.codes
+        time_ns, deals, notes = self._time_ns, self._deals[: self._n_deals], self._notes
+        # A notice is rare: a roll, a listing, a close move everything.
+        touched = sorted(i for i in codes.values() if notes or self._touched[i])
+        for index in touched:
+            mine = deals[deals["instrument"] == index] if len(deals) else deals
             columns = (mine[name].tolist() for name in ("price", "quantity", "time_ns", "ref", "side"))
             trades = tuple(Trade(p, q, at, no, 1 - side) for p, q, at, no, side in zip(*columns, strict=True))
             self._update(index, trades, time_ns)
+        self._touched[touched] = 0
+        self._n_deals, self._notes, self.waiting = 0, [], False
         self._composite_update(time_ns)
-        if has_notice:
+        for events, payloads in notes:
             self._notices(events, payloads)
 
-    def _levels(self, index: int, side: int) -> tuple[np.ndarray, np.ndarray, int]:
+    def _look(self, index: int, feed: _Feed, side: int) -> tuple[Levels, Levels]:
+        """(levels that have changed since the last look, best levels) of a side."""
         book, s = self.exchange.market.book, 2 * index + side
-        offset, n = int(book.sides[s]["levels_offset"]), int(book.sides[s]["n_levels"])
-        here = book.levels[offset : offset + n]
-        return here["quantity"].astype(np.int64), here["count"].astype(np.int64), s
-
-    def _picture(self, index: int, s: int, levels: np.ndarray, q: np.ndarray, c: np.ndarray) -> Levels:
-        row, sides = self.exchange.market.instruments[index], self.exchange.market.book.sides
+        known, row = feed.sides[side], self.exchange.market.instruments[index]
+        n_levels = int(book.sides[s]["n_levels"])
+        if n_levels != len(known.quantity):  # a new band: everything is new, and the book was empty
+            top, known = known.top, _Side(n_levels)
+            feed.sides[side], known.top = known, top
         base, tick = int(row["band_base"]), int(row["tick"])
-        return tuple((base + int(tick_of(sides, s, int(i))) * tick, int(q[i]), int(c[i])) for i in levels)
+        moved, best = feed_kernel.compare(
+            book.sides, book.levels, s, base, tick, known.quantity, known.count, known.moved, known.best
+        )
+        rows = known.moved[:moved].tolist() if moved else ()
+        return tuple((p, q, n) for p, q, n in rows), tuple((p, q, n) for p, q, n in known.best[:best].tolist())
 
     def _update(self, index: int, trades: tuple[Trade, ...], time_ns: int, *, silent: bool = False) -> None:
         """Compares an instrument's levels with what was published and publishes the difference."""
@@ -251,18 +270,12 @@ class Publisher:
         changes: list[Levels] = []
         full: list[Levels] = []
         for side in (BUY, SELL):
-            known = feed.sides[side]
-            q, c, s = self._levels(index, side)
-            if len(q) != len(known.quantity):  # a new band: everything is new, and the book was empty
-                known.quantity, known.count = np.zeros_like(q), np.zeros_like(c)
-            moved = np.flatnonzero((q != known.quantity) | (c != known.count))
-            full.append(self._picture(index, s, moved, q, c))
-            known.quantity, known.count = q, c
-            top = self._picture(index, s, np.flatnonzero(c)[:LEVELS_PUBLISHED], q, c)
-            was, now = known.top, {level[0]: level for level in top}
+            moved, top = self._look(index, feed, side)
+            full.append(moved)
+            was, now = feed.sides[side].top, {level[0]: level for level in top}
             gone = tuple((price, 0, 0) for price in was if price not in now)
             changes.append(gone + tuple(level for level in top if was.get(level[0]) != level))
-            known.top = now
+            feed.sides[side].top = now
             tops.append(top)
         statistics = statistics_of(self.exchange, index)
         fresh = statistics if statistics != feed.statistics else None
@@ -321,7 +334,7 @@ class Publisher:
 
     def _notices(self, events: np.ndarray, payloads: bytes) -> None:
         at = 0
-        for event in events[events["kind"] == NOTICE]:
+        for event in events:
             size = int(event["quantity"])
             payload, at = payloads[at : at + size], at + size
             if event["side"] != 1:

@@ -21,12 +21,13 @@ import xxhash
 
 from engine.records import EVENT, NO_ACCOUNT, NOTICE
 from gateway import hot
+from gateway.memory import Used, reserved
 from gateway.protocol import REPORTS_PER_FRAME
 
-# Zeroed memory is touched only where it is used, so a day of four million events costs nothing before it comes,
+# Reserved memory is touched only where it is used, so a day of 67 million events costs nothing before it comes,
 # and no batch of a busy day waits for a copy.
-EVENTS_AT_START: Final = 1 << 22
-BLOCKS_AT_START: Final = 1 << 15
+EVENTS_AT_START: Final = 1 << 26
+BLOCKS_AT_START: Final = 1 << 19  # as many events in full blocks, and a last block of each session
 MANY: Final = 64  # records from which on a copy as bytes saves more than its two views cost
 SESSIONS: Final = 1 << 16  # session numbers are 16 bits
 
@@ -42,13 +43,13 @@ class ReportStore:
     """Events of the day and their streams. A stream's index is a chain of blocks (gateway.hot)."""
 
     def __init__(self) -> None:
-        self.events = np.zeros(EVENTS_AT_START, EVENT)
+        self.events = reserved((EVENTS_AT_START,), EVENT)
         self.count = 0
         self.first_event_no = 1  # number of events[0] in the operators' stream, over all days
         self.payloads: dict[int, bytes] = {}
         self.streams = np.zeros(SESSIONS, hot.STREAM)
-        self.blocks = np.zeros((BLOCKS_AT_START, hot.BLOCK), np.uint32)
-        self.previous = np.zeros(BLOCKS_AT_START, np.uint32)
+        self.blocks = reserved((BLOCKS_AT_START, hot.BLOCK), np.uint32)
+        self.previous = reserved((len(self.blocks),), np.uint32)
         self.used = 1  # block 0 means none
         self._marks = np.zeros(SESSIONS, np.uint8)
         self._touched = np.zeros(SESSIONS, np.uint16)
@@ -59,6 +60,10 @@ class ReportStore:
         self._copies_most = 0
         self._all: list[int] = []
         self.direct = False  # True when each event of the last batch was one session's
+
+    def growing(self) -> list[Used]:
+        """What grows, for :class:`gateway.memory.TouchAhead`."""
+        return [lambda: (self.events, self.count), lambda: (self.blocks, self.used), lambda: (self.previous, self.used)]
 
     # --- who gets what -------------------------------------------------------------------------------------
 
@@ -108,7 +113,7 @@ class ReportStore:
         """
         n, base = len(events), self.count
         if base + n > len(self.events):
-            grown = np.zeros(max(2 * len(self.events), base + n), EVENT)
+            grown = reserved((max(2 * len(self.events), base + n),), EVENT)
             grown[:base] = self.events[:base]
             self.events = grown
         if n < MANY:
@@ -145,7 +150,7 @@ class ReportStore:
         if self.used + reports < len(self.previous):
             return
         size = max(2 * len(self.previous), self.used + reports + 1)
-        blocks, previous = np.zeros((size, hot.BLOCK), np.uint32), np.zeros(size, np.uint32)
+        blocks, previous = reserved((size, hot.BLOCK), np.uint32), reserved((size,), np.uint32)
         blocks[: self.used], previous[: self.used] = self.blocks[: self.used], self.previous[: self.used]
         self.blocks, self.previous = blocks, previous
 
@@ -242,7 +247,8 @@ class ReportStore:
     def load(self, data: dict[str, Any]) -> None:
         """Puts a dump back."""
         events = np.frombuffer(data["events"], EVENT)
-        self.events = np.zeros(max(EVENTS_AT_START, 2 * len(events)), EVENT)
+        if len(events) > len(self.events):
+            self.events = reserved((2 * len(events),), EVENT)
         self.events[: len(events)] = events
         self.count, self.first_event_no = len(events), data["first_event_no"]
         self.payloads = {i: bytes(p) for i, p in data["payloads"]}

@@ -22,16 +22,17 @@ from engine import messages
 from engine.exchange import ENGINE_ABI, Exchange
 from engine.journal import FreeSpace, Identity, Journal, RealDisk
 from engine.market import Capacity
+from gateway import commit, zap
 from gateway import config as cfg
 from gateway import keys as keyfile
 from gateway import protocol as p
-from gateway import zap
 from gateway.batch import BATCH_RECORDS, CommandLog
 from gateway.clock import SteppedClock, make_clock
 from gateway.core import Core, split_snapshot
 from gateway.lane import HotLane
 from gateway.libzmq import LibzmqMissing
 from gateway.market_data import Publisher
+from gateway.memory import TouchAhead
 from gateway.metrics import Metrics
 from gateway.reports import ReportStore
 from gateway.scheduler import bootstrap, run_until, sync_sessions
@@ -43,6 +44,7 @@ log = logging.getLogger(__name__)
 DRAIN_MESSAGES: Final = BATCH_RECORDS
 POLL_MS: Final = 20  # how long the loop sleeps at most: the resolution of time-outs
 PUBLISH_NS: Final = 1 * NS_PER_MS  # market data at most 1,000 times a second: an order never waits for its own picture
+PUBLISH_LATE_NS: Final = 9 * NS_PER_MS  # and at least 100 times a second while groups overlap their commits
 HOUSEKEEPING_NS: Final = 1_000 * NS_PER_MS  # key file, disk space, scheduler
 # Report frames that wait for one slow reader: 256 x 16 KiB = 4 MiB at most.
 SEND_FRAMES_MAX: Final = 256
@@ -104,6 +106,8 @@ class Server:
         self.metrics = Metrics()
         self._zap: zap.ZapThread | None = None
         self.lane: HotLane | None = None
+        self._touching: TouchAhead | None = None
+        self._overlapped: commit.OverlappedJournal | None = None
         self._keys_stamp = 0
         self._disk_low = False
         self._next_housekeeping_ns = 0
@@ -146,12 +150,17 @@ class Server:
             self.core.clock_stepped = self._note_clock
         for alarm in recovery.alarms:
             self.core.alarm(alarm)
+        if self.config.overlap_from and commit.available():
+            self._overlapped = commit.OverlappedJournal(self.journal)
+            self.core.journal, self.core.overlap_from = self._overlapped, self.config.overlap_from
         self.metrics.attach(self.core)
         self.core.tick(time.monotonic_ns())
         bootstrap(self.core)
         self.core.publisher = Publisher(
             exchange, self._publish, epoch=recovery.epoch, checksum_every=self.config.checksum_every
         )
+        self._touching = TouchAhead(self.core.store.growing() + self.core.log.growing())
+        self._touching.start()
         self._bind()
         if self.config.lane == "hot":
             self._start_hot_lane()
@@ -333,19 +342,24 @@ class Server:
         core = self.core
         while not self.stopping:
             waits = core.dirty or (core.publisher is not None and core.publisher.waiting)
-            ready = self._poll(poller, 1 if waits else POLL_MS)
+            ready = self._poll(poller, 0 if core.pending else 1 if waits else POLL_MS)
             now = time.monotonic_ns()
             core.mono_ns = now
             for plane in (zap.MEMBERS, zap.OPERATORS):
                 if self.sockets[plane] in ready:
                     self.drain(plane)
-            core.flush()
+            if core.batch.count:
+                core.advance()
+            else:
+                core.finish()
             core.pump()
             core.tick(now)
-            if now >= self._publish_due_ns:
+            if now >= self._publish_due_ns + (PUBLISH_LATE_NS if core.pending else 0):
+                core.finish()  # a picture shows what is durable
                 self._publish_due_ns = now + PUBLISH_NS
                 self._publisher_tick(now, ready)
             if now >= self._next_housekeeping_ns:
+                core.finish()
                 self._housekeeping(now)
             self._schedule()
             core.pump()
@@ -519,6 +533,10 @@ class Server:
         if self._zap is not None:
             self._zap.stop()
         self.metrics.stop()
+        if self._touching is not None:
+            self._touching.stop()
+        if self._overlapped is not None:
+            self._overlapped.close()
         if self._opened:
             self.journal.close()
         self.context.term()
