@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from itertools import pairwise
 
 import msgspec
 import numpy as np
 import pytest
+import registry_world as rw
 
 from engine.calendar import day_start_ns, parse_clock
 from engine.records import ACCEPTED, EVENT, NO_ACCOUNT, NOTICE
@@ -14,6 +16,9 @@ from gateway.surveillance import Surveillance, Thresholds, scenarios
 from gateway.surveillance import watch as watch_module
 from gateway.surveillance.agreed_detectors import cycles
 from gateway.surveillance.watch import Positions
+from settlement.errors import accepted
+from settlement.kinds import FINAL_BUCKETS
+from settlement.surveyed import surveyed
 
 # None of these seeds was used to choose a threshold (0 … 9 were).
 SEEDS = (2_001, 2_002)
@@ -271,3 +276,22 @@ def test_recall_and_false_alarms_over_seeds_that_no_threshold_was_chosen_on():
         if name != "clean":
             assert row["found"] >= 0.6 * row["days"], (name, row)
     assert sum(row["days_with_false_alarm"] for row in rows.values()) <= 0.05 * sum(r["days"] for r in rows.values())
+
+
+def test_the_registry_tells_holdings_and_needs_as_they_were_at_a_days_start(tmp_path):
+    registry = rw.small_world(f"sqlite:///{tmp_path}/registry.db", accounts=3, tonnes=10_000)
+    with contextlib.closing(registry):
+        accepted(registry.set_obligation(1, 2023, 12_000, 20251231, "mee-1", rw.DAY_BEFORE))
+        accepted(registry.set_obligation(2, 2024, 5_000, 20251130, "mee-2", rw.DAY_BEFORE))  # overdue: not watched here
+        accepted(registry.move_out(1, "CEA23", 4_000, "out", rw.DAY_BEFORE))
+        rw.settled(registry, rw.some_deals(60, accounts=3))
+        accepted(registry.surrender(1, 2023, "CEA23", 3_000, "s-1", rw.NOON))
+        accepted(registry.cancel(1, "CEA23", 1_000, "c-1", rw.NOON))
+        then, later = surveyed(registry, rw.DAY), surveyed(registry, 20251204)
+        for found, date in ((then, 20251202), (later, rw.DAY)):
+            for account in (1, 2, 3):
+                held = registry.holdings_on(account, date)
+                alive = {k: t for k, t in held.items() if k[0] != "CNY" and k[1] not in FINAL_BUCKETS}
+                assert found.holdings[account] == sum(alive.values())
+                assert found.usable[account] == sum(t for (asset, _), t in alive.items() if asset == "CEA23")
+        assert (then.needs, later.needs, then.vintages) == ({1: 12_000}, {1: 9_000}, {"CEA23"})
