@@ -210,6 +210,7 @@ def monitor(
     add: Annotated[str, typer.Option(metavar="NAME", help="Add a person (password asked), then end.")] = "",
     role: Annotated[str, typer.Option(help="With --add: viewer or operator.")] = "viewer",
     key: Annotated[str, typer.Option("--key", help="With --add: the operator key that the person acts with.")] = "",
+    idle: Annotated[float, typer.Option(min=0.01, help="Minutes without a click, then one logs in again.")] = 15,
 ) -> None:
     """The market operators' page: market, desk, members, health, alerts, controls.
 
@@ -220,7 +221,45 @@ def monitor(
     if add:
         add_user(folder, add, role, key)
     else:
-        monitor_command(folder, host, port, feed_key)
+        monitor_command(folder, host, port, feed_key, idle_s=idle * 60)
+
+
+@app.command(rich_help_panel=RUN)
+def operate(
+    act: Annotated[str, typer.Argument(help="What to do; without it: the list.")] = "",
+    why: Annotated[str, typer.Option(help="The reason; it goes into the journal.")] = "",
+    account: Annotated[str, typer.Option(help="Account number.")] = "",
+    vintage: Annotated[str, typer.Option(help="Such as CEA24.")] = "",
+    declaration: Annotated[str, typer.Option(help="Number of a bulk declaration; 0: the whole desk.")] = "",
+    dialogue: Annotated[str, typer.Option(help="Number of a bulk dialogue.")] = "",
+    auction: Annotated[str, typer.Option(help="Number of an auction.")] = "",
+    deal: Annotated[str, typer.Option(help="Number of a deal of the day.")] = "",
+    second: Annotated[str, typer.Option(help="The second person's key, where two are needed.")] = "",
+    proposal: Annotated[str, typer.Option(help="With confirm: the proposal's number.")] = "",
+    key: Annotated[str, typer.Option(help="Name of a member's key to issue or revoke.")] = "",
+    role: Annotated[str, typer.Option(help="Of a new key: trader or risk.")] = "",
+    text: Annotated[str, typer.Option(help="Of a notice; an account's name.")] = "",
+    position_max: Annotated[str, typer.Option(help="Largest holding, t; none where it is not given.")] = "",
+    sell_max: Annotated[str, typer.Option(help="Most that may be sold in a day, t.")] = "",
+    who: Annotated[str, typer.Option("--as", "-a", help="The operator's key.", metavar="WHO")] = "ops1",
+    folder: Folder = HERE,
+    as_json: Json = False,
+) -> None:
+    """An operator's act: halt, suspend, kill switch, keys, vintages, notices …
+
+    Each goes into the journal with the key's name and the reason. `cea operate` lists what there is.
+    """
+    from cea.operating import list_controls, operate_command
+
+    if not act:
+        list_controls()
+        return
+    given = {
+        "account": account, "vintage": vintage, "declaration": declaration, "dialogue": dialogue, "auction": auction,
+        "deal": deal, "second": second, "proposal": proposal, "key": key, "role": role, "text": text,
+        "position-max": position_max, "sell-max": sell_max,
+    }  # fmt: skip
+    operate_command(folder, act, who, why, {name: value for name, value in given.items() if value}, as_json=as_json)
 
 
 @app.command(rich_help_panel=RUN)

@@ -27,7 +27,7 @@ def add_user(folder: Path, name: str, role: str, key: str) -> None:
     print(f"{user.name}: {user.role}{acts}, in {folder / 'keys' / users.FILE}")
 
 
-def monitor_command(folder: Path, host: str, port: int, key: str) -> None:
+def monitor_command(folder: Path, host: str, port: int, key: str, *, idle_s: float) -> None:
     """Serves the page until Ctrl-C."""
     from cea.replaying import load_market
     from cea.surveying import surveillance_of, thresholds_of
@@ -49,6 +49,7 @@ def monitor_command(folder: Path, host: str, port: int, key: str) -> None:
         port=port,
         make_watch=lambda: surveillance_of(market, thresholds, live=True),
         actions=actions,
+        idle_s=idle_s,
     )
 
 

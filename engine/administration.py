@@ -16,7 +16,7 @@ from engine import messages as msg
 from engine.closing import close_market, composite_on_close, rebuild_statistics
 from engine.codes import Code, Reason
 from engine.lane import Envelope, Notice, Refusal
-from engine.market import ACCOUNT_CANCEL_ONLY, ACTIVE, CLOSED, DEAL_CANCELLED, LISTED, NOT_OPENED, UNLIMITED
+from engine.market import ACTIVE, CLOSED, DEAL_CANCELLED, LISTED, NOT_OPENED, UNLIMITED
 from engine.records import NO_ACCOUNT
 from engine.rules import AMOUNT_MAX_FEN, QUANTITY_MAX_T
 
@@ -131,11 +131,11 @@ class Administration:
         return [self._done(envelope, m, account=m.account)]
 
     def set_account_status(self, envelope: Envelope, m: msg.SetAccountStatus) -> Answer:
-        """R14.1. Switching a kill switch off (2 → 1) takes two persons."""
+        """R14.1. Back to active takes two persons, from a kill switch (2) and from 3: else 3 were the way round it."""
         if self.market.account_code(m.account) != Code.OK:
             return Refusal(Code.UNKNOWN_ACCOUNT, "account")
         row = self.market.accounts[m.account]
-        if row["status"] == ACCOUNT_CANCEL_ONLY and m.status == ACTIVE and (not m.second or m.second == m.by):
+        if row["status"] != ACTIVE and m.status == ACTIVE and (not m.second or m.second == m.by):
             return Refusal(Code.TWO_PERSONS_REQUIRED, "second")
         row["status"] = m.status
         notice = msg.MarketNotice(what="account_status", data={"account": m.account, "status": m.status}, text=m.why)

@@ -34,7 +34,7 @@ class OpenAccount(Message, tag="open_account"):
 
 
 class SetAccountStatus(Message, tag="account_status"):
-    """status: 1 active, 2 cancel only, 3 suspended (R14.1). Leaving 2 set by a kill switch takes two persons."""
+    """status: 1 active, 2 cancel only, 3 suspended (R14.1). Back to 1 takes two persons."""
 
     account: Account
     status: Annotated[int, msgspec.Meta(ge=1, le=3)]
@@ -65,6 +65,7 @@ class OpenSession(Message, tag="open_session"):
     valid_from: int = 0
     valid_to: int = 0
     by: Text = ""
+    why: Text = ""
 
 
 class RevokeSession(Message, tag="revoke_session"):
@@ -81,6 +82,7 @@ class ListInstrument(Message, tag="list_instrument"):
     code: InstrumentCode
     reference: Annotated[int, msgspec.Meta(ge=1)] | None = None
     by: Text = ""
+    why: Text = ""
 
 
 class RetireInstrument(Message, tag="retire_instrument"):
@@ -224,10 +226,11 @@ class CancelDeal(Message, tag="cancel_deal"):
 
 
 class PublishNotice(Message, tag="publish_notice"):
-    """A notice of the exchange to all members."""
+    """A notice of the exchange to all members. ``why`` is for the journal, members see the text."""
 
     text: Annotated[str, msgspec.Meta(min_length=1, max_length=4_000)]
     by: Text = ""
+    why: Text = ""
 
 
 # --- notices (payloads of NOTICE events) -----------------------------------------------------------------

@@ -72,7 +72,7 @@ class ReferenceExchange(ReferenceMarket):
         if account is None:
             return Code.UNKNOWN_ACCOUNT
         two_persons = message.second and message.second != message.by
-        if account.status == m.ACCOUNT_CANCEL_ONLY and message.status == m.ACTIVE and not two_persons:
+        if account.status != m.ACTIVE and message.status == m.ACTIVE and not two_persons:
             return Code.TWO_PERSONS_REQUIRED
         account.status = message.status
         return Code.OK

@@ -95,6 +95,7 @@ def _balance(core: Core, account: int) -> dict[str, Any]:
                 holdings[code] |= {"sold": int(h["sold_today"] + h["locked"]), "sell_max": int(h["sell_max"])}
     return {
         "account": account,
+        "name": core.exchange.administration.state.names.get(account, ""),
         "available": int(row["available"]),
         "locked": int(row["locked"]),
         "withdrawable": market.withdrawable(account),
@@ -200,6 +201,7 @@ def _sessions(core: Core, session: Session, args: dict[str, Any]) -> list[dict[s
         {
             "session": s.number,
             "account": s.account,
+            "name": core.keys.by_session[s.number].name if s.number in core.keys.by_session else "",
             "role": s.role,
             "state": s.state.name.lower(),
             "next_request": s.next_request,
@@ -234,6 +236,7 @@ def _status(core: Core, session: Session, args: dict[str, Any]) -> dict[str, Any
         "pid": os.getpid(),
         "epoch": core.epoch,
         "seq": core.exchange.seq,
+        "next_event": core.store.first_event_no + core.store.count,
         "halted": bool(m["halted"]),
         "cancel_only": bool(m["cancel_only"]),
         "logged_in": len(core.tokens),
@@ -266,6 +269,7 @@ _STATUS_FIELDS = (
     "auction_amount",
     "halted",
     "listed",
+    "weight",
 )
 
 ANSWERS: Final[dict[str, Callable[[Any, Any, dict[str, Any]], Any]]] = {

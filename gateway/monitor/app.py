@@ -104,6 +104,7 @@ def run(
     port: int = 0,
     make_watch: Callable[[], Surveillance] | None = None,
     actions: Mapping[str, Action] | None = None,
+    idle_s: float = IDLE_S,
 ) -> None:
     """Serves the page until SIGTERM or SIGINT. ``key``: path of a viewer's key file.
 
@@ -118,7 +119,7 @@ def run(
     from gateway.monitor.pages import Pages
 
     feed = Feed(folder, key, make_watch=make_watch, metrics=lambda: read_metrics(folder))
-    sessions = Sessions(folder / "keys")
+    sessions = Sessions(folder / "keys", idle_s=idle_s)
     Pages(folder, feed, sessions, dict(actions or {})).register()
     port = port or free_port(host)
     address = f"http://{host}:{port}/"
@@ -141,7 +142,7 @@ def run(
         show=False,
         dark=None,
         storage_secret=secrets.token_hex(32),  # new at each start: whoever was logged in logs in again
-        session_middleware_kwargs={"same_site": "strict", "max_age": int(IDLE_S) * 4},
+        session_middleware_kwargs={"same_site": "strict", "max_age": max(1, int(idle_s)) * 4},
         show_welcome_message=False,
         reconnect_timeout=10.0,
         uvicorn_logging_level="warning",

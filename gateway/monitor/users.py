@@ -88,10 +88,10 @@ def save(keys: Path, name: str, password: str, role: str, key: str = "") -> User
 
 
 class Sessions:
-    """Who is logged in, by the browser's signed id. ``clock``: monotonic seconds."""
+    """Who is logged in, by the browser's signed id. ``clock``: monotonic seconds; ``idle_s``: see IDLE_S."""
 
-    def __init__(self, keys: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        self.keys, self.clock = keys, clock
+    def __init__(self, keys: Path, clock: Callable[[], float] = time.monotonic, *, idle_s: float = IDLE_S) -> None:
+        self.keys, self.clock, self.idle_s = keys, clock, idle_s
         self._open: dict[str, tuple[User, float]] = {}
         self._failures: dict[str, list[float]] = {}
 
@@ -118,7 +118,7 @@ class Sessions:
     def user(self, browser: str, *, touch: bool = False) -> User | None:
         """The person of a browser, None where nobody is (any more). ``touch``: a click, which keeps it alive."""
         found = self._open.get(browser)
-        if found is None or self.clock() - found[1] > IDLE_S:
+        if found is None or self.clock() - found[1] > self.idle_s:
             self._open.pop(browser, None)
             return None
         if touch:

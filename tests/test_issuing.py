@@ -1,0 +1,105 @@
+"""Members' keys are issued and revoked in a running market: journaled, secret on the disk only, nothing half-done."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+from session_world import World
+
+from engine import messages as m
+from engine.records import MESSAGE
+from gateway import issuing, keys
+from gateway.client import GatewayError
+from gateway.scheduler import sync_sessions
+
+
+@pytest.fixture
+def place(tmp_path):
+    """(world, operators' client, folder of keys): an exchange without sockets, its keys on the disk."""
+    world = World(random.Random(1))
+    keys.save(tmp_path, world.table)
+    keys.write_secret(tmp_path / keys.SERVER_KEY, keys.Secret("server", "s" * 40, "x" * 40, "s" * 40))
+    return world, world.client("ops1"), tmp_path
+
+
+def reload(world: World, folder) -> int:
+    """The exchange takes the key file; how many commands that leads to."""
+    before = world.core.exchange.seq
+    world.core.set_keys(keys.load(folder))
+    sync_sessions(world.core)
+    return world.core.exchange.seq - before
+
+
+def last_command(world: World):
+    """The last slow-lane command of the journal."""
+    group, payloads = next(g for g in reversed(world.journal.groups) if (g[0]["kind"] == MESSAGE).any())
+    return m.decode(payloads[-int(group[-1]["quantity"]) :])
+
+
+def test_an_issued_key_is_journaled_with_who_and_why_and_its_secret_is_the_owners_alone(place):
+    world, ops, folder = place
+    path = issuing.issue(ops, folder, name="member-2b", role="trader", account=2, why="a second desk")
+    command = last_command(world)
+    assert isinstance(command, m.OpenSession) and (command.by, command.why) == ("ops1", "a second desk")
+    secret = keys.read_secret(path)
+    assert path.stat().st_mode & 0o077 == 0 and command.key == secret.public
+    assert secret.secret.encode() not in b"".join(payloads for _, payloads in world.journal.groups)
+    assert secret.secret not in (folder / keys.KEY_FILE).read_text()
+    assert reload(world, folder) == 0, "the exchange has it from the operator's command already"
+    assert world.core.exchange.market.sessions[command.session]["account"] == 2
+    assert world.core.keys.by_public[secret.public].session == command.session
+
+
+def test_a_revoked_key_is_out_at_once_and_its_name_is_not_given_again(place):
+    world, ops, folder = place
+    issuing.issue(ops, folder, name="risk-3", role="risk", account=3, why="risk department")
+    reload(world, folder)
+    session = issuing.revoke(ops, folder, name="risk-3", why="left the company")
+    assert last_command(world).why == "left the company" and not world.core.exchange.market.sessions[session]["open"]
+    assert reload(world, folder) == 0 and not (folder / "risk-3.key").exists()
+    with pytest.raises(issuing.IssueError, match="is or was"):
+        issuing.issue(ops, folder, name="risk-3", role="risk", account=3, why="again")
+    member = world.client("member-1")
+    assert member.buy("CEA24", 5900, 1).open
+    issuing.revoke(ops, folder, name="member-1", why="credentials were stolen")
+    reload(world, folder)
+    with pytest.raises(GatewayError):
+        member.buy("CEA24", 5900, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"role": "operator"}, "role"),
+        ({"name": "member-1"}, "name"),
+        ({"name": "../x"}, "name"),
+        ({"account": 7}, "account"),
+    ],
+)
+def test_what_cannot_be_issued_names_its_field_and_leaves_nothing_behind(place, changes, field):
+    world, ops, folder = place
+    before, seq = sorted(folder.iterdir()), world.core.exchange.seq
+    with pytest.raises(issuing.IssueError, match=f"^{field}: "):
+        issuing.issue(ops, folder, **{"name": "new", "role": "trader", "account": 1, "why": "reason", **changes})
+    left = [p for p in sorted(folder.iterdir()) if p.name != issuing.LOCK_FILE]
+    assert left == before and world.core.exchange.seq == seq
+    for name in ("ops1", "nobody"):
+        with pytest.raises(issuing.IssueError, match=r"^name: "):
+            issuing.revoke(ops, folder, name=name, why="reason")
+
+
+def test_a_secret_goes_where_the_exchange_refuses_and_an_unwritten_file_is_made_good_by_the_exchange(place):
+    world, ops, folder = place
+    world.core.exchange.market.sessions["open"][5] = 1  # planted: the number is taken by a session of another key
+    world.core.exchange.administration.state.sessions[5] = msgspec.structs.replace(
+        world.core.exchange.administration.state.sessions[1], key="k" * 40
+    )
+    with pytest.raises(GatewayError):
+        issuing.issue(ops, folder, name="new", role="trader", account=1, why="reason")
+    assert not (folder / "new.key").exists() and len(keys.load(folder).keys) == 4
+    world.core.exchange.market.sessions["open"][5] = 0
+    ops.execute(m.OpenSession(session=5, account=1, role="trader", key="z" * 40, name="lost", why="power cut"))
+    assert reload(world, folder) == 1, "a session without a key in the file is revoked"
+    assert not world.core.exchange.market.sessions[5]["open"]
