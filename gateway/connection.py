@@ -133,6 +133,8 @@ class Connection:
         self._resume, self._heartbeat_ms = resume, heartbeat_ms
         self._cancel_ms, self._software = cancel_on_disconnect_ms, software
         self._on_report, self._on_stream = on_report, on_stream
+        # Set by who reads the stream by pages instead: (events EVENT[n], payloads), without an object per event.
+        self.stream_pages: deque[tuple[np.ndarray, bytes]] | None = None
         self.context: zmq.Context[Any] = zmq.Context.instance()
         self.socket: zmq.Socket[Any] | None = None
         self.state = ClientState.DOWN
@@ -393,6 +395,9 @@ class Connection:
             self._stream_asked = self.stream_next
             self.subscribe(self.stream_next)  # a gap: from where we are, again; what is of an earlier day is gone
             return
+        if self.stream_pages is not None:
+            self._take_stream_page(page)
+            return
         at = 0
         for i in range(len(page.events)):
             notice = None
@@ -404,6 +409,16 @@ class Connection:
                 continue
             if self._on_stream is not None:
                 self._on_stream(Report(page.first_no + i, page.events[i], notice, False, 0, page.sent_ns))
+        self.stream_next = max(self.stream_next, page.first_no + len(page.events))
+
+    def _take_stream_page(self, page: p.Reports) -> None:
+        """As it came; what was seen before is cut off."""
+        assert self.stream_pages is not None
+        skip = max(0, self.stream_next - page.first_no)
+        if skip < len(page.events):
+            seen = page.events[:skip]
+            at = int(seen["quantity"][seen["kind"] == NOTICE].sum())
+            self.stream_pages.append((page.events[skip:], page.payloads[at:]))
         self.stream_next = max(self.stream_next, page.first_no + len(page.events))
 
     def _on_login_accepted(self, message: p.LoginAccepted) -> None:

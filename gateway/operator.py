@@ -9,11 +9,12 @@ with OperatorClient("market", key="ops1") as ops:
 from __future__ import annotations
 
 import os
+from collections import deque
 from typing import Any
 
 import numpy as np
 
-from engine.market import DEAL
+from engine.market import ACCOUNT, DEAL, HOLDING
 from gateway import keys as keyfile
 from gateway import protocol as p
 from gateway.client import Client, Report
@@ -97,6 +98,26 @@ class OperatorClient(Client):
     def subscribe(self, first: int = 1) -> None:
         """Begins the stream of all events from number ``first`` on (1: the whole day); read with :meth:`events`."""
         self.link.subscribe(first)
+
+    def event_pages(self) -> list[tuple[np.ndarray, bytes]]:
+        """As :meth:`events`, by pages of (EVENT[n], payloads of its notices): for who must keep up with the market.
+
+        From the first call on the stream comes this way only.
+        """
+        if self.link.stream_pages is None:
+            self.link.stream_pages = deque()
+        self.link.pump()
+        found = list(self.link.stream_pages)
+        self.link.stream_pages.clear()
+        return found
+
+    def members(self, first: int = 0) -> dict[str, Any]:
+        """A page of accounts from number ``first`` on: ``accounts`` ACCOUNT[n], ``holdings`` HOLDING[n, codes],
+        ``numbers``, ``names``, ``codes``; ``next`` begins the next page, 0 at the end."""
+        data: dict[str, Any] = self.link.query("members", first=first)
+        data["accounts"] = np.frombuffer(data["accounts"], ACCOUNT)
+        data["holdings"] = np.frombuffer(data["holdings"], HOLDING).reshape(len(data["numbers"]), len(data["codes"]))
+        return data
 
     def events(self, timeout: float = 0.0) -> list[Report]:
         """Events of the stream that have arrived and were not read yet; waits up to ``timeout`` seconds for one."""

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 # Rows of one answer: a page of 10,000 deals is 640 kB, which a socket takes without holding others up.
 ROWS_MAX: Final = 10_000
+MEMBERS_MAX: Final = 500  # with ten vintages 350 kB, copied in a fraction of a millisecond
 
 
 class Refused(Exception):
@@ -144,6 +145,24 @@ def _all_balances(core: Core, session: Session, args: dict[str, Any]) -> dict[st
     page = opened[:1_000]
     more = int(opened[1_000]) if len(opened) > 1_000 else 0
     return {"balances": [_balance(core, int(a)) for a in page], "next": more}
+
+
+def _members(core: Core, session: Session, args: dict[str, Any]) -> dict[str, Any]:
+    """A page of opened accounts as table rows (bytes), from account ``first`` on: cheap to make for thousands."""
+    first = _int(args, "first", 0, 0, 1 << 32)
+    market, names = core.exchange.market, core.exchange.administration.state.names
+    opened = np.flatnonzero(market.accounts["status"])
+    opened = opened[opened >= first]
+    page = opened[:MEMBERS_MAX]
+    places = list(market.codes.values())
+    return {
+        "numbers": page.tolist(),
+        "names": [names.get(int(a), "") for a in page],
+        "codes": list(market.codes),
+        "accounts": market.accounts[page].tobytes(),
+        "holdings": market.holdings[page][:, places].tobytes(),
+        "next": int(opened[MEMBERS_MAX]) if len(opened) > MEMBERS_MAX else 0,
+    }
 
 
 def _time(core: Core, session: Session, args: dict[str, Any]) -> dict[str, Any]:
@@ -278,6 +297,7 @@ ANSWERS: Final[dict[str, Callable[[Any, Any, dict[str, Any]], Any]]] = {
     "desk": _desk,
     "auctions": _auctions,
     "all_balances": _all_balances,
+    "members": _members,
     "time": _time,
     "snapshot": _snapshot,
     "book": _book,

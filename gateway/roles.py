@@ -24,6 +24,7 @@ OPERATOR_QUERIES: Final = MEMBER_QUERIES | {
     "book",
     "sessions",
     "all_balances",
+    "members",
     "accounts",
 }
 
