@@ -84,17 +84,18 @@ def _registry(url: str, folder: Path, target: Path) -> str:
 
 
 def _journal(source: Path, target: Path) -> int:
-    """Snapshots, then segments; the last one up to its last sound group, what was being written behind it left out."""
+    """Snapshots and their increments, then segments; the last one up to its last sound group, what was being written behind it left out."""
     from engine.journal import scan
     from engine.journal.group import seed_of
     from engine.journal.segment import SEGMENT_HEADER_BYTES, decode_segment_header, segment_index
+    from engine.journal.increment import is_increment
     from engine.journal.snapshot import snapshot_names
 
     from engine.journal import RealDisk  # isort: skip
 
     disk = RealDisk(source)
     target.mkdir(mode=0o750)
-    for name in snapshot_names(disk):
+    for name in (*snapshot_names(disk), *filter(is_increment, disk.names())):
         try:
             shutil.copy2(source / name, target / name)
         except FileNotFoundError:
@@ -194,6 +195,7 @@ def backup_command(folder: Path, target: Path, *, drill: bool, as_json: bool) ->
         if drill:
             with tempfile.TemporaryDirectory(prefix="drill-", dir=target.parent) as scratch:
                 found = restore(target, Path(scratch) / "market")
+            _note(folder, found)
     except (BackupError, OSError) as error:
         fail(str(error), Exit.NO)
     if as_json:
@@ -206,6 +208,15 @@ def backup_command(folder: Path, target: Path, *, drill: bool, as_json: bool) ->
             _say(found)
     if found.get("problems"):
         raise SystemExit(int(Exit.NO))
+
+
+def _note(folder: Path, found: dict[str, object]) -> None:
+    """A drill is a verification of what the journal held: metrics tell of it."""
+    from cea.journal_commands import note_verified
+
+    seq, problems = found["last_seq"], found["problems"]
+    assert isinstance(seq, int) and isinstance(problems, list)
+    note_verified(folder, seq, len(problems), str(found["state_hash"]))
 
 
 def restore_command(source: Path, folder: Path, *, as_json: bool) -> None:

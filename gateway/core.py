@@ -74,6 +74,7 @@ class Group(NamedTuple):
     records: np.ndarray
     events: np.ndarray  # a view that the engine's next call overwrites
     received_ns: int
+    began_ns: int  # monotonic: the turn of the loop that cut it
 
 
 class Counters:
@@ -82,7 +83,8 @@ class Counters:
     def __init__(self) -> None:
         self.commands = self.groups = self.events = self.frames = 0
         self.session_rejects = self.malformed = self.throttled = self.logins = self.login_rejects = 0
-        self.timeouts = self.blocked = self.alarms = 0
+        self.timeouts = self.blocked = self.alarms = self.feed_drops = 0
+        self.session_codes = [0] * 256  # refusals of the session layer, by code
 
 
 class Core:
@@ -126,6 +128,8 @@ class Core:
         self._login_route = b""
         self.stopping = False
         self.clock_stepped: Callable[[int], None] = lambda time_ns: None  # the server notes it for its next start
+        # metrics: so many commands' reports go out now; began ns (monotonic) of their turn of the loop
+        self.reported: Callable[[int, int], None] = lambda commands, began_ns: None
         self.update_routing()
 
     # --- sessions ------------------------------------------------------------------------------------------
@@ -244,6 +248,7 @@ class Core:
         self.counters.session_rejects += 1
         self.send(plane, route, p.encode(message))
 
+        self.counters.session_codes[message.code & 0xFF] += 1
     def _malformed(self, plane: str, route: bytes, session: Session | None, code: Code, text: str) -> None:
         self.counters.malformed += 1
         self._reject(plane, route, p.reject(code, text=text))
@@ -687,7 +692,7 @@ class Core:
         journal.begin()
         if before is not None:
             self._show(before)
-        self.pending = Group(records, self.exchange.apply(records).events, received_ns)
+        self.pending = Group(records, self.exchange.apply(records).events, received_ns, self.mono_ns)
 
     def finish(self) -> None:
         """Waits for the group whose commit is under way; its reports go out."""
@@ -709,6 +714,7 @@ class Core:
         self.received_ns = latest
 
     def apply(self, records: np.ndarray, payloads: bytes) -> None:
+        self.reported(len(group.records), group.began_ns)
         """Engine and reports: the same for live commands and for recovered ones."""
         date, closed = (int(self.exchange.market.market[0][name]) for name in ("date", "day_closed"))
         out = self.exchange.apply(records, payloads)
@@ -720,6 +726,7 @@ class Core:
         if payloads and not closed and self.exchange.market.market[0]["day_closed"]:
             self._end_day()
 
+        self.reported(len(records), self.mono_ns)
     def _note(self, records: np.ndarray, payloads: bytes, events: np.ndarray, notes: bytes) -> None:
         """Log, report store, reports, market data of a durable group. notes: payloads of its notices."""
         counters = self.counters

@@ -5,24 +5,32 @@ copied. Nothing is counted per message: refusals by code come from the day's eve
 time of a commit is put into its histogram once per group.
 
 - ``/metrics``: Prometheus text
-- ``/health``: 200 while the loop has turned within :data:`ALIVE_S`, else 503
-- ``/ready``: 200 while members can trade or at least log in: alive, and neither cancel-only nor out of disk; else 503
+- ``/healthz`` (and ``/health``): 200 while the loop has turned within :data:`ALIVE_S`, else 503
+- ``/readyz`` (and ``/ready``): 200 while members can work: alive, and not in cancel-only (which a full disk leads to),
+  else 503
+
+What other processes know is read from their files in the market folder when a scrape asks: how far settlement is
+(run/settlement.json), what the last `cea verify journal` found (run/verified.json).
 """
 
 from __future__ import annotations
 
 import json
+import os
 import platform
+import shutil
 import threading
 import time
 from bisect import bisect_left
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 import numpy as np
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -32,8 +40,10 @@ from prometheus_client.core import (
 )
 
 from engine.codes import Code
-from engine.records import RECORD_VERSION, REJECTED
+from engine.records import RECORD_VERSION
+from gateway import hot
 from gateway.session import State
+from settlement import progress
 
 if TYPE_CHECKING:
     from engine.journal import Journal
@@ -51,6 +61,7 @@ COUNTERS: Final = {
     "login_rejects": "logins refused",
     "timeouts": "sessions that fell silent",
     "blocked": "sends that a slow reader did not take",
+    "feed_drops": "market-data messages that at least one slow subscriber lost",
     "alarms": "alarms raised",
 }
 GAUGES: Final = {
@@ -63,6 +74,7 @@ GAUGES: Final = {
     "cea_unsent_reports": "reports that wait in all sessions",
     "cea_unsent_reports_worst": "reports that wait in the slowest session",
     "cea_batch_commands": "commands that wait for their group",
+    "cea_feed_waiting": "1 while market data waits to be published",
     "cea_deals_today": "deals of the open day",
     "cea_halted": "1 while the market is halted",
     "cea_cancel_only": "1 in cancel-only mode",
@@ -72,10 +84,26 @@ GAUGES: Final = {
     "cea_phase": "0 before the open, 1 morning, 2 break, 3 afternoon, 4 closed",
     "cea_epoch": "starts of this journal",
     "cea_last_turn_seconds": "age of the last copied numbers",
+    "cea_disk_free_bytes": "free on the journal's disk",
+    "cea_settlement_deals": "deals of the day that settlement works on, or did last",
+    "cea_settlement_posted": "deals of that day that were tried, held ones included",
+    "cea_settlement_held": "deals of that day that wait for an operator",
+    "cea_settlement_differences": "differences between registry and exchange that wait for an operator",
+    "cea_verified_sequence": "last sequence that a `cea verify journal` replayed and hashed; 0: none yet",
+    "cea_verified_timestamp_seconds": "when that was, Unix time; 0: never",
+    "cea_verify_problems": "what it found: damage, or a state hash that is not the one that was sealed",
 }
+KINDS: Final = ("invalid", "new", "cancel", "reduce", "replace", "mass_cancel", "take", "message")
+HEALTH: Final = ("/healthz", "/health")
+READY: Final = ("/readyz", "/ready")
+VERIFIED: Final = Path("run") / "verified.json"
 # Upper bounds of a commit's time: an fsync is 0.13 … 0.3 ms on a local disk; a second means the disk is in trouble.
 COMMIT_BOUNDS_NS: Final = tuple(
     n * 1_000 for n in (50, 100, 200, 400, 800, 1_600, 3_200, 6_400, 25_600, 102_400, 1_000_000)
+)
+# Upper bounds of the time from the turn that finds a command to its report's way out: commit, engine and sending.
+LATENCY_BOUNDS_NS: Final = tuple(
+    n * 1_000 for n in (100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 102_400, 1_000_000)
 )
 ALIVE_S: Final = 5.0  # the loop turns each 20 ms and copies each second
 
@@ -111,15 +139,48 @@ class TimedJournal:
         self.total_ns += took_ns
 
 
-class Metrics:
-    """What was copied last, as a Prometheus collector."""
+class Verified(msgspec.Struct, frozen=True):
+    """What a verification of the journal found: last sequence, Unix time, problems, the state hash (hex)."""
 
-    def __init__(self) -> None:
+    seq: int
+    time_s: int
+    problems: int
+    state_hash: str = ""
+
+
+def write_verified(folder: Path, found: Verified) -> None:
+    """Replaces run/verified.json of a market folder as a whole."""
+    target = folder / VERIFIED
+    target.parent.mkdir(exist_ok=True)
+    spare = target.with_suffix(f".{os.getpid()}.tmp")
+    spare.write_bytes(msgspec.json.encode(found))
+    os.replace(spare, target)
+
+
+def read_verified(folder: Path) -> Verified:
+    """The last verification; zeros where there was none."""
+    try:
+        return msgspec.json.decode((folder / VERIFIED).read_bytes(), type=Verified)
+    except (FileNotFoundError, msgspec.DecodeError):
+        return Verified(0, 0, 0)
+
+
+class Metrics:
+    """What was copied last, as a Prometheus collector. ``folder``: the market folder, for other processes' files."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
         self.registry = CollectorRegistry()
         self.registry.register(self)  # type: ignore[arg-type]
+        ProcessCollector(registry=self.registry)
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self.gauges: dict[str, float] = dict.fromkeys(GAUGES, 0)
         self.rejects = np.zeros(256, np.int64)
+        self.session_rejects: list[int] = [0] * 256
+        self.kinds = np.zeros(256, np.int64)
+        self.latency = [0] * (len(LATENCY_BOUNDS_NS) + 1)
+        self.latency_ns = 0
+        self._seen_commands = 0
         self.timed: TimedJournal | None = None
         self._copied_at = 0.0
         self._seen_events = 0
@@ -132,6 +193,13 @@ class Metrics:
         """Times the commits of a core from now on."""
         self.timed = TimedJournal(core.journal)
         core.journal = self.timed
+        core.reported = self._reported
+
+    def _reported(self, commands: int, began_ns: int) -> None:
+        """A group's reports go out: one reading of the clock a group, weighted by its commands."""
+        took = time.monotonic_ns() - began_ns
+        self.latency[bisect_left(LATENCY_BOUNDS_NS, took)] += commands
+        self.latency_ns += took * commands
 
     def update(self, core: Core, journal: Journal) -> None:
         """Copies the numbers of this moment: some ten microseconds, and a pass over the last second's events."""
@@ -139,7 +207,9 @@ class Metrics:
         head = exchange.market.market[0]
         for name in COUNTERS:
             self.counters[name] = getattr(core.counters, name)
+        self.session_rejects = list(core.counters.session_codes)
         self._count_rejects(core)
+        self._count_kinds(core)
         waiting = [core.store.stream(s.number).next_no - s.cursor for s in core.sessions.values() if s.logged_in]
         phase = int(exchange.market.phase(core.clock.now())) if head["date"] else 0
         self.gauges |= {
@@ -152,6 +222,7 @@ class Metrics:
             "cea_unsent_reports": sum(waiting),
             "cea_unsent_reports_worst": max(waiting, default=0),
             "cea_batch_commands": core.batch.count,
+            "cea_feed_waiting": int(core.publisher is not None and bool(core.publisher.waiting)),
             "cea_deals_today": int(head["deals"]),
             "cea_halted": int(head["halted"]),
             "cea_cancel_only": int(head["cancel_only"]),
@@ -167,12 +238,15 @@ class Metrics:
         """Refusals by the market's rules, by code, from the events since the last look."""
         count = core.store.count
         first = self._seen_events if self._seen_events <= count else 0  # fewer: a new day has begun
-        # kind, side and reason are an event's last word: one pass over it, where fields apart would take three
-        ends = core.store.events[first:count].view("<u4").reshape(-1, 16)[:, 15].copy()
-        codes = ends[(ends & 0xFF) == REJECTED] >> 16
-        if len(codes):
-            self.rejects += np.bincount(codes, minlength=256)[:256]
+        hot.count_rejects(core.store.events[first:count], self.rejects)
         self._seen_events = count
+
+    def _count_kinds(self, core: Core) -> None:
+        """Commands by kind since the last look, from the day's log; what came in the second before a roll is lost."""
+        count = core.log.count
+        first = self._seen_commands if self._seen_commands <= count else 0
+        hot.count_kinds(core.log.records[first:count], self.kinds)
+        self._seen_commands = count
 
     @staticmethod
     def _days_left(core: Core, date: int) -> int:
@@ -185,23 +259,27 @@ class Metrics:
         """What a scrape gets."""
         for name, text in COUNTERS.items():
             yield CounterMetricFamily(f"cea_{name}", text, self.counters[name])
+        gauges = {**self.gauges, **self._files(), "cea_last_turn_seconds": self.age()}
         for name, text in GAUGES.items():
-            yield GaugeMetricFamily(name, text, self.age() if name == "cea_last_turn_seconds" else self.gauges[name])
+            yield GaugeMetricFamily(name, text, gauges[name])
+        requests = CounterMetricFamily("cea_requests", "commands by kind", labels=["kind"])
+        for kind, word in enumerate(KINDS):
+            requests.add_metric([word], self.kinds[kind])
+        yield requests
+        refused = CounterMetricFamily("cea_session_refusals", "refused by the session layer", labels=["code"])
+        for code, count in enumerate(self.session_rejects):
+            if count:
+                refused.add_metric([_word(code)], count)
+        yield refused
         rejects = CounterMetricFamily("cea_rejects", "commands refused by the market's rules", labels=["code"])
         for code in np.flatnonzero(self.rejects).tolist():
-            rejects.add_metric(
-                [Code(code).name.lower() if code in Code._value2member_map_ else str(code)], self.rejects[code]
-            )
+            rejects.add_metric([_word(code)], self.rejects[code])
         yield rejects
+        text = "commands by the time from the loop's turn that found them to their reports' way out"
+        yield _histogram("cea_latency_seconds", text, LATENCY_BOUNDS_NS, self.latency, self.latency_ns)
         if self.timed is not None:
-            buckets, seen = [], 0
-            for bound, count in zip((*COMMIT_BOUNDS_NS, None), self.timed.buckets, strict=True):
-                seen += count
-                buckets.append(("+Inf" if bound is None else f"{bound / 1e9:g}", seen))
             text = "time of a group's commit, fdatasync included"
-            yield HistogramMetricFamily(
-                "cea_commit_seconds", text, buckets=buckets, sum_value=self.timed.total_ns / 1e9
-            )
+            yield _histogram("cea_commit_seconds", text, COMMIT_BOUNDS_NS, self.timed.buckets, self.timed.total_ns)
         build = {
             "version": _version(),
             "python": platform.python_version(),
@@ -209,6 +287,22 @@ class Metrics:
             "records": str(RECORD_VERSION),
         }
         yield InfoMetricFamily("cea_build", "what runs", value=build)
+
+    def _files(self) -> dict[str, float]:
+        """What the market folder's files tell; read by the thread that serves, never by the exchange's loop."""
+        if self.folder is None:
+            return {}
+        verified, settling = read_verified(self.folder), progress.read(self.folder) or progress.Progress()
+        return {
+            "cea_disk_free_bytes": shutil.disk_usage(self.folder).free,
+            "cea_settlement_deals": settling.deals,
+            "cea_settlement_posted": settling.posted,
+            "cea_settlement_held": settling.held,
+            "cea_settlement_differences": len(settling.differences),
+            "cea_verified_sequence": verified.seq,
+            "cea_verified_timestamp_seconds": verified.time_s,
+            "cea_verify_problems": verified.problems,
+        }
 
     def age(self) -> float:
         """Seconds since the exchange's loop last copied its numbers."""
@@ -248,15 +342,15 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 5  # a client that sends nothing holds a thread for so long at most
 
     def do_GET(self) -> None:
-        """/metrics, /health, /ready; anything else is 404."""
+        """/metrics, health, readiness; anything else is 404."""
         path = self.path.partition("?")[0]
         if path == "/metrics":
             self._answer(200, generate_latest(self.metrics.registry), "text/plain; version=0.0.4; charset=utf-8")
-        elif path in ("/health", "/ready"):
-            good, text = self.metrics.health() if path == "/health" else self.metrics.ready()
+        elif path in HEALTH or path in READY:
+            good, text = self.metrics.health() if path in HEALTH else self.metrics.ready()
             self._answer(200 if good else 503, json.dumps({"ok": good, "text": text}).encode(), "application/json")
         else:
-            self._answer(404, b"there are /metrics, /health and /ready\n", "text/plain")
+            self._answer(404, b"there are /metrics, /healthz and /readyz\n", "text/plain")
 
     def _answer(self, status: int, body: bytes, kind: str) -> None:
         self.send_response(status)
@@ -267,6 +361,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Scrapes are not news."""
+
+
+def _word(code: int) -> str:
+    return Code(code).name.lower() if code in Code._value2member_map_ else str(code)
+
+
+def _histogram(name: str, text: str, bounds_ns: tuple[int, ...], counts: list[int], total_ns: int) -> Metric:
+    buckets, seen = [], 0
+    for bound, count in zip((*bounds_ns, None), counts, strict=True):
+        seen += count
+        buckets.append(("+Inf" if bound is None else f"{bound / 1e9:g}", seen))
+    return HistogramMetricFamily(name, text, buckets=buckets, sum_value=total_ns / 1e9)
 
 
 def _version() -> str:

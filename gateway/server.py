@@ -103,7 +103,7 @@ class Server:
         self.core: Core
         self.journal: Journal
         self.endpoints: cfg.Endpoints
-        self.metrics = Metrics()
+        self.metrics = Metrics(market.folder)
         self._zap: zap.ZapThread | None = None
         self.lane: HotLane | None = None
         self._touching: TouchAhead | None = None
@@ -254,6 +254,8 @@ class Server:
         socket.set(zmq.MAXMSGSIZE, p.FRAME_BYTES_MAX + CURVE_BYTES)
         socket.set(zmq.BACKLOG, BACKLOG)
         socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
+        else:
+            socket.set(zmq.XPUB_NODROP, 1)  # a full queue is told to us before anything is dropped
         socket.set(zmq.TCP_KEEPALIVE, 1)
         socket.sndhwm, socket.rcvhwm = SEND_FRAMES_MAX, RECEIVE_FRAMES_MAX
         if kind == zmq.ROUTER:
@@ -329,7 +331,14 @@ class Server:
 
     def _publish(self, topic: bytes, frame: bytes, operators: bool) -> None:
         socket = self.sockets.get(zap.OPERATOR_FEED if operators else zap.FEED)
-        if socket is not None:
+        except zmq.Again:  # somebody's queue is full: it alone loses the message, as PUB does, and we have counted it
+            self.core.counters.feed_drops += 1
+            socket.set(zmq.XPUB_NODROP, 0)
+            socket.send_multipart((topic, frame), zmq.DONTWAIT)
+            socket.set(zmq.XPUB_NODROP, 1)
+        if socket is None:
+            return
+        try:
             socket.send_multipart((topic, frame), zmq.DONTWAIT)
 
     # --- the loop ----------------------------------------------------------------------------------------------

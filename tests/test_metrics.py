@@ -11,15 +11,18 @@ from types import SimpleNamespace
 import gateway_market as gm
 import numpy as np
 import pytest
+import zmq
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from engine.records import ACCEPTED, EVENT, REJECTED
+from engine.records import ACCEPTED, CANCEL, COMMAND, EVENT, MESSAGE, NEW, REJECTED
 from gateway import config as cfg
 from gateway import metrics as module
 from gateway.client import Client
 from gateway.metrics import ALIVE_S, COMMIT_BOUNDS_NS, Metrics, TimedJournal
 from gateway.operator import OperatorClient
+from gateway.server import Server
+from gateway.zap import FEED
 
 
 class Journal:
@@ -42,7 +45,7 @@ def exposed() -> set[str]:
     """Every sample name that an exchange can serve."""
     metrics = Metrics()
     metrics.timed = TimedJournal(Journal())
-    metrics.rejects[30] = 1
+    metrics.rejects[30] = metrics.session_rejects[204] = 1
     return names_of(generate_latest(metrics.registry).decode())
 
 
@@ -119,6 +122,58 @@ def test_health_fails_when_the_loop_stands_and_readiness_in_cancel_only(monkeypa
     assert not metrics.health()[0]
 
 
+def test_commands_are_counted_by_kind_once_each_and_over_a_new_day():
+    metrics = Metrics()
+    records = np.zeros(5, COMMAND)
+    records["kind"] = [NEW, NEW, CANCEL, MESSAGE, NEW]
+    core = SimpleNamespace(log=SimpleNamespace(records=records, count=3))
+    metrics._count_kinds(core)
+    core.log.count = 5
+    metrics._count_kinds(core)
+    core.log.count = 1  # a new day's first command
+    metrics._count_kinds(core)
+    assert [int(metrics.kinds[k]) for k in (NEW, CANCEL, MESSAGE)] == [4, 1, 1]
+    assert COMMAND.fields["kind"][1] == module.KIND_AT and module.KINDS[NEW] == "new" and module.KINDS[7] == "message"
+
+
+def test_a_latency_counts_for_every_command_of_its_group(monkeypatch):
+    metrics = Metrics()
+    monkeypatch.setattr(module.time, "monotonic_ns", lambda: 1_000_000)
+    metrics._reported(30, 1_000_000 - 300_000)
+    metrics._reported(1, 0)
+    assert metrics.latency[2] == 30 and metrics.latency[4] == 1
+    assert metrics.latency_ns == 30 * 300_000 + 1_000_000
+
+
+def test_a_slow_subscribers_loss_is_counted_and_the_others_lose_nothing():
+    with zmq.Context() as context:
+        feed = context.socket(zmq.XPUB)
+        feed.sndhwm = 5
+        feed.set(zmq.XPUB_NODROP, 1)
+        feed.set(zmq.XPUB_VERBOSE, 1)  # tells of the second subscription too
+        feed.bind("inproc://feed")
+        readers = [context.socket(zmq.SUB) for _ in range(2)]
+        for reader in readers:
+            reader.rcvhwm = 5
+            reader.subscribe("F")
+            reader.connect("inproc://feed")
+            feed.recv()
+        core = SimpleNamespace(counters=SimpleNamespace(feed_drops=0))
+        server = SimpleNamespace(sockets={FEED: feed}, core=core)
+        got = []
+        for n in range(50):
+            Server._publish(server, b"F.CEA24", b"%d" % n, False)
+            got.append(int(readers[0].recv_multipart()[1]))
+        assert got == list(range(50))
+        assert 30 < core.counters.feed_drops < 50
+        Server._publish(server, b"C.CEA24", b"", False)  # nobody asked for it: nobody lost it
+        before = core.counters.feed_drops
+        for reader in readers:
+            reader.close(0)
+        feed.close(0)
+        assert before < 50
+
+
 @pytest.mark.parametrize("lane", [pytest.param("plain", marks=pytest.mark.slow), "hot"])
 def test_a_running_exchange_serves_what_really_happened(tmp_path, lane):
     folder = tmp_path / "m"
@@ -134,12 +189,25 @@ def test_a_running_exchange_serves_what_really_happened(tmp_path, lane):
 
             def samples() -> dict:
                 families = text_string_to_metric_families(fetch(endpoints.metrics)[1])
-                return {(s.name, s.labels.get("code", "")): s.value for f in families for s in f.samples}
+                labels = ("code", "kind")
+                return {
+                    (s.name, next((s.labels[n] for n in labels if n in s.labels), "")): s.value
+                    for f in families
+                    for s in f.samples
+                }
+
+            module.write_verified(folder, module.Verified(7, 1_764_700_000, 0, "ab"))
 
             assert gm.wait_until(lambda: samples().get(("cea_rejects_total", "price_above_limit")) == 3, 5)
             found = samples()
             assert found["cea_open_orders", ""] == 1 and found["cea_sessions", ""] == 2
             assert found["cea_sequence", ""] == found["cea_durable_sequence", ""] > 0
             assert found["cea_commit_seconds_count", ""] > 0 and found["cea_calendar_days_left", ""] == 2
-            assert fetch(f"{base}/health")[0] == 200 and fetch(f"{base}/ready")[0] == 200
+            assert found["cea_requests_total", "new"] == 4
+            assert found["cea_latency_seconds_count", ""] == found["cea_commands_total", ""]
+            assert 0 < found["cea_latency_seconds_sum", ""] < 60
+            assert found["cea_verified_sequence", ""] == 7 and found["cea_disk_free_bytes", ""] > 0
+            assert found["process_resident_memory_bytes", ""] > 0
+            for path in ("health", "healthz", "ready", "readyz"):
+                assert fetch(f"{base}/{path}")[0] == 200
             assert fetch(f"{base}/other")[0] == 404
