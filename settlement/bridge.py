@@ -19,8 +19,8 @@ from settlement import outbox
 from settlement.base import Posted
 from settlement.clearing import Summary
 from settlement.delivery import Day, Delivery
-from settlement.errors import DOCUMENT_USED, WRONG_STATE, Refused
-from settlement.exchange_port import ExchangePort
+from settlement.errors import BAD_FIELD, DOCUMENT_USED, WRONG_STATE, Refused
+from settlement.exchange_port import DOCUMENT_MAX, ExchangePort
 from settlement.hours import day_bounds_ns
 from settlement.kinds import CASH, CNY, SYSTEM, TRADING, ActKind
 from settlement.ledger import Act
@@ -29,6 +29,8 @@ from settlement.queries import statement_json
 from settlement.reconcile import Difference, reconcile
 from settlement.registry import Registry
 from settlement.states import MAY_OPEN_NEXT, DayEvent, DayState, DealState
+
+_RETURNED = ":returned"  # behind the document number of a withdrawal that the bank has refused
 
 
 class BankPort(Protocol):
@@ -84,6 +86,9 @@ class Bridge:
     def _with_message(
         self, act: Callable[[int], Posted | Refused], key: str, message: messages.Message
     ) -> Posted | Refused:
+        refused = _fits(getattr(message, "document", "") or getattr(message, "transfer", ""))
+        if refused is not None:
+            return refused
         now = self._clock()
         with self.registry.batch(now) as posting:
             result = act(now)
@@ -135,6 +140,9 @@ class Bridge:
         """Money back to the trader: reserved here, taken from the withdrawable part there, paid, booked (D23).
         None: exchange or bank have not answered yet; the same call again goes on."""
         assert self._bank is not None, "no bank is connected"
+        refused = _fits(f"{document}{_RETURNED}")
+        if refused is not None:
+            return refused
         message = messages.Withdraw(account=account, amount=amount_fen, document=document)
         key = f"withdraw:{document}"
         reserved = self._with_message(
@@ -146,21 +154,35 @@ class Bridge:
         if state == outbox.OutboxState.WAITING:
             return None
         if state == outbox.OutboxState.REFUSED:
-            self.registry.return_withdrawal(document, f"{document}:returned", self._clock())
+            self.registry.return_withdrawal(document, f"{document}{_RETURNED}", self._clock())
             answer = dict(self.outbox.refused())[key]
             return Refused(WRONG_STATE, "amount_fen", f"the exchange refuses: {answer}")
         paid = self._bank.pay(account, amount_fen, document)
         if paid is None:
             return None
         if isinstance(paid, Refused):
-            back = messages.Deposit(account=account, amount=amount_fen, document=f"{document}:returned")
+            back = messages.Deposit(account=account, amount=amount_fen, document=f"{document}{_RETURNED}")
             self._with_message(
-                lambda now: self.registry.return_withdrawal(document, f"{document}:returned", now),
-                f"deposit:{document}:returned",
+                lambda now: self.registry.return_withdrawal(document, f"{document}{_RETURNED}", now),
+                f"deposit:{document}{_RETURNED}",
                 back,
             )
             return paid
         return self.registry.pay_withdrawal(document, f"{document}:paid:{paid}"[:80], self._clock())
+
+    def repay(self, account: int, amount_fen: int, document: str) -> Posted | Refused:
+        """A trader in default pays the risk reserve back (R12.5): booked here, then taken out at the exchange."""
+        message = messages.Withdraw(account=account, amount=amount_fen, document=f"repay-{document}")
+        return self._with_message(
+            lambda now: self.registry.repay(account, amount_fen, document, now), f"own:{message.document}", message
+        )
+
+    def asked_here(self, document: str) -> bool:
+        """Whether a movement at the exchange under this document was asked for by the registry's side; what was not
+        is a member's own, and the registry has to follow (D23, D24)."""
+        if any(self.outbox.state(f"{kind}:{document}") is not None for kind in ("own", "out", "withdraw")):
+            return True
+        return any(self.registry.has_act(kind, document) for kind in (ActKind.TRANSFER_OUT, ActKind.WITHDRAW))
 
     # -- after the close
 
@@ -241,7 +263,7 @@ class Bridge:
 
     def _split_fees(self, date: int) -> list[Difference]:
         """A deal has one fee a side; what of it is the exchange's and what the registry's follows from the totals
-        that the exchange has charged (R5.7, D16). The split is exact, or the totals differ and nothing is split."""
+        that the exchange has charged (R5.7, D16; settlement.fees). The totals differ: nothing is split."""
         trading, settlement = self.exchange.fees()
         collected, split_trading, split_settlement = self.registry.fees_collected()
         if trading + settlement != collected:
@@ -249,7 +271,7 @@ class Bridge:
         new = (trading - split_trading, settlement - split_settlement)
         if any(new):
             document = f"fees-{date}-{trading}-{settlement}"  # the totals, so that a repeat is the same act
-            split = self.registry.split_fees(*new, document, self._clock())
+            split = self.registry.split_fees(date, *new, document, self._clock())
             if isinstance(split, Refused):
                 return [Difference(SYSTEM, CNY, collected, trading + settlement, f"fees: {split.reason}")]
         return []
@@ -299,6 +321,37 @@ class Bridge:
                 self.rolled(day)
         return found
 
+    def was_released(self, date: int) -> bool:
+        """Whether an operator has let date ``date`` open in spite of what the last day left (D26)."""
+        days = [day for day, _ in self.delivery.days(before=date)]
+        if not days:
+            return False
+        return any(
+            content.get("decision") == "release" and content.get("date") == days[-1]
+            for content in self.registry.decisions()
+        )
+
+    def adopt(self, date: int, document: str, by: str) -> list[Difference] | Refused:
+        """An operator's decision that the registry is right (R13.1): what the exchange has too much or too little, it
+        is told to take out or in, under document numbers of this act. Returns what still differs then. Only before
+        the open: during trading the two sides differ by the day's deals."""
+        refused = _fits(document, DOCUMENT_MAX // 2)  # each balance gets a number of its own behind it
+        if refused is not None:
+            return refused
+        now = self._clock()
+        found = [one for one in reconcile(self.registry.engine, self.exchange.balances()) if one.account != SYSTEM]
+        content = {"date": date, "decision": "adopt", "by": by, "differences": [str(one) for one in found]}
+        with self.registry.batch(now) as posting:
+            posted = self.registry.post(Act(ActKind.OPERATOR, document, SYSTEM, now, content), lambda _: [])
+            if isinstance(posted, Refused):
+                return posted
+            for one in found:
+                number = f"{document}:{one.account}:{one.asset}"
+                for step, message in enumerate(_setting(one, number)):
+                    outbox.put(posting, f"own:{number}" if step == 0 else f"own2:{number}", message)
+        self.outbox.flush()
+        return reconcile(self.registry.engine, self.exchange.balances())
+
     def write_statements(self, date: int, folder: Path) -> int:
         """One JSON file per trader of the day, written whole or not at all, and a message to its trader with the
         file's hash and the closing balances; returns how many. A statement that has not changed is told once."""
@@ -327,6 +380,25 @@ class Bridge:
                 outbox.put(posting, f"statement:{date}:{message.account}:{message.digest[:16]}", message)
         self.outbox.flush()
         return len(accounts)
+
+
+def _fits(document: str, most: int = DOCUMENT_MAX) -> Refused | None:
+    """The exchange takes shorter document numbers than the registry."""
+    if len(document) <= most:
+        return None
+    return Refused(BAD_FIELD, "document", f"{document} is longer than the {most} characters that the exchange takes")
+
+
+def _setting(one: Difference, number: str) -> list[messages.Message]:
+    """What makes the exchange's balance the registry's."""
+    change = one.registry - one.exchange
+    if one.asset == CNY:
+        kind = messages.Deposit if change > 0 else messages.Withdraw
+        return [kind(account=one.account, amount=abs(change), document=number)]
+    if change > 0:
+        return [messages.TransferIn(account=one.account, instrument=one.asset, quantity=change, transfer=number)]
+    out = messages.TransferOut(account=one.account, instrument=one.asset, quantity=-change, transfer=number)
+    return [out, messages.TransferOutDone(transfer=number, posted=True)]
 
 
 def _waits_for(day: Day, differences: Sequence[Difference]) -> str:

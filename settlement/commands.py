@@ -559,6 +559,19 @@ def day(date: int, db: Db = HERE, as_json: Json = False) -> None:
         print(f"  deal {held.deal_id}: {held.state}: {held.reason}")
 
 
+@app.command("fees")
+def fees(
+    date: Annotated[int, typer.Argument(help="The day, YYYYMMDD.")],
+    db: Db = HERE,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """The fees of a day's deals in fen, each in the exchange's and the registry's part (R5.7)."""
+    columns = ("deal_id", "account", "side", "trading_fen", "settlement_fen")
+    found = _open(db).fees_of_deals(date)
+    _rows(columns, [[getattr(row, name) for name in columns] for row in found], as_json, as_csv)
+
+
 @app.command("resolve")
 def resolve(
     deal: int,

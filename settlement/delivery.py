@@ -213,9 +213,7 @@ class Delivery:
             if not len(block):
                 return None
             _preload(posting, block)
-            holds = _Proceeds(connection, date)
-            done = 0 if holds.any else _deliver(posting, block)
-            held = [row for row in _post_block(posting, block[done:], holds) if row is not None]
+            held = _post_all(posting, block, _Proceeds(connection))
             last = int(block["deal_id"][-1])
 
             def write(connection: Connection) -> None:
@@ -291,7 +289,7 @@ class Delivery:
                     return posted
             block = _read_deals(posting.connection, date_of(deal), deal - 1, 1)
             _preload(posting, block)
-            proceeds = _Proceeds(posting.connection, date_of(deal), anything=cover)
+            proceeds = _Proceeds(posting.connection, anything=cover)
             failed = next(iter(_post_block(posting, block, proceeds)))
             if failed is None:
                 posting.at_end(lambda c: _mark(c, deal, DealState.SETTLED, row.reason, time_ns))
@@ -322,12 +320,16 @@ class Delivery:
             query = select(func.count()).where(_of_day(deal, date)[0], deal <= through)
             return int(connection.execute(query).scalar_one())
 
-    def unrolled(self, before: int) -> list[tuple[int, DayState]]:
-        """The days before a date that have not rolled, oldest first, with their states."""
+    def days(self, before: int) -> list[tuple[int, DayState]]:
+        """The days before a date, oldest first, with their states."""
         days = schema.settlement_day
-        query = select(days.c.date, days.c.state).where(days.c.date < before, days.c.state != DayState.ROLLED.value)
+        query = select(days.c.date, days.c.state).where(days.c.date < before)
         with store.reading(self.engine) as connection:
             return [(row[0], DayState(row[1])) for row in connection.execute(query.order_by(days.c.date))]
+
+    def unrolled(self, before: int) -> list[tuple[int, DayState]]:
+        """The days before a date that have not rolled, oldest first, with their states."""
+        return [(date, state) for date, state in self.days(before) if state != DayState.ROLLED]
 
     def traders(self, date: int) -> list[int]:
         """The accounts that dealt on the day."""
@@ -369,24 +371,41 @@ _DELIVERED: Final = frozenset(
 
 
 class _Proceeds:
-    """What sellers of held deals may have spent already (T+0 cash, R5.5): the reserve covers up to that (D26)."""
+    """What sellers of held deals may have spent already (T+0 cash, R5.5): the reserve covers up to that (D26), and is
+    paid back first from what such a seller receives. Held deals of days that were released count as well."""
 
-    def __init__(self, connection: Connection, date: int, anything: bool = False) -> None:
+    def __init__(self, connection: Connection, anything: bool = False) -> None:
         self.anything = anything  # an operator has decided that the reserve pays whatever lacks (R12.5)
-        deal, held = schema.deal, schema.held_deal
+        deal, held, account = schema.deal, schema.held_deal, schema.ledger_account
         query = (
             select(deal.c.seller, func.sum(deal.c.amount_fen - deal.c.seller_fee_fen))
             .join(held, held.c.deal_id == deal.c.deal_id)
-            .where(*_of_day(deal.c.deal_id, date), held.c.state == DealState.HELD.value)
+            .where(held.c.state == DealState.HELD.value)
             .group_by(deal.c.seller)
         )
         self._unpaid = {int(row[0]): int(row[1]) for row in connection.execute(query)}
+        owing = select(account.c.owner).where(
+            account.c.bucket == OWED,
+            account.c.owner.in_(self._unpaid),
+            account.c.credits_posted > account.c.debits_posted,
+        )
+        self.debtors: set[int] = set(connection.execute(owing).scalars()) if self._unpaid else set()
 
     def hold(self, seller: int, amount_fen: int) -> None:
+        """One more deal is held; its seller has no proceeds."""
         self._unpaid[seller] = self._unpaid.get(seller, 0) + amount_fen
 
     def covers(self, buyer: int, owed_fen: int, shortfall_fen: int) -> bool:
+        """Whether the reserve pays the shortfall of a buyer who owes it so much already."""
         return self.anything or owed_fen + shortfall_fen <= self._unpaid.get(buyer, 0)
+
+    def note_debt(self, account: int, owed_fen: int) -> None:
+        """What an account owes after a cover or a repayment. Only a seller of held deals pays back out of what it
+        receives: a debt of another origin is claimed by an act of its own (R12.5)."""
+        if owed_fen and account in self._unpaid:
+            self.debtors.add(account)
+        else:
+            self.debtors.discard(account)
 
     @property
     def any(self) -> bool:
@@ -400,18 +419,41 @@ def _preload(posting: Posting, block: Deals) -> None:
     posting.preload_ranges(givers)
 
 
-def _deliver(posting: Posting, block: Deals) -> int:
-    """Post the block's deals in bulk up to one that cannot post, or less; returns how many."""
-    size = len(block)
-    while size >= _BULK_MIN:
-        if _deliver_block(posting, block[:size]):
-            return size
-        size //= 2
-    return 0
+def _post_all(posting: Posting, block: Deals, proceeds: _Proceeds) -> list[tuple[int, str]]:
+    """Post the block's deals in order; returns (deal id, reason) of those that could not post.
+
+    In bulk up to the first that needs a look of its own (an account cannot give, or a seller owes the reserve), that
+    one alone, and on. After a stop the next stretch is as long as two of the last: the cost of looking ahead stays
+    in proportion to what is posted, whether one deal of the day is held or every tenth.
+    """
+    held: list[tuple[int, str]] = []
+    at, size = 0, len(block)
+    while at < len(block):
+        part = block[at : at + size]
+        done = _deliver_part(posting, part[: _before_debtor(part, proceeds.debtors)]) if len(part) >= _BULK_MIN else 0
+        at += done
+        if done == len(part):
+            size *= 2
+            continue
+        alone = 1 if done >= _BULK_MIN else _BULK_MIN  # where stops are this dense, columns cost more than they save
+        held += [row for row in _post_block(posting, block[at : at + alone], proceeds) if row is not None]
+        at += alone
+        size = max(_BULK_MIN, 2 * done)
+    return held
 
 
-def _deliver_block(posting: Posting, block: Deals) -> bool:
-    """Post the whole block at once, if every deal of it can post; else nothing is done."""
+def _before_debtor(block: Deals, debtors: set[int]) -> int:
+    """How many deals stand before the first sale of one of the debtors."""
+    if not debtors:
+        return len(block)
+    where = np.flatnonzero(np.isin(block["seller"], list(debtors)))
+    return int(where[0]) if len(where) else len(block)
+
+
+def _deliver_part(posting: Posting, block: Deals) -> int:
+    """Post deals in bulk up to the first that cannot post; how many."""
+    if not len(block):
+        return 0
     codes, code = np.unique(block["instrument"], return_inverse=True)
     seller, buyer = (block[side].astype(np.int64) for side in ("seller", "buyer"))
     keys, held = np.unique(np.concatenate([seller, buyer]) * len(codes) + np.tile(code, 2), return_inverse=True)
@@ -461,6 +503,8 @@ def _post_block(posting: Posting, block: Deals, proceeds: _Proceeds) -> Iterator
             _add_cover(posting, legs, numbers, buyer, shortfall, proceeds)
         refused = posting.chain(deal, legs, numbers)
         if refused is None:
+            if COVER in numbers:
+                proceeds.note_debt(buyer, account(buyer, CNY, OWED).posted)
             _repay(posting, deal, seller, amount - seller_fee, proceeds)
             yield None
         else:
@@ -484,8 +528,8 @@ def _add_cover(
 
 
 def _repay(posting: Posting, deal: int, seller: int, received: int, proceeds: _Proceeds) -> None:
-    """Proceeds of a seller who owes the reserve go to the reserve first."""
-    if not proceeds.any:
+    """Proceeds of a seller of held deals who owes the reserve go to the reserve first."""
+    if seller not in proceeds.debtors:
         return
     owed = posting.account(seller, CNY, OWED)
     amount = min(owed.posted, received)
@@ -497,6 +541,7 @@ def _repay(posting: Posting, deal: int, seller: int, received: int, proceeds: _P
         ]
         refused = posting.chain(deal, legs, (REPAY, REPAY_OWED))
         assert refused is None, "the proceeds have just come in"
+        proceeds.note_debt(seller, owed.posted)
 
 
 def _of_day(column: Any, date: int) -> tuple[Any, Any]:

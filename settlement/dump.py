@@ -49,15 +49,16 @@ def _literal(value: Any) -> str:
 
 
 def restore(engine: Engine, lines: Iterable[str]) -> int | Refused:
-    """Restore a dump into an empty database, in one transaction; returns the number of rows. Everything is
-    verified before it is kept to."""
+    """Restore a dump into an empty database, in one transaction; returns the number of rows. A dump of an older
+    schema is brought to this program's. Everything is verified before it is kept to."""
     if versions.version(engine) is not None:
         return Refused(SCHEMA, "database", "holds a registry already: restore into an empty one")
     rest = iter(lines)
     first = next(rest, "").rstrip("\n")
-    if first != f"{_FIRST}{versions.HEAD}":
-        return Refused(SCHEMA, "file", f"is no dump of schema {versions.HEAD}: {first[:60]!r}")
-    versions.create(engine)
+    schema_version = first.removeprefix(_FIRST)
+    if schema_version == first or schema_version not in versions.known():
+        return Refused(SCHEMA, "file", f"is no dump of schema {versions.HEAD} or older: {first[:60]!r}")
+    versions.migrate(engine, to=schema_version)
     rows, last = 0, ""
     with store.writing(engine) as connection:
         connection.exec_driver_sql("DELETE FROM head")
@@ -72,6 +73,7 @@ def restore(engine: Engine, lines: Iterable[str]) -> int | Refused:
         cursor.close()
     if not last.startswith(_LAST):
         return Refused(MISMATCH, "file", "the dump is incomplete: its last line is missing; drop this database")
+    versions.migrate(engine)
     findings = verify(engine)
     if findings:
         return Refused(MISMATCH, "file", f"does not verify: {findings[0]}; drop this database")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import msgspec
 import numpy as np
@@ -15,6 +15,7 @@ from engine.records import NOTICE
 from settlement.clearing import Summary, summarise
 from settlement.deals import Deals, from_market
 
+DOCUMENT_MAX: Final = 64  # characters of a document number at the exchange (engine.message_types)
 # Answers to a repeat: what was asked for happened at the first time.
 ALREADY_DONE = frozenset({Code.DUPLICATE_DOCUMENT, Code.UNKNOWN_TRANSFER})
 

@@ -357,18 +357,21 @@ class Posting:
                 self._move_serials(act, number, leg.debit, leg.credit, leg.amount)
         return None
 
-    def deliver(self, deals: DealColumns, holders: Sequence[Balance], cash: Sequence[Balance], fees: Balance) -> bool:
-        """Both legs and the fees of a whole block, where at every moment of the block every account can give
-        (``holders``: allowances, ``cash``: money). False: nothing was changed; ``chain``, deal by deal, will find
-        the ones that cannot post. The same rows as ``chain`` posts, at a tenth of its cost."""
+    def deliver(self, deals: DealColumns, holders: Sequence[Balance], cash: Sequence[Balance], fees: Balance) -> int:
+        """Both legs and the fees of a block's deals up to the first that cannot post, since one of its accounts
+        (``holders``: allowances, ``cash``: money) cannot give what it should at its turn. Returns how many were
+        posted; the same rows as ``chain`` posts, at a tenth of its cost."""
         if not len(deals.deal) or float(deals.amount.sum(dtype=np.float64)) > SIDE_MAX // 4:
-            return False  # in sums of int64 nothing below may overflow
+            return 0  # in sums of int64 nothing below may overflow
         paid, received = deals.amount + deals.buyer_fee, deals.amount - deals.seller_fee
-        if not (
-            _never_below_zero(holders, deals.giver, deals.taker, deals.quantity, deals.quantity)
-            and _never_below_zero(cash, deals.payer, deals.payee, paid, received)
-        ):
-            return False
+        count = min(
+            _first_below_zero(holders, deals.giver, deals.taker, deals.quantity, deals.quantity),
+            _first_below_zero(cash, deals.payer, deals.payee, paid, received),
+        )
+        if not count:
+            return 0
+        if count < len(deals.deal):
+            deals = DealColumns(*(column[:count] for column in deals))
         assert (deals.giver != deals.taker).all() and (deals.payer != deals.payee).all()
         _book(holders, deals.giver, deals.taker, deals.quantity)
         _book(cash, deals.payer, deals.payee, deals.amount)
@@ -376,7 +379,7 @@ class Posting:
         for side, fee in ((deals.payer, deals.buyer_fee), (deals.payee, deals.seller_fee)):
             _book((*cash, fees), side, np.broadcast_to(nobody, len(side)), fee)
         self._delivered.append((_deal_rows(deals, holders, cash, fees), self._deal_moves(deals, holders)))
-        return True
+        return count
 
     def _deal_moves(self, deals: DealColumns, holders: Sequence[Balance]) -> np.ndarray:
         windows = [balance.window or self._window(balance) for balance in holders]
@@ -554,12 +557,14 @@ class Posting:
             store.insert_columns(self.connection, schema.holding_range, columns)
 
 
-def _never_below_zero(
+def _first_below_zero(
     balances: Sequence[Balance], giver: np.ndarray, taker: np.ndarray, out: np.ndarray, into: np.ndarray
-) -> bool:
-    """Whether each account, starting from what is available, stays at or above zero after every deal in turn."""
+) -> int:
+    """The first deal at which an account, starting from what is available, would fall below zero after every
+    deal in turn; the number of deals where none would."""
     count = len(giver)
     who = np.concatenate([giver, taker])
+    # Stable, and the deals stand in order twice: per account its deals are in order, giving or taking.
     order = np.lexsort((np.concatenate([np.arange(count)] * 2), who))
     who, change = who[order], np.concatenate([-out, into])[order]
     firsts = np.flatnonzero(np.diff(who, prepend=-1))
@@ -567,7 +572,8 @@ def _never_below_zero(
     running = np.cumsum(change)
     before = np.where(firsts > 0, running[firsts - 1], 0)
     sizes = np.diff(np.append(firsts, len(who)))
-    return bool((running - np.repeat(before, sizes) + start[who] >= 0).all())
+    below = order[running - np.repeat(before, sizes) + start[who] < 0] % count
+    return int(below.min()) if len(below) else count
 
 
 def _book(balances: Sequence[Balance], debit: np.ndarray, credit: np.ndarray, amount: np.ndarray) -> None:

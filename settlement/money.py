@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from sqlalchemy import select
 
-from settlement import schema, store
+from settlement import fees, schema, store
 from settlement.base import AMOUNT_MAX, Posted, RegistryBase, account_fault, amount_fault
 from settlement.errors import BAD_FIELD, Refused
 from settlement.kinds import (
     BANK,
     CASH,
+    CLAIMS,
     CNY,
     FEES,
+    OWED,
     RESERVE,
     SETTLEMENT_FEES,
     SYSTEM,
@@ -72,6 +74,23 @@ class MoneyActs(RegistryBase):
         content = {"amount_fen": amount_fen}
         return self.post(Act(ActKind.FUND_RESERVE, document, SYSTEM, time_ns, content), build)
 
+    def repay(self, account: int, amount_fen: int, document: str, time_ns: int) -> Posted | Refused:
+        """A trader pays back what the risk reserve has paid for it, out of its cash (R12.5)."""
+
+        def build(posting: Posting) -> list[Leg] | Refused:
+            refused = account_fault(posting, account) or amount_fault("amount_fen", amount_fen)
+            if refused is not None:
+                return refused
+            owed = posting.account(account, CNY, OWED)
+            if amount_fen > owed.posted:
+                return Refused(BAD_FIELD, "amount_fen", f"account {account} owes the reserve {owed.posted} fen")
+            cash, reserve = posting.account(account, CNY, CASH), posting.account(SYSTEM, CNY, RESERVE)
+            claims = posting.account(SYSTEM, CNY, CLAIMS)
+            return [Leg(cash, reserve, amount_fen, ActKind.REPAY), Leg(owed, claims, amount_fen, ActKind.REPAY)]
+
+        content = {"account": account, "amount_fen": amount_fen}
+        return self.post(Act(ActKind.REPAY, document, account, time_ns, content), build)
+
     def fees_collected(self) -> tuple[int, int, int]:
         """Fen ever collected with deals, and of them split off as trading and as settlement fees."""
         table = schema.ledger_account
@@ -80,19 +99,32 @@ class MoneyActs(RegistryBase):
             found = {row[0]: row[1] for row in connection.execute(query)}
         return found.get(FEES, 0), found.get(TRADING_FEES, 0), found.get(SETTLEMENT_FEES, 0)
 
-    def split_fees(self, trading_fen: int, settlement_fen: int, document: str, time_ns: int) -> Posted | Refused:
-        """Split collected fees into the exchange's and the registry's part (R5.7), as the exchange has charged them."""
+    def split_fees(
+        self, date: int, trading_fen: int, settlement_fen: int, document: str, time_ns: int
+    ) -> Posted | Refused:
+        """Split the fees collected up to ``date`` into the exchange's and the registry's part (R5.7), as the exchange
+        has charged them, and so those of each deal (settlement.fees)."""
+        total = trading_fen + settlement_fen
+        if min(trading_fen, settlement_fen) < 0 or not 0 < total <= AMOUNT_MAX:
+            return Refused(BAD_FIELD, "fees", f"{trading_fen} and {settlement_fen} fen are no fees to split")
+        content: dict[str, int] = {"trading_fen": trading_fen, "settlement_fen": settlement_fen}
+        with store.reading(self.engine) as connection:
+            found = fees.open_deals(connection, date, total)
+        if found is not None:
+            content |= {"date": date, "deals": found[1]}
 
         def build(posting: Posting) -> list[Leg] | Refused:
-            if min(trading_fen, settlement_fen) < 0 or not 0 < trading_fen + settlement_fen <= AMOUNT_MAX:
-                return Refused(BAD_FIELD, "fees", f"{trading_fen} and {settlement_fen} fen are no fees to split")
-            fees = posting.account(SYSTEM, CNY, FEES)
+            collected = posting.account(SYSTEM, CNY, FEES)
             parts = ((TRADING_FEES, trading_fen), (SETTLEMENT_FEES, settlement_fen))
+            if found is not None:
+                after = found[0]
+                posting.at_end(lambda c: fees.divide(c, after, date, trading_fen, total, posting.batch))
             return [
-                Leg(fees, posting.account(SYSTEM, CNY, bucket), fen, ActKind.SPLIT_FEES) for bucket, fen in parts if fen
+                Leg(collected, posting.account(SYSTEM, CNY, bucket), fen, ActKind.SPLIT_FEES)
+                for bucket, fen in parts
+                if fen
             ]
 
-        content = {"trading_fen": trading_fen, "settlement_fen": settlement_fen}
         return self.post(Act(ActKind.SPLIT_FEES, document, SYSTEM, time_ns, content), build)
 
     def pay_out_fees(self, amount_fen: int, document: str, time_ns: int, part: str = FEES) -> Posted | Refused:
@@ -103,8 +135,8 @@ class MoneyActs(RegistryBase):
             refused = amount_fault("amount_fen", amount_fen)
             if refused is not None:
                 return refused
-            fees, bank = posting.account(SYSTEM, CNY, part), posting.account(SYSTEM, CNY, BANK)
-            return [Leg(fees, bank, amount_fen, ActKind.PAY_FEES)]
+            collected, bank = posting.account(SYSTEM, CNY, part), posting.account(SYSTEM, CNY, BANK)
+            return [Leg(collected, bank, amount_fen, ActKind.PAY_FEES)]
 
         content = {"amount_fen": amount_fen} if part == FEES else {"amount_fen": amount_fen, "part": part}
         return self.post(Act(ActKind.PAY_FEES, document, SYSTEM, time_ns, content), build)

@@ -100,5 +100,10 @@ class Outbox:
 
 
 _decoder: Final = msgspec.json.Decoder(
-    messages.Deposit | messages.Withdraw | messages.TransferIn | messages.TransferOutDone | messages.SendStatement
+    messages.Deposit
+    | messages.Withdraw
+    | messages.TransferIn
+    | messages.TransferOut
+    | messages.TransferOutDone
+    | messages.SendStatement
 )

@@ -12,9 +12,10 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, func, or_, select
 
-from settlement import schema, store
+from settlement import fees, schema, store
 from settlement.base import RegistryBase, find_account
 from settlement.errors import BAD_FIELD, UNKNOWN_ACCOUNT, Refused
+from settlement.fees import DealFees
 from settlement.hours import day_bounds_ns
 from settlement.kinds import CASH, CNY, ISSUER, SYSTEM, ActKind, TransferState
 from settlement.serials import Range, join, parse_serial, serial_text
@@ -149,6 +150,18 @@ class Queries(RegistryBase):
             _add(opening, line, -1)
         return Statement(account, start_ns, end_ns, _without_zeros(opening), lines, _without_zeros(closing))
 
+    def decisions(self) -> list[dict[str, Any]]:
+        """What operators have decided on days and deals (D26), oldest first: the acts' contents."""
+        act = schema.act
+        query = select(act.c.content).where(act.c.account == SYSTEM, act.c.kind == ActKind.OPERATOR)
+        with store.reading(self.engine) as connection:
+            return [json.loads(text) for text in connection.execute(query.order_by(act.c.batch)).scalars()]
+
+    def fees_of_deals(self, date: int) -> list[DealFees]:
+        """The fees of a day's deals, each in its two parts (R5.7), in order of deals."""
+        with store.reading(self.engine) as connection:
+            return list(fees.of_day(connection, date))
+
     def history(self, serial: str) -> list[SerialStep] | Refused:
         """Everything that ever happened to one serial number, oldest first."""
         parsed = parse_serial(serial)
@@ -272,11 +285,13 @@ def _act_lines(connection: Connection, mine: dict[int, tuple[str, str]], start_n
 def _deal_rows(connection: Connection, account: int, start_ns: int) -> Sequence[Row]:
     """The account's settled deals (their cash leg is posted) from start_ns on."""
     deal, transfer = schema.deal, schema.transfer
+    part = schema.deal_fee
     rows: list[Row] = []
-    for side in (deal.c.buyer, deal.c.seller):
+    for side, trading in ((deal.c.buyer, part.c.buyer_trading_fen), (deal.c.seller, part.c.seller_trading_fen)):
         query = (
-            select(deal)
+            select(deal, trading.label("trading_fen"))
             .join(transfer, (transfer.c.act == deal.c.deal_id) & (transfer.c.leg == 0))
+            .outerjoin(part, part.c.deal_id == deal.c.deal_id)
             .where(side == account, deal.c.time_ns >= start_ns)
             .order_by(deal.c.deal_id)
         )
@@ -294,9 +309,14 @@ def _deal_lines(row: Row, account: int) -> list[Line]:
         Line(row.time_ns, name, document, row.instrument, "trading", sign * row.quantity_t, other, row.price_fen),
         Line(row.time_ns, name, document, CNY, CASH, -sign * row.amount_fen, other, row.price_fen),
     ]
-    if fee:
-        lines.append(Line(row.time_ns, "fee", document, CNY, CASH, -fee))
+    # Until the day's fees are divided (settlement.fees) there is one line.
+    parts = (("fee", fee),) if row.trading_fen is None else _fee_parts(row.trading_fen, fee)
+    lines += [Line(row.time_ns, name, document, CNY, CASH, -part) for name, part in parts if part]
     return lines
+
+
+def _fee_parts(trading: int, fee: int) -> tuple[tuple[str, int], ...]:
+    return (("trading fee", trading), ("settlement fee", fee - trading))
 
 
 def _account_names(connection: Connection, numbers: set[int]) -> dict[int, str]:

@@ -15,6 +15,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     ForeignKey,
+    ForeignKeyConstraint,
     Index,
     LargeBinary,
     MetaData,
@@ -118,14 +119,17 @@ transfer = Table(
     metadata,
     Column("act", BigInteger, primary_key=True, autoincrement=False),  # act.id or deal.deal_id
     Column("leg", SmallInteger, primary_key=True, autoincrement=False),
-    Column("debit", BigInteger, ForeignKey("ledger_account.id"), nullable=False),
-    Column("credit", BigInteger, ForeignKey("ledger_account.id"), nullable=False),
+    _number("debit"),
+    _number("credit"),
     _number("amount"),
     Column("kind", SmallInteger, nullable=False),
     Column("state", SmallInteger, CheckConstraint("state BETWEEN 0 AND 3", name="state"), nullable=False),
     Column("ref_act", BigInteger),
     Column("ref_leg", SmallInteger),
     _number("batch"),
+    # On PostgreSQL a statement's rows are checked together: set_checks_ddl.
+    ForeignKeyConstraint(["debit"], ["ledger_account.id"]).ddl_if(dialect="sqlite"),
+    ForeignKeyConstraint(["credit"], ["ledger_account.id"]).ddl_if(dialect="sqlite"),
     CheckConstraint("amount > 0", name="amount_positive"),
     CheckConstraint("debit <> credit", name="two_accounts"),
     CheckConstraint("(state >= 2) = (ref_act IS NOT NULL)", name="refers_to_pending"),
@@ -163,11 +167,12 @@ serial_move = Table(
 holding_range = Table(
     "holding_range",
     metadata,
-    Column("account", BigInteger, ForeignKey("ledger_account.id"), primary_key=True, autoincrement=False),
+    Column("account", BigInteger, primary_key=True, autoincrement=False),
     Column("day", BigInteger, primary_key=True, autoincrement=False),  # of receipt: the oldest is given first
     Column("first", BigInteger, primary_key=True, autoincrement=False),
     _number("last"),
     Column("asset", String(16), nullable=False),
+    ForeignKeyConstraint(["account"], ["ledger_account.id"]).ddl_if(dialect="sqlite"),
     CheckConstraint("first >= 1 AND last >= first", name="range"),
     Index("uq_holding_range_serial", "asset", "first", unique=True),
     sqlite_with_rowid=False,
@@ -203,6 +208,17 @@ deal = Table(
     CheckConstraint("quantity_t > 0 AND price_fen > 0 AND buyer <> seller", name="terms"),
     Index(None, "buyer", "deal_id"),
     Index(None, "seller", "deal_id"),
+)
+
+# Of a deal's fees the exchange's part; the rest is the registry's (settlement.fees).
+deal_fee = Table(
+    "deal_fee",
+    metadata,
+    Column("deal_id", BigInteger, primary_key=True, autoincrement=False),  # made from deal's own rows
+    _number("buyer_trading_fen"),
+    _number("seller_trading_fen"),
+    _number("batch"),
+    CheckConstraint("buyer_trading_fen >= 0 AND seller_trading_fen >= 0", name="not_negative"),
 )
 
 settlement_day = Table(
@@ -270,7 +286,7 @@ allocation_cut = Table(
 outbox = Table(
     "outbox",
     metadata,
-    Column("key", String(80), primary_key=True),  # idempotency key: the act's kind and document
+    Column("key", String(120), primary_key=True),  # idempotency key: the act's kind and document (80 at most)
     Column("target", String(12), nullable=False),
     Column("message", Text, nullable=False),  # JSON
     Column("state", String(12), nullable=False),  # outbox.OutboxState
@@ -280,14 +296,14 @@ outbox = Table(
     Index(None, "state"),
 )
 
-ORIGINALS: Final = ("act", "transfer", "serial_move", "seal", "deal")
+ORIGINALS: Final = ("act", "transfer", "serial_move", "seal", "deal", "deal_fee")
 
 
-def immutability_ddl(dialect: str) -> list[str]:
+def immutability_ddl(dialect: str, tables: tuple[str, ...] = ORIGINALS) -> list[str]:
     """Statements that make the database itself refuse to change an original (R12.6)."""
     statements: list[str] = []
     if dialect == "sqlite":
-        for table in ORIGINALS:
+        for table in tables:
             for event in ("UPDATE", "DELETE"):
                 statements.append(
                     f"CREATE TRIGGER {table}_no_{event.lower()} BEFORE {event} ON {table} "
@@ -298,7 +314,7 @@ def immutability_ddl(dialect: str) -> list[str]:
         "CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS "
         "$$ BEGIN RAISE EXCEPTION USING MESSAGE = TG_TABLE_NAME || ' is an original: rows are never changed'; END $$"
     )
-    for table in ORIGINALS:
+    for table in tables:
         statements.append(
             f"CREATE TRIGGER {table}_no_change BEFORE UPDATE OR DELETE ON {table} "
             "FOR EACH ROW EXECUTE FUNCTION refuse_change()"
@@ -307,4 +323,37 @@ def immutability_ddl(dialect: str) -> list[str]:
             f"CREATE TRIGGER {table}_no_truncate BEFORE TRUNCATE ON {table} "
             "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
         )
+    return statements
+
+
+def set_checks_ddl(dialect: str) -> list[str]:
+    """PostgreSQL: every transfer and serial range is of a ledger account, checked once a statement with a join. A
+    foreign key would look up each of a day's 800,000 references by itself, which cost more than all the rest."""
+    if dialect == "sqlite":
+        return []
+    statements = []
+    for table, columns in (("transfer", ("debit", "credit")), ("holding_range", ("account",))):
+        missing = " OR ".join(
+            f"EXISTS (SELECT 1 FROM new_rows n LEFT JOIN ledger_account a ON a.id = n.{column} WHERE a.id IS NULL)"
+            for column in columns
+        )
+        statements.append(
+            f"CREATE OR REPLACE FUNCTION {table}_accounts() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN IF {missing} THEN RAISE foreign_key_violation USING MESSAGE = "
+            f"'{table}: a row names a ledger account that does not exist'; END IF; RETURN NULL; END $$"
+        )
+        for event in ("INSERT", "UPDATE")[: 1 if table in ORIGINALS else 2]:
+            statements.append(
+                f"CREATE TRIGGER {table}_{event.lower()}_accounts AFTER {event} ON {table} "
+                f"REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION {table}_accounts()"
+            )
+    statements.append(
+        "CREATE OR REPLACE FUNCTION ledger_account_stays() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'a ledger account stays and keeps its id: transfers refer to it'; END $$"
+    )
+    statements += [
+        f"CREATE TRIGGER ledger_account_no_{event.split()[0].lower()} BEFORE {event} ON ledger_account "
+        "FOR EACH STATEMENT EXECUTE FUNCTION ledger_account_stays()"
+        for event in ("DELETE", "TRUNCATE", "UPDATE OF id")
+    ]
     return statements

@@ -3,11 +3,13 @@
 Seals: every batch's rows are hashed again, in the chain, so a changed, added or removed act, transfer or serial
 move is found, also by somebody who can switch triggers off. Balances: every account's four sides are added
 up from transfers. Serials: the ranges of each asset cover 1 … next_serial - 1 exactly once, and each account
-holds as many serials as its balance says. Conservation: per asset, all balances add up to zero.
+holds as many serials as its balance says. Conservation: per asset, all balances add up to zero. Fees: the two
+parts of each deal's are those that follow from the totals.
 """
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any, Final
@@ -15,10 +17,10 @@ from typing import Any, Final
 import numpy as np
 from sqlalchemy import Connection, Engine, func, select
 
-from settlement import schema, store
+from settlement import fees, schema, store
 from settlement.clearing import Clearing
 from settlement.deals import DEAL
-from settlement.kinds import CNY, TransferState
+from settlement.kinds import CNY, ActKind, TransferState
 from settlement.ledger import GENESIS, MOVE_ROW, TRANSFER_ROW, columnar, seal_digest
 
 # Findings of one sort are cut here: a systematic fault would otherwise fill the memory.
@@ -32,6 +34,7 @@ def verify(engine: Engine) -> list[str]:
         findings = _check_seals(connection)
         findings += check(connection)
         findings += _check_days(connection)
+        findings += _check_fees(connection)
     return findings
 
 
@@ -175,3 +178,34 @@ def _check_days(connection: Connection) -> list[str]:
         if clearing.summary().digest != bytes(day.digest).hex():
             findings.append(f"deals: those of {day.date} are not the ones that were confirmed")
     return findings
+
+
+def _check_fees(connection: Connection) -> list[str]:
+    """The parts of each deal's fees are those that follow from the totals, which are sealed (settlement.fees)."""
+    act, part, deal = schema.act, schema.deal_fee, schema.deal
+    findings: list[str] = []
+    split: set[int] = set()
+    for row in connection.execute(select(act).where(act.c.kind == ActKind.SPLIT_FEES).order_by(act.c.batch)).all():
+        content = json.loads(row.content)
+        if "deals" not in content:
+            continue  # split before deals had parts
+        split.add(row.batch)
+        query = (
+            select(
+                part.c.deal_id,
+                deal.c.buyer_fee_fen,
+                deal.c.seller_fee_fen,
+                part.c.buyer_trading_fen,
+                part.c.seller_trading_fen,
+            )
+            .join(deal, deal.c.deal_id == part.c.deal_id)
+            .where(part.c.batch == row.batch)
+            .order_by(part.c.deal_id)
+        )
+        rows = ((r[0], r[1], r[2], r[3], r[4]) for r in _stream(connection, query))
+        fault = fees.fault(rows, content["trading_fen"], content["settlement_fen"])
+        if fault:
+            findings.append(f"fees: {row.document}: {fault}")
+    batches = set(connection.execute(select(part.c.batch).distinct()).scalars())
+    findings += [f"fees: those of batch {batch} belong to no act" for batch in sorted(batches - split)]
+    return findings[:FINDINGS_MAX]

@@ -12,7 +12,7 @@ from settlement import schema, store
 from settlement.kinds import CNY
 from settlement.ledger import GENESIS
 
-HEAD: Final = "0001"  # the version that schema.py describes
+HEAD: Final = "0002"  # the version that schema.py describes
 _FOLDER: Final = Path(__file__).with_name("migrations")
 
 
@@ -29,7 +29,7 @@ def statements(dialect_name: str, engine: Engine) -> list[str]:
             str(CreateIndex(index).compile(engine)).strip()
             for index in sorted(table.indexes, key=lambda index: str(index.name))
         ]
-    ddl += schema.immutability_ddl(dialect_name)
+    ddl += schema.immutability_ddl(dialect_name) + schema.set_checks_ddl(dialect_name)
     genesis = f"x'{GENESIS.hex()}'" if dialect_name == "sqlite" else f"'\\x{GENESIS.hex()}'"
     ddl.append(f"INSERT INTO head (one, batch, digest, next_ledger_account) VALUES (1, 0, {genesis}, 1)")
     ddl.append(f"INSERT INTO asset (code, kind, vintage, next_serial) VALUES ('{CNY}', 'money', 0, 1)")
@@ -52,6 +52,11 @@ def version(engine: Engine) -> str | None:
     with store.reading(engine) as connection:
         found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one_or_none()
     return found
+
+
+def known() -> list[str]:
+    """The schema versions up to this program's, oldest first."""
+    return sorted(path.name[1:5] for path in (_FOLDER / "versions").glob("v[0-9][0-9][0-9][0-9]_*.py"))
 
 
 def prepare(engine: Engine) -> None:

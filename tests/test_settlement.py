@@ -34,6 +34,7 @@ from settlement.clearing import Clearing, differences, summarise
 from settlement.deals import Deals, deal_id, faults
 from settlement.delivery import Delivery
 from settlement.errors import Refused, accepted
+from settlement.kinds import ActKind
 from settlement.objections import Objections
 from settlement.registry import Registry
 from settlement.states import DayEvent, DayState, DealEvent, DealState, WindowEvent, WindowState
@@ -199,11 +200,12 @@ def test_a_buyer_without_money_is_held_until_an_operator_covers_or_reverses(url:
     registry.close()
 
 
-@pytest.mark.parametrize("cash_fen", [10**12, 5 * 10**6, 3 * 10**6])
+@pytest.mark.parametrize(("cash_fen", "frozen"), [(10**12, 0), (5 * 10**6, 0), (3 * 10**6, 0), (4 * 10**6, 999_000)])
 def test_deals_posted_in_bulk_leave_the_rows_that_deal_by_deal_leaves(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cash_fen: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cash_fen: int, frozen: int
 ) -> None:
-    """The same day with the bulk way and without it: the same rows, so the same seals; also where deals can't post."""
+    """The same day with the bulk way and without it: the same rows, so the same seals; also where deals can't post,
+    and where the reserve pays for sellers of held deals and is paid back."""
     seals, bulk = [], []
     real = delivery_module.Posting.deliver
     for short in (True, False):
@@ -211,9 +213,13 @@ def test_deals_posted_in_bulk_leave_the_rows_that_deal_by_deal_leaves(
         monkeypatch.setattr(
             delivery_module.Posting,
             "deliver",
-            lambda *terms, short=short: short and (bulk.append(real(*terms)), bulk[-1])[1],
+            lambda *terms, short=short: (bulk.append(real(*terms)), bulk[-1])[1] if short else 0,
         )
+        accepted(registry.fund_reserve(10**9, "reserve", NOON))
+        if frozen:
+            accepted(registry.freeze(1, "CEA24", frozen, "court-1", NOON, bucket="trading"))
         day = settled(registry, some_deals(300, fees=True), block=100)
+        assert (frozen > 0) <= bool(legs_of_kind(registry, ActKind.COVER) and legs_of_kind(registry, ActKind.REPAY))
         with store.reading(registry.engine) as connection:
             seals.append((day, [bytes(d) for d in connection.execute(select(schema.seal.c.digest)).scalars()]))
         assert verify(registry.engine) == []
@@ -234,7 +240,7 @@ def test_planted_bug_a_bulk_that_forgets_the_order_of_deals_is_found(
     delivery = confirmed(registry, deals)
     assert [held.deal_id for held in accepted(delivery.settle(DAY, NOON)).held] == [deal_id(DAY, 1)]
     registry.close()
-    monkeypatch.setattr(ledger, "_never_below_zero", lambda *_: True)
+    monkeypatch.setattr(ledger, "_first_below_zero", lambda balances, giver, *_: len(giver))
     wrong = small_world(f"sqlite:///{tmp_path}/w.db", cash_fen=0)
     accepted(wrong.deposit(3, 10**8, "d3", NOON))
     assert accepted(confirmed(wrong, deals).settle(DAY, NOON)).held == []
@@ -246,13 +252,20 @@ def test_planted_bug_a_leg_that_posts_alone_is_found(world: Registry, monkeypatc
     deals = some_deals(30)
     before = trading_balances(world)
     real = delivery_module.Posting.chain
-    monkeypatch.setattr(delivery_module.Posting, "deliver", lambda *_: False)
+    monkeypatch.setattr(delivery_module.Posting, "deliver", lambda *_: 0)
     monkeypatch.setattr(
         delivery_module.Posting, "chain", lambda self, act, legs, numbers=None: real(self, act, legs[:1], [0])
     )
     settled(world, deals)
     assert trading_balances(world) != expected_balances(before, deals)
     assert legs_of_deals(world) == (30, 0)
+
+
+def legs_of_kind(registry: Registry, kind: ActKind) -> int:
+    table = schema.transfer
+    with store.reading(registry.engine) as connection:
+        query = select(func.count()).select_from(table).where(table.c.kind == kind)
+        return int(connection.execute(query).scalar_one())
 
 
 def legs_of_deals(registry: Registry) -> tuple[int, int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from registry_world import DAY, NOON
 from small_market import SmallMarket
@@ -18,10 +19,11 @@ from small_market import SmallMarket
 from engine import messages as msg
 from engine import records as r
 from engine.rules import Fees, Rules
-from settlement import progress
+from settlement import progress, store
 from settlement.bridge import Bridge
 from settlement.errors import Refused, accepted
 from settlement.exchange_port import Answer, LocalExchange
+from settlement.fees import trading_parts
 from settlement.outbox import OutboxState
 from settlement.registry import AccountForm, Registry
 from settlement.remote import REQUEST, Outcome, RemoteRegistry, RequestEvent, RequestState, Unknown
@@ -158,11 +160,42 @@ def test_fees_are_split_as_the_exchange_charged_them_and_a_missing_fen_is_named(
         assert parts == [0, trading, settlement]
     assert trading > 0
     assert settlement > trading
+    of_deals = town.registry.fees_of_deals(DAY)
+    assert len(of_deals) == 6
+    assert sum(fee.trading_fen for fee in of_deals) == trading
+    assert sum(fee.settlement_fen for fee in of_deals) == settlement
+    table = town.market.exchange.market.deals[:3]
+    assert [f.trading_fen + f.settlement_fen for f in of_deals] == np.stack(
+        [table["buyer_fee"], table["seller_fee"]], axis=1
+    ).ravel().tolist()
+    lines = accepted(town.registry.statement(0, 0, NOON * 2)).lines
+    assert {line.kind for line in lines} >= {"trading fee", "settlement fee"}
     accepted(town.registry.pay_out_fees(trading, "paid", NOON, "fees_trading"))
     assert town.registry.balance(-1, "CNY", "fees_trading") == 0
     assert accepted(town.bridge.end_of_day(DAY)).differences == [], "what was paid out is still collected"
     assert verify(town.registry.engine) == []
+    with store.writing(town.registry.engine) as connection:  # planted: a fen from one institution to the other
+        connection.exec_driver_sql("DROP TRIGGER deal_fee_no_update")
+        connection.exec_driver_sql("UPDATE deal_fee SET buyer_trading_fen = buyer_trading_fen + 1")
+    assert any("fen are trading fees, not" in finding for finding in verify(town.registry.engine))
     town.registry.close()
+
+
+def test_the_parts_of_fees_are_exact_and_less_than_a_fen_from_their_share() -> None:
+    dice = random.Random(5)
+    for _ in range(200):
+        fees = [
+            dice.choice((0, 1, dice.randrange(10**3), dice.randrange(10**12))) for _ in range(dice.randrange(1, 30))
+        ]
+        total = sum(fees)
+        if not total:
+            continue
+        trading = dice.choice((0, total, dice.randrange(total + 1)))
+        at = dice.randrange(len(fees) + 1)
+        parts = trading_parts(fees[:at], trading, total) + trading_parts(fees[at:], trading, total, sum(fees[:at]))
+        assert sum(parts) == trading
+        assert all(0 <= part <= fee for part, fee in zip(parts, fees, strict=True))
+        assert all(abs(part * total - fee * trading) < total for part, fee in zip(parts, fees, strict=True))
 
 
 def test_a_difference_of_one_tonne_is_named_and_stops_the_next_open(town: Town) -> None:
