@@ -1,7 +1,7 @@
 """The book files that a stream's B and K rows are checked against: LOBSTER orderbook and MBP-10, found or named.
 
-Either becomes one int64 table: per level bid price, size, orders, then ask price, size, orders, best level first;
-an empty level's price is MISSING. LOBSTER files have no number of orders: those columns are absent.
+Either becomes one int64 table in a spool: per level bid price, size, orders, then ask price, size, orders, best level
+first; an empty level's price is MISSING. LOBSTER files have no number of orders: those columns are absent.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from replay.number_table import MISSING, read_columns
-from replay.source_files import SourceError, name_without_compression
+from replay.session import Spool
+from replay.source_files import Progress, SourceError, first_line, name_without_compression, text_blocks
 
 LOBSTER_EMPTY: Final = 9_999_999_999  # price of an empty ask level; negative for a bid
 MBP_UNDEFINED: Final = (1 << 63) - 1  # price of an empty level where prices are printed as integers
@@ -20,10 +21,10 @@ MBP_DECIMALS: Final = 9  # the stream's prices are USD × 10^9
 
 
 class BookFile(NamedTuple):
-    """Expected books: ``table`` int64 (rows, levels × fields); fields is 4 (LOBSTER) or 6 (with order counts)."""
+    """Expected books: ``table`` int64, levels × fields columns; fields is 4 (LOBSTER) or 6 (with order counts)."""
 
     path: Path
-    table: np.ndarray
+    table: Spool
     levels: int
     fields: int
 
@@ -55,23 +56,25 @@ def find_book_file(stream: Path) -> Path:
     return found[0]
 
 
-def parse_books(path: Path, text: bytes) -> BookFile:
-    """The expected books of a LOBSTER orderbook or MBP-10 text. SourceError names file, line, field and reason."""
-    first = text[: text.find(b"\n") + 1 or len(text)].decode("utf-8", "replace").strip("\r\n")
+def read_books(path: Path, progress: Progress | None = None) -> BookFile:
+    """The expected books of a LOBSTER orderbook or MBP-10 file. SourceError names file, line, field and reason."""
+    first = first_line(path).decode("utf-8", "replace")
     names = [name.strip() for name in first.split(",")]
     if "bid_px_00" in names:
-        return _parse_mbp(path, text, names)
+        return _read_mbp(path, names, progress)
     if len(names) < 4 or len(names) % 4 or any(c.isalpha() for c in first):
         raise SourceError(path, "is neither a LOBSTER orderbook (4 numbers a level) nor an MBP file with a header", 1)
     levels = len(names) // 4
     columns = [4 * level + field for level in range(levels) for field in (2, 3, 0, 1)]  # bid first
-    table = read_columns(path, text, columns, [0] * len(columns))
-    prices = table[:, 0::2]
-    prices[np.abs(prices) == LOBSTER_EMPTY] = MISSING
+    table = Spool(np.int64, len(columns))
+    for batch in read_columns(path, columns, [0] * len(columns), progress=progress):
+        prices = batch[:, 0::2]
+        prices[np.abs(prices) == LOBSTER_EMPTY] = MISSING
+        table.add(batch)
     return BookFile(path, table, levels, 4)
 
 
-def _parse_mbp(path: Path, text: bytes, names: list[str]) -> BookFile:
+def _read_mbp(path: Path, names: list[str], progress: Progress | None) -> BookFile:
     """MBP: columns by name. Prices are decimal USD (as pandas prints them), or integers of 10^-9 USD."""
     levels = sum(name.startswith("bid_px_") for name in names)
     wanted = [f"{side}_{what}_{level:02d}" for level in range(levels) for side in ("bid", "ask") for what in WHAT]
@@ -80,27 +83,21 @@ def _parse_mbp(path: Path, text: bytes, names: list[str]) -> BookFile:
         raise SourceError(path, f"has no column {missing[0]}", 1)
     columns = [names.index(name) for name in wanted]
     price_columns = [c for c, name in zip(columns, wanted, strict=True) if "_px_" in name]
-    start = text.find(b"\n") + 1
-    decimal = any(b"." in fields[c] for fields in _first_rows(text, start) for c in price_columns if c < len(fields))
+    decimal = any(b"." in fields[c] for fields in _first_rows(path) for c in price_columns if c < len(fields))
     decimals = [MBP_DECIMALS if decimal and "_px_" in name else 0 for name in wanted]
-    table = read_columns(path, text, columns, decimals, header_lines=1)
-    prices = table[:, 0::3]
-    prices[prices == MBP_UNDEFINED] = MISSING
-    sizes = table[:, 1::3]
-    prices[sizes == 0] = MISSING
+    table = Spool(np.int64, len(columns))
+    for batch in read_columns(path, columns, decimals, header_lines=1, progress=progress):
+        prices, sizes = batch[:, 0::3], batch[:, 1::3]
+        prices[(prices == MBP_UNDEFINED) | (sizes == 0)] = MISSING
+        table.add(batch)
     return BookFile(path, table, levels, 6)
 
 
 WHAT: Final = ("px", "sz", "ct")
+SAMPLE_BYTES: Final = 1 << 20
 SAMPLE_ROWS: Final = 1_000  # in which a decimal point must turn up where prices are decimal
 
 
-def _first_rows(text: bytes, start: int) -> list[list[bytes]]:
-    rows = []
-    for _ in range(SAMPLE_ROWS):
-        end = text.find(b"\n", start)
-        if end < 0:
-            break
-        rows.append(text[start:end].split(b","))
-        start = end + 1
-    return rows
+def _first_rows(path: Path) -> list[list[bytes]]:
+    block = next(text_blocks(path, block_bytes=SAMPLE_BYTES), b"")
+    return [line.split(b",") for line in block.splitlines()[1 : SAMPLE_ROWS + 1]]

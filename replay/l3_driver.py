@@ -19,9 +19,9 @@ from engine.records import ACCEPTED, BUY, FILL_MAKER, IOC, LIMIT, REJECTED, SELL
 from engine.records import CANCEL as CANCEL_COMMAND
 from engine.records import NEW as NEW_COMMAND
 from engine.records import REDUCE as REDUCE_COMMAND
-from replay.l3_text import BOOK, BOOK_10, CANCEL, FILL, IMMEDIATE, NEW, REDUCE
 from replay.ladder import GUARDS
 from replay.number_table import MISSING
+from replay.source_rows import BOOK, BOOK_10, CANCEL, FILL, IMMEDIATE, NEW, REDUCE
 
 COUNTS: Final = np.dtype(
     [

@@ -9,43 +9,23 @@
     B,row                     the best levels must equal row ``row`` of the orderbook CSV, counted from 0
     K,i                       the best ten levels must equal data row i of the MBP-10 CSV, counted from 0
 
-Ids are any strings; equal strings become the same dense number, in order of first appearance. Prices and
-quantities are integers in the source's own scale.
+Ids are any strings. Prices and quantities are integers in the source's own scale.
 """
 
 # mypy: disable-error-code="no-untyped-def, call-arg"
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 from numba import njit
 
 from replay.number_table import FINE, MISSING, NOT_A_NUMBER, TOO_FEW_FIELDS, TOO_MANY_DIGITS, count_lines, parse_decimal
-from replay.source_files import SourceError
-
-ROW: Final = np.dtype(
-    [
-        ("price", "<i8"),
-        ("quantity", "<i8"),
-        ("ref", "<i8"),  # row of the source; of B and K: the row of the book file
-        ("order", "<u4"),  # dense number of the id
-        ("line", "<u4"),  # in the file, from 1
-        ("kind", "u1"),  # the letter
-        ("side", "u1"),  # records.BUY or SELL
-        ("spare", "u1", (6,)),
-    ]
-)
-
-NEW: Final = ord("N")
-IMMEDIATE: Final = ord("I")
-CANCEL: Final = ord("C")
-REDUCE: Final = ord("R")
-FILL: Final = ord("F")
-BOOK: Final = ord("B")
-BOOK_10: Final = ord("K")
+from replay.source_files import Progress, SourceError, text_blocks
+from replay.source_rows import BOOK, BOOK_10, CANCEL, FILL, IMMEDIATE, NEW, REDUCE, ROW, Batch
 
 _BUY: Final = ord("B")
 _SELL: Final = ord("S")
@@ -69,49 +49,14 @@ _REASONS: Final = {
 FIELDS_MAX: Final = 6
 
 
-class Stream(NamedTuple):
-    """A parsed stream: ``rows`` (ROW, in file order) and how many different ids there are."""
-
-    path: Path
-    rows: np.ndarray
-    n_orders: int
-
-
 @njit(cache=True, nogil=True)
-def _intern(text, start, end, table, starts, ends, known):
-    """Number of the id in bytes start … end: (number, ids known now). Open addressing, FNV-1a, bytes compared."""
-    h = np.uint64(0xCBF29CE484222325)
-    for at in range(start, end):
-        h = (h ^ np.uint64(text[at])) * np.uint64(0x100000001B3)
-    mask = np.uint64(len(table) - 1)
-    place = (h ^ (h >> np.uint64(29))) & mask
-    while table[place] != 0:
-        number = np.int64(table[place]) - 1
-        if ends[number] - starts[number] == end - start:
-            same = True
-            for offset in range(end - start):
-                if text[starts[number] + offset] != text[start + offset]:
-                    same = False
-                    break
-            if same:
-                return number, known
-        place = (place + np.uint64(1)) & mask
-    starts[known] = start
-    ends[known] = end
-    table[place] = known + 1
-    return known, known + 1
-
-
-@njit(cache=True, nogil=True)
-def _parse(text, rows, table, starts, ends):
-    """Fills ``rows``. Returns (ids, line, field, what is wrong)."""
+def _parse(text, rows, line):
+    """Fills ``rows``; ``line``: lines before this text. Returns (lines so far or the bad one, field, what is wrong)."""
     begin = np.zeros(FIELDS_MAX + 1, np.int64)
     stop = np.zeros(FIELDS_MAX + 1, np.int64)
     size = len(text)
     at = 0
-    line = 0
     count = 0
-    known = 0
     while at < size:
         line += 1
         end = at
@@ -120,7 +65,7 @@ def _parse(text, rows, table, starts, ends):
         while end < size and text[end] != _NEWLINE:
             if text[end] == _COMMA:
                 if n == FIELDS_MAX:
-                    return known, line, 0, TOO_MANY_FIELDS
+                    return line, 0, TOO_MANY_FIELDS
                 stop[n] = end
                 n += 1
                 begin[n] = end + 1
@@ -151,29 +96,29 @@ def _parse(text, rows, table, starts, ends):
         elif kind in (BOOK, BOOK_10):
             fields = 2
         else:
-            return known, line, 0, UNKNOWN_KIND
+            return line, 0, UNKNOWN_KIND
         if n != fields:
-            return known, line, 0, TOO_FEW_FIELDS if n < fields else TOO_MANY_FIELDS
+            return line, 0, TOO_FEW_FIELDS if n < fields else TOO_MANY_FIELDS
         r = rows[count]
         r.kind = kind
         r.line = line
         for field in range(1, n):
             if field == order_at:
                 if begin[field] == stop[field]:
-                    return known, line, field, EMPTY_FIELD
-                number, known = _intern(text, begin[field], stop[field], table, starts, ends, known)
-                r.order = number
+                    return line, field, EMPTY_FIELD
+                r.order = begin[field]
+                r.id_bytes = stop[field] - begin[field]
             elif field == side_at:
                 letter = text[begin[field]] if stop[field] == begin[field] + 1 else np.uint8(0)
                 if letter != _BUY and letter != _SELL:
-                    return known, line, field, BAD_SIDE
+                    return line, field, BAD_SIDE
                 r.side = letter == _SELL
             else:
                 value, wrong = parse_decimal(text, begin[field], stop[field], 0)
                 if wrong != FINE:
-                    return known, line, field, wrong
+                    return line, field, wrong
                 if value == MISSING:
-                    return known, line, field, EMPTY_FIELD
+                    return line, field, EMPTY_FIELD
                 if field == price_at:
                     r.price = value
                 elif field == quantity_at:
@@ -182,16 +127,39 @@ def _parse(text, rows, table, starts, ends):
                     r.ref = value
         count += 1
         at = following
-    return known, 0, 0, FINE
+    return line, 0, FINE
 
 
-def parse_stream(path: Path, text: bytes) -> Stream:
-    """The stream of a ``.cmd.csv`` text. SourceError names line, field and reason of the first bad line."""
-    data = np.frombuffer(text, np.uint8)
-    n = count_lines(data)
-    rows = np.zeros(n, ROW)
-    table = np.zeros(1 << max(4, (2 * n).bit_length()), np.uint32)
-    ids, line, field, wrong = _parse(data, rows, table, np.zeros(n + 1, np.int64), np.zeros(n + 1, np.int64))
-    if wrong:
-        raise SourceError(path, _REASONS[wrong].format(field=field + 1), line)
-    return Stream(path, rows, int(ids))
+class L3Text:
+    """The stream of a ``.cmd.csv`` file, an importer. ``progress(bytes read, bytes of the file)``."""
+
+    def __init__(self, path: Path, progress: Progress | None = None) -> None:
+        self.path, self.progress = path, progress
+
+    def batches(self) -> Iterator[Batch]:
+        """SourceError names line, field and reason of the first bad line."""
+        lines = 0
+        for block in _whole_commands(text_blocks(self.path, self.progress)):
+            text = np.frombuffer(block, np.uint8)
+            rows = np.zeros(count_lines(text), ROW)
+            lines, field, wrong = _parse(text, rows, lines)
+            if wrong:
+                raise SourceError(self.path, _REASONS[wrong].format(field=field + 1), lines)
+            yield Batch(rows, text)
+
+
+def _whole_commands(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """The text cut so that the F lines of a command stand in the same piece."""
+    kept = b""
+    for block in blocks:
+        text = kept + block
+        cut = len(text)
+        while cut > 0:  # back to the last line that is a command's
+            cut = text.rfind(b"\n", 0, cut - 1) + 1
+            if text[cut : cut + 1] not in (b"F", b"\n", b"\r"):
+                break
+        if cut:
+            yield text[:cut]
+        kept = text[cut:]
+    if kept:
+        yield kept

@@ -9,6 +9,8 @@ and n + 2 are guards: limits of immediate orders outside all prices.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -54,22 +56,54 @@ class Ladder(NamedTuple):
         return np.clip(np.where(buys, down, up), -1, self.steps) + GUARDS
 
 
-def ladder_of(resting: np.ndarray, levels_max: int = LEVELS_MAX, *, ranks: bool = False) -> Ladder:
-    """A ladder for all prices at which an order may rest. ValueError where even their ranks exceed ``levels_max``.
+class PriceSurvey:
+    """Lowest, highest and the common divisor of prices that come in batches."""
 
-    ``ranks``: use ranks even where a tick would do, so that the engine's prices are as small as can be.
+    def __init__(self) -> None:
+        self.low, self.high, self.tick, self._first, self.seen = 0, 0, 0, 0, False
+
+    def add(self, prices: np.ndarray) -> None:
+        """Looks at a batch."""
+        if not len(prices):
+            return
+        low, high = int(prices.min()), int(prices.max())
+        if not self.seen:
+            self.low, self.high, self._first, self.seen = low, high, low, True
+        self.low, self.high = min(self.low, low), max(self.high, high)
+        self.tick = math.gcd(self.tick, low - self._first, int(np.gcd.reduce(prices - low)))
+
+
+def ladder_from(
+    survey: PriceSurvey,
+    batches: Callable[[], Iterable[np.ndarray]],
+    levels_max: int = LEVELS_MAX,
+    *,
+    ranks: bool = False,
+) -> Ladder:
+    """A ladder for all prices at which an order may rest; ``batches`` gives them again where their ranks are needed.
+
+    ``ranks``: use ranks even where a tick would do, so that the engine's prices are as small as can be. ValueError
+    where even the ranks exceed ``levels_max``.
     """
-    if not len(resting):
+    if not survey.seen:
         return Ladder(0, 1, 1, np.zeros(0, np.int64))
-    low, high = int(resting.min()), int(resting.max())
-    tick = int(np.gcd.reduce(resting - low)) or 1
+    low, high, tick = survey.low, survey.high, survey.tick or 1
     steps = (high - low) // tick + 1
     if steps + GUARDS <= levels_max and not ranks:
         return Ladder(low, tick, steps, np.zeros(0, np.int64))
-    prices = np.unique(resting)
-    if len(prices) + GUARDS > levels_max:
-        raise ValueError(
-            f"prices {low} … {high} on a tick of {tick} make {steps} levels, and {len(prices)} different prices occur; "
-            f"a book has at most {levels_max - GUARDS} (D17)"
-        )
+    prices = np.zeros(0, np.int64)
+    for batch in batches():
+        prices = np.union1d(prices, batch)
+        if len(prices) + GUARDS > levels_max:
+            raise ValueError(
+                f"prices {low} … {high} on a tick of {tick} make {steps} levels, and {len(prices)} different prices "
+                f"occur; a book has at most {levels_max - GUARDS} (D17)"
+            )
     return Ladder(low, tick, len(prices), prices)
+
+
+def ladder_of(resting: np.ndarray, levels_max: int = LEVELS_MAX, *, ranks: bool = False) -> Ladder:
+    """:func:`ladder_from` for prices that are all there."""
+    survey = PriceSurvey()
+    survey.add(resting)
+    return ladder_from(survey, lambda: [resting], levels_max, ranks=ranks)

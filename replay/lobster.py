@@ -17,7 +17,8 @@ book is that after the burst, its orders in order of their ids, which rise with 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -25,12 +26,14 @@ import msgspec
 import numpy as np
 
 from engine.records import BUY, SELL
-from replay import l3_text
-from replay.l3 import L3Report, run_stream
-from replay.l3_books import BookFile, parse_books
-from replay.l3_text import ROW, Stream
+from replay import source_rows
+from replay.l3 import L3Report, Progress, reading_progress, run_session
+from replay.l3_books import BookFile, read_books
 from replay.number_table import MISSING, read_columns
-from replay.source_files import SourceError, read_source
+from replay.session import Session, Spool
+from replay.source_files import Progress as Reading
+from replay.source_files import SourceError
+from replay.source_rows import BATCH_ROWS, Batch, Rows
 
 SUBMISSION: Final = 1
 PARTIAL_CANCEL: Final = 2
@@ -44,8 +47,9 @@ TIME_UNIT: Final = 10 ** (TIME_DECIMALS - 9)  # of a nanosecond
 FIELDS: Final = 6
 NO_ORDER: Final = 0
 
+WINDOW_ROWS: Final = 1 << 16  # of messages and books at a time
+
 Level = tuple[int, int]  # side, price
-Progress = Callable[[int, int], None]
 
 
 class Exclusion(msgspec.Struct, frozen=True):
@@ -74,260 +78,355 @@ class LobsterReport(msgspec.Struct):
         return self.replay.ok
 
 
-class Visit(NamedTuple):
-    """A period in which a level is in view: book rows ``first`` … ``end`` − 1; ``end`` is the first row without it."""
-
-    level: Level
-    first: int
-    end: int
-
-
 def replay_lobster(message_path: Path, book_path: Path, progress: Progress | None = None) -> LobsterReport:
     """Replays a pair of files. SourceError names file, line and reason; nothing is half-loaded."""
-    messages = read_messages(message_path)
-    books = parse_books(book_path, read_source(book_path))
+    with ThreadPoolExecutor(1) as reader:  # decompression and parsing free the interpreter
+        reading = reader.submit(read_books, book_path)
+        messages = read_messages(message_path, reading_progress(progress))
+        books = reading.result()
     if books.fields != 4:
         raise SourceError(book_path, "is no LOBSTER orderbook")
     if len(books.table) != len(messages):
         raise SourceError(book_path, f"has {len(books.table)} rows, the message file {len(messages)}")
-    compiler = Compiler(messages, books)
-    rows = compiler.compile()
-    stream = Stream(message_path, rows, compiler.orders)
+    importer = Lobster(message_path, messages, books, progress)
+    session = Session.load(importer)
+    messages.close()
     return LobsterReport(
         messages=len(messages),
-        aggressors=compiler.aggressors,
-        executions=int((messages[:, 1] == EXECUTION).sum()),
-        hidden_executions=int((messages[:, 1] == HIDDEN_EXECUTION).sum()),
-        halts=int((messages[:, 1] == HALT).sum()),
-        seeds=compiler.seeds,
-        visits=compiler.visits,
-        exclusions=compiler.exclusions,
-        replay=run_stream(stream, books, progress),
+        aggressors=importer.aggressors,
+        executions=importer.kinds[EXECUTION],
+        hidden_executions=importer.kinds[HIDDEN_EXECUTION],
+        halts=importer.kinds[HALT],
+        seeds=importer.seeds,
+        visits=importer.visits,
+        exclusions=importer.exclusions,
+        replay=run_session(session, books, progress),
     )
 
 
-def read_messages(path: Path) -> np.ndarray:
-    """int64 (rows, 6): time (ns after midnight), type, order id, size, price, direction. SourceError for bad rows."""
-    table = read_columns(path, read_source(path), list(range(FIELDS)), [TIME_DECIMALS, 0, 0, 0, 0, 0])
-    bad = (table == MISSING).any(axis=1) | (table[:, 1] < SUBMISSION) | (table[:, 1] > HALT)
-    bad |= (table[:, 1] < HIDDEN_EXECUTION) & ((table[:, 3] <= 0) | (np.abs(table[:, 5]) != 1))
-    if bad.any():
-        line = int(np.flatnonzero(bad)[0])
-        raise SourceError(path, "is no LOBSTER message (time, type 1–7, id, size, price, direction ±1)", line + 1)
-    table[:, 0] = (table[:, 0] + TIME_UNIT // 2) // TIME_UNIT
-    return table
+def read_messages(path: Path, progress: Reading | None = None) -> Spool:
+    """int64, 6 columns: time (ns after midnight), type, order id, size, price, direction. SourceError for bad rows."""
+    messages = Spool(np.int64, FIELDS)
+    for table in read_columns(path, list(range(FIELDS)), [TIME_DECIMALS, 0, 0, 0, 0, 0], progress=progress):
+        bad = (table == MISSING).any(axis=1) | (table[:, 1] < SUBMISSION) | (table[:, 1] > HALT)
+        bad |= (table[:, 1] < HIDDEN_EXECUTION) & ((table[:, 3] <= 0) | (np.abs(table[:, 5]) != 1))
+        if bad.any():
+            line = len(messages) + int(np.flatnonzero(bad)[0]) + 1
+            raise SourceError(path, "is no LOBSTER message (time, type 1–7, id, size, price, direction ±1)", line)
+        table[:, 0] = (table[:, 0] + TIME_UNIT // 2) // TIME_UNIT
+        messages.add(table)
+    return messages
 
 
-class Compiler:
-    """Turns messages and books into ROW records. Keeps, per level in view, its orders in order of time."""
+# --- what is in view when ---------------------------------------------------------------------------------------------
 
-    def __init__(self, messages: np.ndarray, books: BookFile) -> None:
-        self.messages, self.books = messages.tolist(), books
-        self.exclusions: list[Exclusion] = []
-        self.aggressors = self.seeds = self.orders = self.visits = self.start = 0
-        self._ids: dict[int, int] = {}  # LOBSTER's order id → dense number
-        self._in_view: dict[Level, dict[int, int]] = {}  # orders (dense) → what is left, in order of time
-        self._rows: list[tuple[int, int, int, int, int, int]] = []  # price, quantity, ref, order, kind, side
 
-    # --- what is in view when ------------------------------------------------------------------------------
+class Seed(NamedTuple):
+    """An order that was there when its level came into view at book row ``row``; ``order`` 0: it has no name."""
+
+    row: int
+    side: int
+    price: int
+    order: int
+    size: int
+
+
+class _Visit:
+    """A period in which a level is in view, while it lasts."""
+
+    def __init__(self, row: int) -> None:
+        self.row = row  # the first with the level
+        self.size = 0  # of the level in that row
+        self.new_now = 0  # of it, submitted with that row's message
+        self.known: dict[int, int] = {}  # orders that were there before → what is known of their size
+        self.submitted: dict[int, int] = {}  # orders of this visit → what is left
+
+
+class Views:
+    """First pass: which levels come into view and leave, and what stood there when they came.
+
+    All of a visit must be known before its first row can be sent, so the whole session is gone through; what is kept
+    of it is 40 bytes for each order that was there before and 24 for each visit.
+    """
+
+    def __init__(self, messages: Spool, books: BookFile) -> None:
+        self.messages, self.books = messages, books
+        self.start = self._opening()
+        self.kinds = [0] * (HALT + 1)
+        self.visits = 0
+        self._open: dict[Level, _Visit] = {}
+        self._opened: dict[int, _Visit] = {}
+        seeds: list[np.ndarray] = []
+        leaving: list[np.ndarray] = []
+        self._seeds: list[Seed] = []
+        self._leaving: list[tuple[int, int, int]] = []
+        for first in range(0, len(messages), WINDOW_ROWS):
+            window = messages.window(first, first + WINDOW_ROWS)
+            kinds = np.bincount(window[:, 1], minlength=HALT + 1)
+            self.kinds = [a + int(b) for a, b in zip(self.kinds, kinds, strict=True)]
+            self._window(first, window)
+            seeds.append(np.array(self._seeds, np.int64).reshape(-1, len(Seed._fields)))
+            leaving.append(np.array(self._leaving, np.int64).reshape(-1, 3))
+            self._seeds, self._leaving = [], []
+        for level in list(self._open):
+            self._end(level)
+        seeds.append(np.array(self._seeds, np.int64).reshape(-1, len(Seed._fields)))
+        table = np.concatenate(seeds)
+        self.seeds = table[np.argsort(table[:, 0], kind="stable")]  # by the row at which they are to be rested
+        self.leaving = np.concatenate(leaving)  # row, side, price; in order of rows
 
     def _opening(self) -> int:
         """The row after which the session starts: the last of the burst of submissions with which it opens, or 0."""
-        first = next((r for r, m in enumerate(self.messages) if m[1] == SUBMISSION), 0)
-        if any(m[1] != HIDDEN_EXECUTION for m in self.messages[:first]):
-            return 0
-        last = first
-        while last + 1 < len(self.messages) and self.messages[last + 1][:2] == self.messages[first][:2]:
-            last += 1
-        return last if last > first else 0
+        burst: list[int] = []
+        first = last = -1
+        for at in range(0, len(self.messages), WINDOW_ROWS):
+            for row, message in enumerate(self.messages.window(at, at + WINDOW_ROWS)[:, :2].tolist(), at):
+                if first < 0:
+                    if message[1] == SUBMISSION:
+                        first = last = row
+                        burst = message
+                    elif message[1] != HIDDEN_EXECUTION:
+                        return 0
+                elif message == burst:
+                    last = row
+                else:
+                    return last if last > first else 0
+        return max(0, last) if last > first else 0
 
-    def _find_visits(self) -> list[Visit]:
-        """All visits in order of their first row."""
-        found: list[Visit] = []
-        for side, column in ((BUY, 0), (SELL, 2)):
-            prices = np.sort(self.books.table[:, column::4], axis=1)
-            changed = np.flatnonzero((prices[1:] != prices[:-1]).any(axis=1)) + 1
-            changed = changed[changed > self.start]
-            since: dict[int, int] = {}
-            for row in [self.start, *changed.tolist()]:
-                now = set(prices[row].tolist()) - {MISSING}
-                for price in [p for p in since if p not in now]:
-                    found.append(Visit((side, price), since.pop(price), row))
-                for price in now - since.keys():
-                    since[price] = row
-            found += [Visit((side, price), row, len(prices)) for price, row in since.items()]
-        return sorted(found, key=lambda v: v.first)
+    def _window(self, first: int, window: np.ndarray) -> None:
+        """Messages and books of some rows. A message that takes a level out of view is still of the visit."""
+        before = max(first - 1, 0)
+        books = self.books.table.window(before, first + len(window))
+        changed: set[int] = set()
+        for column in (0, 2):
+            prices = np.sort(books[:, column::4], axis=1)
+            changed |= set((np.flatnonzero((prices[1:] != prices[:-1]).any(axis=1)) + 1 + before).tolist())
+        touching = window[:, 1] <= EXECUTION
+        for row, (_, kind, order, size, price, direction) in enumerate(window.tolist(), first):
+            if row < self.start:
+                if kind == SUBMISSION:
+                    self._before(direction, price, order, size)
+                continue
+            if row == self.start and kind == SUBMISSION:
+                self._before(direction, price, order, size)
+            if row == self.start or row in changed:
+                self._enter(row, books[row - before])
+            if row > self.start and touching[row - first]:
+                visit = self._open.get((BUY if direction == 1 else SELL, price))
+                if visit is not None:
+                    self._note(visit, row, kind, order, size)
+            if row > self.start and row in changed:
+                self._leave(row, books[row - before])
 
-    def _events_by_level(self) -> dict[Level, list[int]]:
-        """Rows of the messages that touch a level, in order."""
-        found: dict[Level, list[int]] = {}
-        for row, (_, kind, _, _, price, direction) in enumerate(self.messages):
-            if kind <= EXECUTION:
-                found.setdefault((BUY if direction == 1 else SELL, price), []).append(row)
-        return found
+    def _before(self, direction: int, price: int, order: int, size: int) -> None:
+        """A submission of the opening burst: the first book is the state after it."""
+        level = BUY if direction == 1 else SELL, price
+        visit = self._open.setdefault(level, _Visit(self.start))
+        visit.known[order] = visit.submitted[order] = size
 
-    # --- the stream -----------------------------------------------------------------------------------------
+    @staticmethod
+    def _in_view(book: np.ndarray) -> dict[Level, int]:
+        fields = book.tolist()
+        return {
+            (side, fields[at]): fields[at + 1]
+            for side, column in ((BUY, 0), (SELL, 2))
+            for at in range(column, len(fields), 4)
+            if fields[at] != MISSING
+        }
 
-    def compile(self) -> np.ndarray:
-        """The stream as ROW records, a book check after every row that is not inside an aggressor's run."""
-        self.start = self._opening()
-        visits = self._find_visits()
-        self.visits = len(visits)
-        events = self._events_by_level()
-        place = dict.fromkeys(events, 0)
-        leaving: dict[int, list[Level]] = {}
-        coming: dict[int, list[tuple[Visit, list[int]]]] = {}
-        for visit in visits:
-            rows = events.get(visit.level, [])
-            at = place.get(visit.level, 0)
-            while at < len(rows) and rows[at] < visit.first and visit.first > self.start:
-                at += 1
-            begin = at
-            while at < len(rows) and rows[at] <= visit.end:
-                at += 1
-            place[visit.level] = at
-            coming.setdefault(visit.first, []).append((visit, rows[begin:at]))
-            leaving.setdefault(visit.end, []).append(visit.level)
-        row = self.start
-        while row < len(self.messages):
-            end = self._run_end(row)
-            for r in range(row, end):  # what comes into view during a sweep may be hit by it
-                for visit, rows in coming.get(r, []):
-                    self._enter(visit, rows, r)
-            if self.messages[row][1] == EXECUTION and row > self.start:
-                self._execute(row, end)
-            elif row > self.start:
-                self._message(row)
-            for r in range(row, end):
-                for level in leaving.get(r, []):
-                    self._leave(level, r)
-            self._add(0, 0, end - 1, 0, l3_text.BOOK, 0)
-            row = end
-        return self._as_rows()
+    def _enter(self, row: int, book: np.ndarray) -> None:
+        levels = self._in_view(book)
+        if row == self.start:  # what the burst told of levels that are not in view is forgotten
+            self._open = {level: visit for level, visit in self._open.items() if level in levels}
+        for level, size in levels.items():
+            visit = self._open.get(level)
+            if visit is None:
+                visit = self._open[level] = _Visit(row)
+            if visit.row == row:
+                visit.size = size
+                self.visits += 1
 
-    def _run_end(self, row: int) -> int:
+    def _leave(self, row: int, book: np.ndarray) -> None:
+        levels = self._in_view(book)
+        for level in [level for level in self._open if level not in levels]:
+            self._end(level)
+            self._leaving.append((row, *level))
+
+    @staticmethod
+    def _note(visit: _Visit, row: int, kind: int, order: int, size: int) -> None:
+        """What a message says of the orders that were there when the visit began."""
+        if kind == SUBMISSION:
+            visit.submitted[order] = size
+            visit.new_now += size if row == visit.row else 0
+        elif order in visit.submitted:
+            left = visit.submitted[order] - size
+            if kind == DELETION or left <= 0:
+                del visit.submitted[order]
+            else:
+                visit.submitted[order] = left
+        else:
+            visit.known[order] = visit.known.get(order, 0) + size
+
+    def _end(self, level: Level) -> None:
+        """The visit is over: the orders that were there when it began, and one unnamed for the rest of the size."""
+        visit = self._open.pop(level)
+        at = visit.size - visit.new_now
+        for order, size in sorted(visit.known.items()):  # ids rise with time
+            if (size := min(size, at)) > 0:
+                self._seeds.append(Seed(visit.row, *level, order, size))
+                at -= size
+        if at > 0:
+            self._seeds.append(Seed(visit.row, *level, NO_ORDER, at))
+
+
+# --- the stream -------------------------------------------------------------------------------------------------------
+
+
+class Lobster:
+    """Messages and books as batches of rows, an importer: a book check after every row that is not inside a sweep."""
+
+    def __init__(self, path: Path, messages: Spool, books: BookFile, progress: Progress | None = None) -> None:
+        self.path, self.messages, self.progress = path, messages, progress
+        self.exclusions: list[Exclusion] = []
+        self.aggressors = self.seeds = 0
+        views = Views(messages, books)
+        self.start, self.kinds, self.visits = views.start, views.kinds, views.visits
+        self._seeds, self._leaving = views.seeds, views.leaving
+        self._in_view: dict[Level, dict[int, int]] = {}  # orders → what is left, in order of time
+        self._rows = Rows()
+
+    def batches(self) -> Iterator[Batch]:
+        """The session from its first whole book on."""
+        seed = leave = 0
+        for first, messages in self._windows():
+            row = first
+            seeds = self._rows_of(self._seeds, seed, first + len(messages))
+            leaving = self._rows_of(self._leaving, leave, first + len(messages))
+            seed, leave = seed + len(seeds), leave + len(leaving)
+            seeds.reverse()
+            leaving.reverse()
+            while row < first + len(messages):
+                end = self._run_end(messages, row, first)
+                while seeds and seeds[-1][0] < end:  # what comes into view during a sweep may be hit by it
+                    self._rest_seed(*seeds.pop())
+                if row > self.start:
+                    if messages[row - first][1] == EXECUTION:
+                        self._execute(messages[row - first : end - first], row)
+                    else:
+                        self._message(messages[row - first], row)
+                while leaving and leaving[-1][0] < end:
+                    at, side, price = leaving.pop()
+                    self._leave((side, price), at)
+                self._rows.add(source_rows.BOOK, end, ref=end - 1)
+                row = end
+            yield self._rows.take()
+            if self.progress:
+                self.progress(row, len(self.messages), "rows looked at")
+
+    def _windows(self) -> Iterator[tuple[int, list[list[int]]]]:
+        """(first row, messages) of windows that end where no sweep is under way."""
+        at = self.start
+        size = BATCH_ROWS
+        while at < len(self.messages):
+            messages = self.messages.window(at, at + size).tolist()
+            end = len(messages)
+            if at + end < len(self.messages):  # the last sweep may go on behind the window
+                while end and messages[end - 1][1] == EXECUTION and messages[end - 1][0] == messages[-1][0]:
+                    end -= 1
+            if not end:
+                size *= 2  # one sweep longer than the window
+                continue
+            yield at, messages[:end]
+            at, size = at + end, BATCH_ROWS
+
+    @staticmethod
+    def _rows_of(table: np.ndarray, first: int, before_row: int) -> list[list[int]]:
+        last = int(np.searchsorted(table[:, 0], before_row))
+        return table[first:last].tolist()
+
+    def _run_end(self, messages: list[list[int]], row: int, first: int) -> int:
         """The row after a run of executions that one aggressor makes; the next row for anything else."""
-        time, kind, _, _, price, direction = self.messages[row]
+        time, kind, _, _, price, direction = messages[row - first]
         end = row + 1
         if kind != EXECUTION or row == self.start:
             return end
-        while end < len(self.messages):
-            t, k, _, _, p, d = self.messages[end]
+        while end - first < len(messages):
+            t, k, _, _, p, d = messages[end - first]
             away = (p - price) * -direction  # a buyer hits asks (−1) at rising prices
             if t != time or k != EXECUTION or d != direction or away < 0:
                 break
             price, end = p, end + 1
         return end
 
-    def _enter(self, visit: Visit, rows: list[int], row: int) -> None:
-        """Rests what was at a level when it came into view: named orders by their later events, the rest unnamed."""
-        side, price = visit.level
-        known: dict[int, int] = {}
-        submitted: set[int] = set()
-        new_now = 0
-        for r in rows:
-            _, kind, order, size, _, _ = self.messages[r]
-            if r <= self.start:  # the first book is the state after it; only what it says of orders counts
-                if kind == SUBMISSION:
-                    known[order] = size
-                    submitted.add(order)
-            elif kind == SUBMISSION:
-                submitted.add(order)
-                new_now += size if r == row else 0
-            elif order not in submitted:
-                known[order] = known.get(order, 0) + size
-        level = self._in_view.setdefault(visit.level, {})
-        at = self._level_size(row, side, price) - new_now
-        for order, size in sorted(known.items()):  # ids rise with time
-            size = min(size, at)
-            if size > 0:
-                self._rest(level, visit.level, self._number(order), size, row)
-                at -= size
-        if at > 0:
-            self.orders += 1
+    def _rest_seed(self, row: int, side: int, price: int, order: int, size: int) -> None:
+        if order == NO_ORDER:
             self.seeds += 1
-            self._rest(level, visit.level, self.orders - 1, at, row)
+            order = -self.seeds
+        self._rest((side, price), order, size, row)
 
-    def _level_size(self, row: int, side: int, price: int) -> int:
-        fields = self.books.table[row]
-        for at in range(0 if side == BUY else 2, len(fields), 4):
-            if fields[at] == price:
-                return int(fields[at + 1])
-        raise AssertionError("a level in view is in the row")
+    def _rest(self, where: Level, order: int, size: int, row: int) -> None:
+        self._in_view.setdefault(where, {})[order] = size
+        self._add(source_rows.NEW, row, order, side=where[0], price=where[1], size=size)
 
-    def _number(self, order: int) -> int:
-        number = self._ids.get(order)
-        if number is None:
-            number = self._ids[order] = self.orders
-            self.orders += 1
-        return number
+    def _add(self, kind: int, row: int, order: int, *, side: int = 0, price: int = 0, size: int = 0) -> None:
+        self._rows.add(kind, row + 1, order=b"%d" % order, side=side, price=price, size=size, ref=row)
 
-    def _rest(self, level: dict[int, int], where: Level, number: int, size: int, row: int) -> None:
-        level[number] = size
-        self._add(where[1], size, row, number, l3_text.NEW, where[0])
-
-    def _message(self, row: int) -> None:
+    def _message(self, message: list[int], row: int) -> None:
         """A submission, cancel or deletion at a level in view."""
-        _, kind, order, size, price, direction = self.messages[row]
+        _, kind, order, size, price, direction = message
         if kind > EXECUTION:
             return
         where = (BUY if direction == 1 else SELL, price)
         level = self._in_view.get(where)
-        if level is None:
-            if kind == SUBMISSION:
-                self._rest(self._in_view.setdefault(where, {}), where, self._number(order), size, row)
-            else:
-                self.exclusions.append(Exclusion(row, f"order {order} at {price} is not in view"))
-            return
-        number = self._number(order)
         if kind == SUBMISSION:
-            self._rest(level, where, number, size, row)
-        elif number not in level:
+            self._rest(where, order, size, row)
+        elif level is None:
+            self.exclusions.append(Exclusion(row, f"order {order} at {price} is not in view"))
+        elif order not in level:
             self.exclusions.append(Exclusion(row, f"order {order} at {price} is not known"))
         else:
-            self._take(level, number, size, row)
+            self._take(level, order, size, row)
 
-    def _take(self, level: dict[int, int], number: int, size: int, row: int) -> None:
+    def _take(self, level: dict[int, int], order: int, size: int, row: int) -> None:
         """Removes ``size`` of an order: a reduction, or a cancel of all that is left."""
-        if size >= level[number]:
-            del level[number]
-            self._add(0, 0, row, number, l3_text.CANCEL, 0)
+        if size >= level[order]:
+            del level[order]
+            self._add(source_rows.CANCEL, row, order)
         else:
-            level[number] -= size
-            self._add(0, size, row, number, l3_text.REDUCE, 0)
+            level[order] -= size
+            self._add(source_rows.REDUCE, row, order, size=size)
 
-    def _execute(self, first: int, end: int) -> None:
+    def _execute(self, messages: list[list[int]], first: int) -> None:
         """One aggressor's fills as an immediate order; what the venue dealt out of turn as reductions."""
         fills: list[tuple[int, int, int]] = []
-        side = BUY if self.messages[first][5] == 1 else SELL
-        for row in range(first, end):
-            _, _, order, size, price, _ = self.messages[row]
+        side = BUY if messages[0][5] == 1 else SELL
+        for row, (_, _, order, size, price, _) in enumerate(messages, first):
             level = self._in_view.get((side, price), {})
-            number = self._number(order)
-            if number not in level:
+            if order not in level:
                 self.exclusions.append(Exclusion(row, f"execution of order {order} at {price}, which is not known"))
                 continue
             best = self._best(side)
-            if next(iter(level)) != number or price != best or size > level[number]:
+            if next(iter(level)) != order or price != best or size > level[order]:
                 self._send_aggressor(side, fills, first)
                 fills = []
                 why = "an older order" if price == best else f"the better price {best}"
                 self.exclusions.append(Exclusion(row, f"execution of order {order} at {price} skips {why}"))
-                self._take(level, number, size, row)
+                self._take(level, order, size, row)
                 continue
-            level[number] -= size
-            if not level[number]:
-                del level[number]
-            fills.append((number, price, size))
+            level[order] -= size
+            if not level[order]:
+                del level[order]
+            fills.append((order, price, size))
         self._send_aggressor(side, fills, first)
 
     def _send_aggressor(self, side: int, fills: list[tuple[int, int, int]], row: int) -> None:
         if not fills:
             return
         self.aggressors += 1
-        self._add(fills[-1][1], sum(f[2] for f in fills), row, 0, l3_text.IMMEDIATE, 1 - side)
-        for number, price, size in fills:
-            self._add(price, size, row, number, l3_text.FILL, 0)
+        size = sum(f[2] for f in fills)
+        self._rows.add(source_rows.IMMEDIATE, row + 1, side=1 - side, price=fills[-1][1], size=size, ref=row)
+        for order, price, size in fills:
+            self._add(source_rows.FILL, row, order, price=price, size=size)
 
     def _best(self, side: int) -> int:
         prices = [price for (s, price), orders in self._in_view.items() if s == side and orders]
@@ -335,17 +434,5 @@ class Compiler:
 
     def _leave(self, where: Level, row: int) -> None:
         """Cancels what is left at a level that goes out of view."""
-        for number in self._in_view.pop(where, {}):
-            self._add(0, 0, row, number, l3_text.CANCEL, 0)
-
-    def _add(self, price: int, quantity: int, ref: int, order: int, kind: int, side: int) -> None:
-        self._rows.append((price, quantity, ref, order, kind, side))
-
-    def _as_rows(self) -> np.ndarray:
-        rows = np.zeros(len(self._rows), ROW)
-        for name, column in zip(
-            ("price", "quantity", "ref", "order", "kind", "side"), zip(*self._rows, strict=True), strict=True
-        ):
-            rows[name] = column
-        rows["line"] = rows["ref"] + 1  # of the message file
-        return rows
+        for order in self._in_view.pop(where, {}):
+            self._add(source_rows.CANCEL, row, order)

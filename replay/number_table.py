@@ -8,14 +8,14 @@ read them through floats; here each field goes digit by digit into an int64 with
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numba import njit
 
-from replay.source_files import SourceError
+from replay.source_files import Progress, SourceError, text_blocks
 
 MISSING: Final = -(1 << 63)  # an empty field
 TENTH_MAX: Final = ((1 << 63) - 1) // 10  # a larger number times ten does not fit into an int64
@@ -132,21 +132,28 @@ def _fill(text, start, target, wanted, decimals, out):
     return 0, 0, FINE
 
 
-def read_columns(path: Path, text: bytes, columns: Sequence[int], decimals: Sequence[int], header_lines: int = 0):
-    """Columns of a CSV text as int64, shape (lines, len(columns)); an empty field is MISSING.
+def read_columns(
+    path: Path, columns: Sequence[int], decimals: Sequence[int], header_lines: int = 0, progress: Progress | None = None
+) -> Iterator[np.ndarray]:
+    """Columns of a CSV file as int64 in batches, shape (lines, len(columns)); an empty field is MISSING.
 
     ``columns[j]`` is the field that becomes output column j, with ``decimals[j]`` decimals (0: whole numbers).
-    SourceError names line, field and reason; nothing is returned half-read.
+    SourceError names line, field and reason.
     """
-    data = np.frombuffer(text, np.uint8)
-    start = 0
-    for _ in range(header_lines):
-        start = text.find(b"\n", start) + 1 or len(text)
     target = np.full(max(columns) + 1, -1, np.int64)
     for j, field in enumerate(columns):
         target[field] = j
-    out = np.empty((count_lines(data[start:]), len(columns)), np.int64)
-    line, field, wrong = _fill(data, start, target, len(columns), np.array(decimals, np.int64), out)
-    if wrong:
-        raise SourceError(path, f"field {field + 1} {REASONS[wrong]}", line + header_lines)
-    return out
+    units, lines, skip = np.array(decimals, np.int64), 0, header_lines
+    for block in text_blocks(path, progress):
+        start = 0
+        while skip and start < len(block):
+            start, skip = block.find(b"\n", start) + 1 or len(block), skip - 1
+        text = np.frombuffer(block, np.uint8)
+        out = np.empty((count_lines(text[start:]), len(columns)), np.int64)
+        line, field, wrong = _fill(text, start, target, len(columns), units, out)
+        if wrong:
+            header = header_lines if not lines else 0
+            raise SourceError(path, f"field {field + 1} {REASONS[wrong]}", lines + header + line)
+        lines += block.count(b"\n")
+        if len(out):
+            yield out

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
-    """Yields ``update(done, total)``; the bar appears with the first call."""
+def progress_bar(title: str, unit: str) -> Iterator[Callable[..., None]]:
+    """Yields ``update(done, total, unit)``; the bar appears with the first call, and begins anew with another unit."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -19,13 +19,15 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[[int, int], None]]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,.0f} of {task.total:,.0f} " + unit + ", {task.fields[rate]}/s"),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}, {task.fields[rate]}/s"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=None, visible=False, rate="–")
+        task = bar.add_task(title, total=None, visible=False, rate="–", unit=unit)
 
-        def update(done: int, total: int) -> None:
+        def update(done: int, total: int, now: str = unit, /) -> None:
+            if bar.tasks[task].fields["unit"] != now:
+                bar.reset(task, unit=now)
             elapsed = bar.tasks[task].elapsed or 0
             rate = f"{done / elapsed:,.0f}" if elapsed > 0 else "–"
             bar.update(task, completed=done, total=total, visible=True, rate=rate)
