@@ -141,8 +141,6 @@ def _play_through_gateway(plan: DayPlan, folder: Path, steps: Steps, seed: int, 
     from cea.processes import NotReady
     from gateway.client import GatewayError
 
-    if plan.auctions:
-        fail(f"{plan.day.date} has an auction, which is not played through the gateway: leave --gateway out", Exit.NO)
     if (folder / "market.toml").exists():
         fail(f"{folder}: there is a market already: name a new folder", Exit.CONFIG)
     try:

@@ -124,7 +124,7 @@ class Demo:
         steps.start("Order flow from published figures")
         self.plan = plan or _demo_plan(rules, pieces, seed)
         self.day: DayFigures = self.plan.day
-        self.flow, self.bulk = self.plan.flow, self.plan.bulk
+        self.flow, self.bulk, self.auctions = self.plan.flow, self.plan.bulk, self.plan.auctions
         self.folder = out if plan else out / "demo-market"
         self.chart = out / (f"day-{self.day.date}.png" if plan else f"demo-{self.day.date}.png")
         self.hours = rules.boundaries_ns(self.day.date)
@@ -175,7 +175,7 @@ class Demo:
             fail(f"a demo's exchange still runs on {self.folder}: stop it, or choose another --out", Exit.CONFIG)
         if (self.folder / "market.toml").exists():
             shutil.rmtree(self.folder)  # only ever a market of an earlier demo
-        self.endowments = endowments_of(self.flow, self.bulk)
+        self.endowments = endowments_of(self.flow, self.bulk, self.auctions)
         market = make_market(
             self.folder,
             self.endowments,
@@ -213,7 +213,7 @@ class Demo:
         self.steps.done(f"{acts} deposits and transfers, posted in the registry and at the exchange")
 
     def _trade(self, process: ExchangeProcess, kill: bool) -> tuple[Driver, Crash | None]:
-        from cea.demo_driver import Driver
+        from cea.demo_driver import BUYER, SELLER, Driver
         from engine.calendar import format_time
 
         self.steps.start("The day's trading")
@@ -226,6 +226,9 @@ class Demo:
             if number % 25 == 0:
                 self.steps.note(format_time(actions[number].time_ns)[:8])
 
+        for code, bids in self.auctions.items():
+            previous = self.day.vintage(code).previous
+            driver.auction(code, bids, SELLER, BUYER, previous=previous, date=self.day.date, window=self.hours[:2])
         half = len(actions) // 2
         driver.run(self.flow, 0, half, progress)
         if kill:
@@ -235,7 +238,7 @@ class Demo:
         driver.step(actions[bulk_at].time_ns - 1 if bulk_at < len(actions) else desk)
         for number, (code, price, quantity) in enumerate(self.bulk):
             band = bulk_band(self.day, code)
-            driver.negotiate(code, price, quantity, 0, 1, buyer_begins=number % 2 == 1, band=band)
+            driver.negotiate(code, price, quantity, SELLER, BUYER, buyer_begins=number % 2 == 1, band=band)
         driver.run(self.flow, bulk_at, len(actions), progress)
         if crash is not None:
             crash.join()
@@ -243,7 +246,7 @@ class Demo:
         killed = f", killed at half and ready again after {crash.ready_s:.1f} s" if crash else ""
         self.steps.done(
             f"{len(actions):,} messages, {refused} refused with {len(driver.refusals)} codes, "
-            f"{len(self.bulk)} bulk deals{killed}"
+            f"{len(self.bulk)} bulk deals, {len(self.auctions)} auctions{killed}"
         )
         return driver, crash
 

@@ -14,17 +14,22 @@ from typing import Any, Final
 
 from cea.connecting import key_file
 from cea.folder import Endowment
+from engine.auction_messages import AuctionAnnounce, AuctionAnswer, AuctionApply, AuctionBid, AuctionFreeze
 from engine.bulk_messages import BulkAccept, BulkConfirm, BulkCounter, BulkDeclare, BulkOffer
 from engine.codes import Code
 from engine.records import BEST_FIVE, BUY, CANCEL, FOK, IOC, LIMIT, POST_ONLY, REDUCE, SELL
 from gateway.client import Client, Order
 from gateway.market_data import MarketDataClient
 from gateway.operator import OperatorClient
+from replay.day_session import AUCTION_MIN_T
+from replay.deals import Deal
 from replay.flow import Action, Flow
 
 TYPE_NAMES: Final = {LIMIT: "limit", IOC: "ioc", FOK: "fok", BEST_FIVE: "best_five", POST_ONLY: "post_only"}
 OUTCOME_S: Final = 60.0  # a call may span the exchange's crash and restart
 PUMP_S: Final = 1.0  # how often idle sessions are heard: well below their heartbeat's end
+SELLER, BUYER = 0, 1  # which of the members negotiate bulk deals and auctions
+MARGIN_FEN: Final = 200  # per tonne: what the first word of a negotiation may be dearer, and the fees
 FEED_S: Final = 10.0  # a reader of the feed learns of a gap within a second; a busy machine takes longer
 
 
@@ -142,6 +147,34 @@ class Driver:
                 raise DemoError(f"bulk deal: {told}")
         return price * quantity
 
+    def auction(
+        self, code: str, bids: list[Deal], seller: int, buyer: int, *, previous: int, date: int, window: tuple[int, int]
+    ) -> int:
+        """A one-way auction with these winning bids (R10); it is dealt when its window ends. Returns its number.
+
+        The application lies days before the day, so the operator applies for the seller and waives the notice periods.
+        """
+        lowest, opens = min(price for price, _ in bids), window[0]
+        application = AuctionApply(
+            instrument=code,
+            quantity=auction_quantity(bids),
+            date=date,
+            mode="uniform" if len(bids) == 1 else "pay_as_bid",
+            reserve="minus_10" if lowest < previous else "previous_close",
+            seller=self.accounts[seller],
+            waive=True,
+            by="ops1",
+            why="historical day: the application lies before it",
+        )
+        number = int(self.ops.execute(application).data["auction"])
+        self.ops.execute(AuctionAnswer(auction=number, approve=True, by="ops1"))
+        self.members[seller].execute(AuctionFreeze(auction=number))
+        self.ops.execute(AuctionAnnounce(auction=number, opens=opens, closes=window[1], by="ops1"))
+        self.step(opens)
+        for price, quantity in bids:
+            self.members[buyer].execute(AuctionBid(auction=number, price=price, quantity=quantity))
+        return number
+
     def published_volumes(self, wanted: dict[str, int]) -> dict[str, int]:
         """Volumes per vintage as a reader of the public feed has them, at the latest when it has caught up (t)."""
         deadline = time.monotonic() + FEED_S
@@ -162,15 +195,26 @@ class Driver:
         raise DemoError("the exchange did not publish the day's result")
 
 
-def endowments_of(flow: Flow, bulk: list[tuple[str, int, int]]) -> list[Endowment]:
-    """The flow's members as accounts 1 …; the first sells the bulk (code, price, quantity), the second buys it."""
-    amount = sum((p + 200) * q for _, p, q in bulk)
+def auction_quantity(bids: list[Deal]) -> int:
+    """What is offered so that these bids win: at least what an auction must offer (R10)."""
+    return max(AUCTION_MIN_T, sum(quantity for _, quantity in bids))
+
+
+def endowments_of(
+    flow: Flow, bulk: list[tuple[str, int, int]], auctions: dict[str, list[Deal]] | None = None
+) -> list[Endowment]:
+    """The flow's members as accounts 1 …; SELLER sells bulk (code, price, quantity) and auctions, BUYER buys them."""
+    bids = [bid for won in (auctions or {}).values() for bid in won]
+    amount = sum((p + MARGIN_FEN) * q for p, q in [*((p, q) for _, p, q in bulk), *bids])
     stock: dict[str, int] = {}
-    for code, _, quantity in bulk:
+    for code, quantity in [
+        *((c, q) for c, _, q in bulk),
+        *((c, auction_quantity(b)) for c, b in (auctions or {}).items()),
+    ]:
         stock[code] = stock.get(code, 0) + quantity
     found = []
     for number, member in enumerate(flow.members, 1):
-        extra = stock if number == 1 else {}
-        allowances = {c: q + extra.get(c, 0) for c, q in member.allowances.items()}
-        found.append(Endowment(number, member.name, member.cash + (amount if number == 2 else 0), allowances))
+        extra = stock if number == SELLER + 1 else {}
+        allowances = {c: member.allowances.get(c, 0) + extra.get(c, 0) for c in {**member.allowances, **extra}}
+        found.append(Endowment(number, member.name, member.cash + (amount if number == BUYER + 1 else 0), allowances))
     return found
