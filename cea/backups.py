@@ -84,11 +84,11 @@ def _registry(url: str, folder: Path, target: Path) -> str:
 
 
 def _journal(source: Path, target: Path) -> int:
-    """Snapshots and their increments, then segments; the last one up to its last sound group, what was being written behind it left out."""
+    """Snapshots, increments, segments; the last one up to its last sound group, what was being written is left out."""
     from engine.journal import scan
     from engine.journal.group import seed_of
-    from engine.journal.segment import SEGMENT_HEADER_BYTES, decode_segment_header, segment_index
     from engine.journal.increment import is_increment
+    from engine.journal.segment import SEGMENT_HEADER_BYTES, decode_segment_header, segment_index
     from engine.journal.snapshot import snapshot_names
 
     from engine.journal import RealDisk  # isort: skip

@@ -26,7 +26,7 @@ def machine_maker(folder: Path) -> tuple[Callable[[], Exchange], Callable[[bytes
     """Two makers of the market's engine: a new one, and one from a snapshot of the exchange process."""
     from engine.exchange import Exchange
     from engine.market import Capacity
-    from gateway.core import split_snapshot
+    from gateway.snapshots import split_snapshot
 
     market = load_market(folder)
 

@@ -7,7 +7,7 @@ was sequenced today, so that a repeated ``request_no`` is compared with what it 
 from __future__ import annotations
 
 import struct
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -157,15 +157,3 @@ class CommandLog:
         self.count = 0
         self.last[:] = 0
         self.payloads.clear()
-
-    def dump(self) -> dict[str, Any]:
-        """Plain values and bytes for the exchange's snapshot."""
-        blob = b"".join(self.payloads[seq] for seq in sorted(self.payloads))
-        return {"records": self.records[: self.count].tobytes(), "payloads": blob}
-
-    def load(self, data: dict[str, Any]) -> None:
-        """Puts a dump back."""
-        self.start_day()
-        records = np.frombuffer(bytearray(data["records"]), COMMAND)
-        if len(records):
-            self.append(records, bytes(data["payloads"]))

@@ -69,6 +69,10 @@ class Gateway(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     # Commands of a group from which on its commit goes on beside the loop, 0: never. Below, handing it to the other
     # thread and back costs more than the work that could be done meanwhile.
     overlap_from: Annotated[int, msgspec.Meta(ge=0, le=16_384)] = 256
+    # A snapshot while trading is due after so many commands (a start replays some 0.3 s at most), or after so many
+    # minutes where there was any command (what is verified at a start stays short, and the files few). 0: never.
+    snapshot_commands: Annotated[int, msgspec.Meta(ge=0)] = 1_000_000
+    snapshot_minutes: Annotated[int, msgspec.Meta(ge=0, le=1_440)] = 10
     heartbeat_ms: Annotated[int, msgspec.Meta(ge=100, le=60_000)] = HEARTBEAT_MS
     # A member of this market sends some 10 orders a day; 20,000/s is what one member may take of the engine.
     # (The upper bounds keep the buckets' arithmetic, in billionths, inside 64 bits.)

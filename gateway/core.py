@@ -890,19 +890,6 @@ class Core:
                 self._transit(session, Event.END, Code.SHUTTING_DOWN)
                 session.cancel_due_ns = 0  # our own stop is not a member's disconnect (D8)
 
-    # --- snapshot ------------------------------------------------------------------------------------------
-
-    def snapshot(self) -> list[bytes]:
-        """The exchange's whole state: engine, reports of the day, commands of the day."""
-        head = msgspec.msgpack.encode({"engine": 1, "reports": self.store.dump(), "log": self.log.dump()})
-        return [struct.pack("<Q", len(head)), head, self.exchange.snapshot()]
-
-
-def split_snapshot(data: bytes) -> tuple[dict[str, Any], memoryview]:
-    """(reports and log, engine part) of a snapshot of :meth:`Core.snapshot`."""
-    (length,) = struct.unpack_from("<Q", data)
-    return msgspec.msgpack.decode(data[8 : 8 + length]), memoryview(data)[8 + length :]
-
 
 def _with_quantity(frame: bytes | memoryview, quantity: int) -> bytes:
     """The message's record as it was journaled: its payload was encoded anew."""

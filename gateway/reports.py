@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import xxhash
@@ -59,6 +59,7 @@ class ReportStore:
         self._copy_starts, self._copies = np.zeros(1, np.int64), np.zeros(0, np.uint16)  # by account, for machine code
         self._copies_most = 0
         self._all: list[int] = []
+        self.lent = False  # True when a snapshot may still be reading the events
         self.direct = False  # True when each event of the last batch was one session's
 
     def growing(self) -> list[Used]:
@@ -112,10 +113,7 @@ class ReportStore:
         Returns the sessions whose streams grew: uint16, a view that the next call overwrites.
         """
         n, base = len(events), self.count
-        if base + n > len(self.events):
-            grown = reserved((max(2 * len(self.events), base + n),), EVENT)
-            grown[:base] = self.events[:base]
-            self.events = grown
+        self._make_events_room(n)
         if n < MANY:
             self.events[base : base + n] = events
         else:  # numpy copies records field by field, bytes at memory speed
@@ -144,6 +142,17 @@ class ReportStore:
             )
             return self._touched[:touched]
         return self._append_mixed(events, payloads, base)
+
+    def make_room(self, events: int, blocks: int) -> None:
+        """Room for so many more events and blocks, for a restore."""
+        self._make_events_room(events)
+        self._make_room(blocks)
+
+    def _make_events_room(self, n: int) -> None:
+        if self.count + n > len(self.events):
+            grown = reserved((max(2 * len(self.events), self.count + n),), EVENT)
+            grown[: self.count] = self.events[: self.count]
+            self.events = grown
 
     def _make_room(self, reports: int) -> None:
         """Blocks for so many more reports, each of which may begin a new one."""
@@ -180,6 +189,8 @@ class ReportStore:
 
     def start_day(self) -> None:
         """Forgets the events of the day before; numbers go on."""
+        if self.lent:  # a snapshot that is being written keeps the old memory
+            self.events, self.lent = reserved((EVENTS_AT_START,), EVENT), False
         self.streams["first_no"] = self.streams["next_no"]
         self.streams["tail"] = self.streams["fill"] = 0
         self.used = 1
@@ -227,35 +238,3 @@ class ReportStore:
         digest = xxhash.xxh3_128(self.events[places].tobytes())
         digest.update(self._blob(places.tolist()))
         return digest.hexdigest()
-
-    # --- snapshot ------------------------------------------------------------------------------------------
-
-    def dump(self) -> dict[str, Any]:
-        """Plain values and bytes for the exchange's snapshot."""
-        streams = []
-        for session in np.flatnonzero(self.streams["next_no"]).tolist():
-            span = self.stream(session)
-            places = self._places(session, span.first_no, span.next_no - span.first_no)
-            streams.append((session, span.first_no, places.tobytes()))
-        return {
-            "events": self.events[: self.count].tobytes(),
-            "first_event_no": self.first_event_no,
-            "payloads": sorted(self.payloads.items()),
-            "streams": streams,
-        }
-
-    def load(self, data: dict[str, Any]) -> None:
-        """Puts a dump back."""
-        events = np.frombuffer(data["events"], EVENT)
-        if len(events) > len(self.events):
-            self.events = reserved((2 * len(events),), EVENT)
-        self.events[: len(events)] = events
-        self.count, self.first_event_no = len(events), data["first_event_no"]
-        self.payloads = {i: bytes(p) for i, p in data["payloads"]}
-        self.streams[:], self.used = np.zeros(1, hot.STREAM), 1
-        for session, first_no, index in data["streams"]:
-            places = np.frombuffer(index, np.uint32)
-            self.streams[session]["first_no"] = self.streams[session]["next_no"] = first_no
-            self._make_room(len(places))
-            for place in places.tolist():
-                self.used = hot.push(self.streams, self.blocks, self.previous, self.used, session, place)

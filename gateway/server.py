@@ -15,28 +15,26 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-import numpy as np
 import zmq
 
 from engine import messages
 from engine.exchange import ENGINE_ABI, Exchange
 from engine.journal import FreeSpace, Identity, Journal, RealDisk
-from engine.market import Capacity
 from gateway import commit, zap
 from gateway import config as cfg
 from gateway import keys as keyfile
 from gateway import protocol as p
-from gateway.batch import BATCH_RECORDS, CommandLog
+from gateway.batch import BATCH_RECORDS
 from gateway.clock import SteppedClock, make_clock
-from gateway.core import Core, split_snapshot
+from gateway.core import Core
 from gateway.lane import HotLane
 from gateway.libzmq import LibzmqMissing
 from gateway.market_data import Publisher
 from gateway.memory import TouchAhead
 from gateway.metrics import Metrics
-from gateway.reports import ReportStore
 from gateway.scheduler import bootstrap, run_until, sync_sessions
 from gateway.session import NS_PER_MS
+from gateway.snapshots import Restored, Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -106,6 +104,7 @@ class Server:
         self.metrics = Metrics(market.folder)
         self._zap: zap.ZapThread | None = None
         self.lane: HotLane | None = None
+        self.snapshots: Snapshots | None = None
         self._touching: TouchAhead | None = None
         self._overlapped: commit.OverlappedJournal | None = None
         self._keys_stamp = 0
@@ -126,10 +125,15 @@ class Server:
         disk = RealDisk(self.market.journal)
         journal_id = 0 if disk.names() else int.from_bytes(os.urandom(7))  # 0: the one on the disk
         identity = Identity(engine_abi=ENGINE_ABI, rules_hash=rules.hash(), journal_id=journal_id)
-        self.journal = Journal.open(disk, identity)
+        restored = Restored(self.market, disk)
+        self.journal = Journal.open(disk, identity, restore=restored.take)
         self._opened = True
         recovery = self.journal.recovery
-        exchange, store, command_log = self._restore()
+        trouble = restored.finish(self.journal)
+        exchange, store, command_log = restored.exchange, restored.store, restored.log
+        assert exchange is not None, "a new market or the snapshot's"
+        store.warm_up()
+        command_log.warm_up()
         clock = make_clock(self._clock_text, self._start_ns(exchange))
         table = keyfile.load(self.market.folder / "keys")
         self.core = Core(
@@ -148,7 +152,14 @@ class Server:
         if isinstance(clock, SteppedClock):
             clock.time_ns = self._start_ns(exchange)
             self.core.clock_stepped = self._note_clock
-        for alarm in recovery.alarms:
+        self.snapshots = Snapshots(
+            self.core,
+            self.journal,
+            restored,
+            commands=self.config.snapshot_commands,
+            minutes=self.config.snapshot_minutes,
+        )
+        for alarm in (*recovery.alarms, *filter(None, [trouble])):
             self.core.alarm(alarm)
         if self.config.overlap_from and commit.available():
             self._overlapped = commit.OverlappedJournal(self.journal)
@@ -182,21 +193,6 @@ class Server:
             return
         self.core.deliver = self.lane.deliver_for(self.core)  # type: ignore[method-assign, assignment]
         self.lane.warm_up(self.core)
-
-    def _restore(self) -> tuple[Exchange, ReportStore, CommandLog]:
-        """The state of the newest snapshot, or a new market."""
-        store, command_log = ReportStore(), CommandLog()
-        store.warm_up()
-        command_log.warm_up()
-        capacity = Capacity(**self.market.config.capacity)
-        snapshot = self.journal.recovery.snapshot
-        if snapshot is None:
-            return Exchange(self.market.rules, capacity, self.market.calendar), store, command_log
-        head, engine = split_snapshot(snapshot)
-        store.load(head["reports"])
-        command_log.load(head["log"])
-        exchange = Exchange.restore(self.market.rules, engine, capacity, self.market.calendar)
-        return exchange, store, command_log
 
     def _start_ns(self, exchange: Exchange) -> int:
         """Where a stepped or scaled clock starts: where it was, else at the first day's opening hour."""
@@ -434,6 +430,10 @@ class Server:
         self._due_ns = min(self._due_ns, self.core.clock.now())
         self._keep_day()
         self.metrics.update(self.core, self.journal)
+        assert self.snapshots is not None, "made at the start"
+        self.snapshots.collect()
+        if self.snapshots.due(now):
+            self.snapshots.begin(now)
 
     def reload_keys(self) -> None:
         """Takes a changed key file; a bad one is refused with an alarm, and the old one stays."""
@@ -489,15 +489,9 @@ class Server:
         if closed:
             counts: dict[str, int | str] = {"deals": int(head["deals"]), "commands": exchange.seq}
             self.journal.seal(date, exchange.seal_hash(), counts)
-        elif date != self._day[0]:
-            self._snapshot()
+        elif date != self._day[0] and self.snapshots is not None:
+            self.snapshots.begin(time.monotonic_ns())
         self._day = (date, closed)
-
-    def _snapshot(self) -> None:
-        self.journal.commit()
-        parts = [np.frombuffer(part, np.uint8) for part in self.core.snapshot()]
-        if not self.journal.snapshot(parts, self.core.exchange.seq):
-            self.core.alarm("a snapshot could not be written; the older ones stay")
 
     def _check_disk(self) -> None:
         """A disk that is nearly full: cancel-only, by a journaled command; the way back is an operator's."""
@@ -531,7 +525,8 @@ class Server:
         self.core.shut_down()
         if self.core.exchange.seq:
             self._keep_day()
-            self._snapshot()
+            assert self.snapshots is not None, "made at the start"
+            self.snapshots.now(time.monotonic_ns())
         for plane in (zap.MEMBERS, zap.OPERATORS):  # a moment for the last words to leave
             self.sockets[plane].close(200)
 
@@ -547,5 +542,7 @@ class Server:
         if self._overlapped is not None:
             self._overlapped.close()
         if self._opened:
+        if self.snapshots is not None:
+            self.snapshots.abandon()
             self.journal.close()
         self.context.term()

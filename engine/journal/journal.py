@@ -151,6 +151,7 @@ class Journal:
         ``first_epoch`` is the epoch of a journal that begins here; an existing one goes on with its next.
         ``restore(state, increments)`` is offered the sound snapshots, newest first, until it takes one: for a caller
         that reads (and verifies) increments into memory of its own. It must leave nothing behind where it refuses.
+        ``recovery.snapshot`` is None then: the caller has it.
 
         Raises ``JournalError`` (in use), ``RecoveryRefused`` (the text names the command to run) and
         ``JournalFailed`` (the disk reports an error).
@@ -412,7 +413,8 @@ class Journal:
 
         It is removed with the next snapshot that is written, unless that one or another that is kept names it.
         """
-        with self._io("increment"):
+        assert not self._failed, "the journal has failed: the process should have ended"
+        with _fatal("increment"):
             try:
                 return write_increment(self._disk, content, seq)
             except OSError as error:
@@ -428,7 +430,8 @@ class Journal:
         market goes on. May run in another thread than ``append`` and ``commit``.
         """
         assert seq <= self._durable_seq and seq in self._boundaries, "a snapshot follows the commit of its last group"
-        with self._io("snapshot"):
+        assert not self._failed, "the journal has failed: the process should have ended"
+        with _fatal("snapshot"):
             try:
                 verified = write_snapshot(
                     self._disk,

@@ -199,7 +199,7 @@ def _choose_snapshot(
         if not (restore(state, increments) if restore else all(increment_is_sound(disk, i) for i in increments)):
             result.saw(Finding.SNAPSHOT_DAMAGED, name, "one of its increments is missing or does not verify")
             continue
-        result.snapshot, result.state = header, state
+        result.snapshot, result.state = header, None if restore else state
         return
 
 
