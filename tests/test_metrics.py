@@ -58,7 +58,7 @@ def fetch(url: str) -> tuple[int, str]:
 
 
 def used_names(expression: str) -> set[str]:
-    return set(re.findall(r"\bcea_[a-z_]+", expression))
+    return set(re.findall(r"\b(?:cea|process)_[a-z_]+", expression))
 
 
 def unknown_names(folder, known: set[str]) -> set[str]:
