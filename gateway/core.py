@@ -28,7 +28,7 @@ from gateway import protocol as p
 from gateway.batch import Batch, CommandLog
 from gateway.clock import Clock, SteppedClock
 from gateway.config import Market
-from gateway.hot import HOT
+from gateway.hot import HOT, due_sessions, unsent
 from gateway.keys import Key, KeyTable
 from gateway.market_data import Publisher
 from gateway.queries import answer_query
@@ -116,6 +116,7 @@ class Core:
         self.pending: Group | None = None  # carried out, its commit under way
         self.hot = np.zeros(1 << 16, HOT)
         self.sessions: dict[int, Session] = {}
+        self._numbers = np.zeros(1 << 16, np.uint16)  # theirs, for machine code
         self.tokens: dict[int, Session] = {}
         self.dirty: set[int] = set()
         self.streaming: set[int] = set()  # sessions with a subscription to all events
@@ -127,9 +128,9 @@ class Core:
         self.received_ns = 0
         self._login_route = b""
         self.stopping = False
-        self.clock_stepped: Callable[[int], None] = lambda time_ns: None  # the server notes it for its next start
         # metrics: so many commands' reports go out now; began ns (monotonic) of their turn of the loop
         self.reported: Callable[[int, int], None] = lambda commands, began_ns: None
+        self.clock_stepped: Callable[[int], None] = lambda time_ns: None  # the server notes it for its next start
         self.update_routing()
 
     # --- sessions ------------------------------------------------------------------------------------------
@@ -139,6 +140,7 @@ class Core:
         found = self.sessions.get(key.session)
         if found is None:
             found = self.sessions[key.session] = Session(key.session, key.account, key.role, self.hot[key.session])
+            self._numbers[len(self.sessions) - 1] = key.session
         return found
 
     def update_routing(self) -> None:
@@ -246,9 +248,9 @@ class Core:
 
     def _reject(self, plane: str, route: bytes, message: p.SessionReject) -> None:
         self.counters.session_rejects += 1
+        self.counters.session_codes[message.code & 0xFF] += 1
         self.send(plane, route, p.encode(message))
 
-        self.counters.session_codes[message.code & 0xFF] += 1
     def _malformed(self, plane: str, route: bytes, session: Session | None, code: Code, text: str) -> None:
         self.counters.malformed += 1
         self._reject(plane, route, p.reject(code, text=text))
@@ -596,6 +598,7 @@ class Core:
     def _on_dead_man(self, plane: str, session: Session, message: p.DeadMan) -> None:
         session.dead_man_ms = message.within_ms
         session.dead_man_due_ns = self.mono_ns + message.within_ms * NS_PER_MS
+        self._refresh(session)
 
     def _on_kill(self, plane: str, session: Session, message: p.Kill) -> None:
         """Own kill switch: the account is cancel-only until an operator says otherwise; all its orders go."""
@@ -711,10 +714,10 @@ class Core:
         self.pending, latest = None, self.received_ns
         self.received_ns = group.received_ns
         self._note(group.records, b"", group.events, b"")
+        self.reported(len(group.records), group.began_ns)
         self.received_ns = latest
 
     def apply(self, records: np.ndarray, payloads: bytes) -> None:
-        self.reported(len(group.records), group.began_ns)
         """Engine and reports: the same for live commands and for recovered ones."""
         date, closed = (int(self.exchange.market.market[0][name]) for name in ("date", "day_closed"))
         out = self.exchange.apply(records, payloads)
@@ -723,18 +726,18 @@ class Core:
         if payloads:
             self.update_routing()
         self._note(records, payloads, out.events, out.payloads)
+        self.reported(len(records), self.mono_ns)
         if payloads and not closed and self.exchange.market.market[0]["day_closed"]:
             self._end_day()
 
-        self.reported(len(records), self.mono_ns)
     def _note(self, records: np.ndarray, payloads: bytes, events: np.ndarray, notes: bytes) -> None:
         """Log, report store, reports, market data of a durable group. notes: payloads of its notices."""
         counters = self.counters
         counters.groups += 1
         counters.commands += len(records)
         counters.events += len(events)
-        self.log.append(records, payloads)
         self.deliver(events, self.store.append(events, notes), notes)
+        self.log.append(records, payloads)  # whoever waits for a report does not wait for this
         if self.publisher is not None:
             self.publisher.collect(events, notes)
         if self.streaming:
@@ -844,13 +847,15 @@ class Core:
         self._next_tick_ns = mono_ns + TICK_NS
         time_ns = self.clock.now()
         heartbeat = p.encode(p.Heartbeat(time_ns=time_ns))
-        for session in self.sessions.values():
+        for number in due_sessions(self.hot, self._numbers[: len(self.sessions)], mono_ns).tolist():
+            session = self.sessions[number]
             if session.cancel_due_ns and mono_ns >= session.cancel_due_ns:
                 self._transit(session, Event.DUE)
             if session.state is State.OUT:
                 continue
             if session.dead_man_ms >= 0 and mono_ns >= session.dead_man_due_ns:
                 session.dead_man_ms = -1
+                self._refresh(session)
                 self.cancel_session(session, "dead-man switch")
             if session.state is State.LOST:
                 continue
@@ -865,6 +870,11 @@ class Core:
                 plane = OPERATORS if ROLES[session.role].operator_plane else MEMBERS
                 self.send(plane, session.route, heartbeat)
         self.flush()
+
+    def unsent(self) -> tuple[int, int]:
+        """Reports that wait for sessions that are logged in: all together, and in the slowest session."""
+        total, worst = unsent(self.hot, self.store.streams, self._numbers[: len(self.sessions)])
+        return int(total), int(worst)
 
     def step_to(self, time_ns: int) -> None:
         """Stepped clock: does what falls due on the way (D3)."""

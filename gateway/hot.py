@@ -17,7 +17,7 @@ import numpy as np
 from numba import carray, int32, njit, types, uint8, uint64
 from numba.extending import intrinsic
 
-from engine.records import CANCEL, COMMAND, EVENT, MASS_CANCEL, MESSAGE, NOTICE, RECORD_BYTES, REDUCE
+from engine.records import CANCEL, COMMAND, EVENT, MASS_CANCEL, MESSAGE, NOTICE, RECORD_BYTES, REDUCE, REJECTED
 from gateway.libzmq import call4
 
 HOT: Final = np.dtype(
@@ -35,19 +35,22 @@ HOT: Final = np.dtype(
         ("per_second", "<i8"),
         ("burst", "<i8"),
         ("cancels_factor", "<i8"),
+        ("heartbeat_ns", "<i8"),  # 0 where nobody is logged in, or is lost
+        ("ping_ns", "<i8"),  # monotonic time of the last heartbeat to it
         ("next_request", "<u4"),
         ("account", "<u4"),
         ("kinds", "<u4"),  # allowed command kinds, as bits
         ("takes", "u1"),  # records are taken: logged in, not lost
         ("sends", "u1"),  # reports go out as they arise: active, not behind
         ("members", "u1"),  # on the members' plane
-        ("pad", "u1"),
+        ("timed", "u1"),  # a disconnect, a dead-man switch or a slow socket has a deadline
     ]
 )
 
 STREAM: Final = np.dtype([("first_no", "<u8"), ("next_no", "<u8"), ("tail", "<u4"), ("fill", "<u4")])
 """A session's reports of the day: numbers first_no … next_no - 1; ``tail`` is its last block, ``fill`` its use."""
 
+HEARTBEATS_LOST: Final = 3  # D9; gateway.protocol has the same
 BLOCK: Final = 256  # reports in a block of a stream's index
 
 ROUTE_BYTES: Final = 16
@@ -206,6 +209,54 @@ def drain(  # type: ignore[no-untyped-def]
         state[STATE_ROUTE], state[STATE_SIZE], state[STATE_PARTS] = route_size, kept, parts
         return SLOW
     return CAPPED
+
+
+@njit(cache=True)
+def due_sessions(hot, numbers, mono_ns):  # type: ignore[no-untyped-def]
+    """Sessions for which time may have made something due: silent too long, a heartbeat to send, a deadline.
+
+    numbers: uint16, those that exist. Four thousand of them cost some ten microseconds.
+    """
+    found = np.empty(numbers.size, np.uint16)
+    n = 0
+    for i in range(numbers.size):
+        row = hot[numbers[i]]
+        late = row.heartbeat_ns != 0 and (
+            mono_ns - min(row.last_sent_ns, row.ping_ns) >= row.heartbeat_ns
+            or mono_ns - row.last_heard_ns > row.heartbeat_ns * HEARTBEATS_LOST
+        )
+        if late or row.timed != 0:
+            found[n] = numbers[i]
+            n += 1
+    return found[:n]
+
+
+@njit(cache=True)
+def unsent(hot, streams, numbers):  # type: ignore[no-untyped-def]
+    """(reports that wait for sessions that are logged in, those of the slowest session)."""
+    total = worst = np.int64(0)
+    for i in range(numbers.size):
+        row = hot[numbers[i]]
+        if row.token != 0:
+            waiting = max(np.int64(streams[numbers[i]].next_no), np.int64(1)) - np.int64(row.cursor)
+            total += waiting
+            worst = max(worst, waiting)
+    return total, worst
+
+
+@njit(cache=True)
+def count_rejects(events, counts):  # type: ignore[no-untyped-def]
+    """Adds the refusals among the events to ``counts``: int64[256], by code."""
+    for i in range(events.size):
+        if events[i].kind == REJECTED:
+            counts[events[i].reason & 255] += 1
+
+
+@njit(cache=True)
+def count_kinds(commands, counts):  # type: ignore[no-untyped-def]
+    """Adds the commands to ``counts``: int64[256], by kind."""
+    for i in range(commands.size):
+        counts[commands[i].kind] += 1
 
 
 @njit(cache=True)

@@ -210,7 +210,7 @@ class Metrics:
         self.session_rejects = list(core.counters.session_codes)
         self._count_rejects(core)
         self._count_kinds(core)
-        waiting = [core.store.stream(s.number).next_no - s.cursor for s in core.sessions.values() if s.logged_in]
+        unsent, worst = core.unsent()
         phase = int(exchange.market.phase(core.clock.now())) if head["date"] else 0
         self.gauges |= {
             "cea_sequence": exchange.seq,
@@ -219,8 +219,8 @@ class Metrics:
             "cea_sessions_lost": sum(s.state is State.LOST for s in core.sessions.values()),
             "cea_open_orders": int(exchange.market.book.pool[0]["live"]),
             "cea_unsent_sessions": len(core.dirty),
-            "cea_unsent_reports": sum(waiting),
-            "cea_unsent_reports_worst": max(waiting, default=0),
+            "cea_unsent_reports": unsent,
+            "cea_unsent_reports_worst": worst,
             "cea_batch_commands": core.batch.count,
             "cea_feed_waiting": int(core.publisher is not None and bool(core.publisher.waiting)),
             "cea_deals_today": int(head["deals"]),

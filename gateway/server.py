@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 DRAIN_MESSAGES: Final = BATCH_RECORDS
 POLL_MS: Final = 20  # how long the loop sleeps at most: the resolution of time-outs
 PUBLISH_NS: Final = 1 * NS_PER_MS  # market data at most 1,000 times a second: an order never waits for its own picture
-PUBLISH_LATE_NS: Final = 9 * NS_PER_MS  # and at least 100 times a second while groups overlap their commits
+PUBLISH_LATE_NS: Final = 9 * NS_PER_MS  # and at least 100 times a second while the loop has no pause
 HOUSEKEEPING_NS: Final = 1_000 * NS_PER_MS  # key file, disk space, scheduler
 # Report frames that wait for one slow reader: 256 x 16 KiB = 4 MiB at most.
 SEND_FRAMES_MAX: Final = 256
@@ -250,12 +250,12 @@ class Server:
         socket.set(zmq.MAXMSGSIZE, p.FRAME_BYTES_MAX + CURVE_BYTES)
         socket.set(zmq.BACKLOG, BACKLOG)
         socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
-        else:
-            socket.set(zmq.XPUB_NODROP, 1)  # a full queue is told to us before anything is dropped
         socket.set(zmq.TCP_KEEPALIVE, 1)
         socket.sndhwm, socket.rcvhwm = SEND_FRAMES_MAX, RECEIVE_FRAMES_MAX
         if kind == zmq.ROUTER:
             socket.set(zmq.ROUTER_MANDATORY, 1)  # a full or missing peer is told to us, not dropped in silence
+        else:
+            socket.set(zmq.XPUB_NODROP, 1)  # a full queue is told to us before anything is dropped
         if self._secret is not None:
             socket.curve_server = True
             socket.curve_secretkey = self._secret.secret.encode()
@@ -327,15 +327,15 @@ class Server:
 
     def _publish(self, topic: bytes, frame: bytes, operators: bool) -> None:
         socket = self.sockets.get(zap.OPERATOR_FEED if operators else zap.FEED)
+        if socket is None:
+            return
+        try:
+            socket.send_multipart((topic, frame), zmq.DONTWAIT)
         except zmq.Again:  # somebody's queue is full: it alone loses the message, as PUB does, and we have counted it
             self.core.counters.feed_drops += 1
             socket.set(zmq.XPUB_NODROP, 0)
             socket.send_multipart((topic, frame), zmq.DONTWAIT)
             socket.set(zmq.XPUB_NODROP, 1)
-        if socket is None:
-            return
-        try:
-            socket.send_multipart((topic, frame), zmq.DONTWAIT)
 
     # --- the loop ----------------------------------------------------------------------------------------------
 
@@ -359,7 +359,8 @@ class Server:
                 core.finish()
             core.pump()
             core.tick(now)
-            if now >= self._publish_due_ns + (PUBLISH_LATE_NS if core.pending else 0):
+            busy = core.pending is not None or self.sockets[zap.MEMBERS] in ready
+            if now >= self._publish_due_ns + (PUBLISH_LATE_NS if busy else 0):
                 core.finish()  # a picture shows what is durable
                 self._publish_due_ns = now + PUBLISH_NS
                 self._publisher_tick(now, ready)
@@ -429,11 +430,11 @@ class Server:
         self._check_disk()
         self._due_ns = min(self._due_ns, self.core.clock.now())
         self._keep_day()
-        self.metrics.update(self.core, self.journal)
         assert self.snapshots is not None, "made at the start"
         self.snapshots.collect()
         if self.snapshots.due(now):
             self.snapshots.begin(now)
+        self.metrics.update(self.core, self.journal)
 
     def reload_keys(self) -> None:
         """Takes a changed key file; a bad one is refused with an alarm, and the old one stays."""
@@ -541,8 +542,8 @@ class Server:
             self._touching.stop()
         if self._overlapped is not None:
             self._overlapped.close()
-        if self._opened:
         if self.snapshots is not None:
             self.snapshots.abandon()
+        if self._opened:
             self.journal.close()
         self.context.term()

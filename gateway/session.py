@@ -208,7 +208,6 @@ class Session:
         "number",
         "old_until",
         "orders",
-        "ping_ns",
         "ping_time_ns",
         "role",
         "round_trip_ns",
@@ -236,7 +235,7 @@ class Session:
         self.dead_man_due_ns = 0
         self.behind_since_ns = 0  # since when its socket has taken nothing
         self.throttled = self.malformed = 0
-        self.ping_ns = self.ping_time_ns = 0  # when the last heartbeat went out, and the exchange time that it bears
+        self.ping_time_ns = 0  # the exchange time that the last heartbeat bears
         self.round_trip_ns = 0  # until the client gave it back; 0: not known
         self.orders: Bucket | None = None
         self.cancels: Bucket | None = None
@@ -283,13 +282,25 @@ class Session:
     def last_sent_ns(self, value: int) -> None:
         self.row["last_sent_ns"] = value
 
+    @property
+    def ping_ns(self) -> int:
+        """Monotonic time of the last heartbeat to it."""
+        return int(self.row["ping_ns"])
+
+    @ping_ns.setter
+    def ping_ns(self, value: int) -> None:
+        self.row["ping_ns"] = value
+
     def refresh(self, kinds: int, *, members: bool) -> None:
         """Writes into the row what machine code may do for this session in its present state."""
         row = self.row
         row["token"], row["account"], row["kinds"], row["members"] = self.token, self.account, kinds, members
         route = self.route.ljust(16, b"\0")[:16]
         row["route_low"], row["route_high"] = int.from_bytes(route[:8], "little"), int.from_bytes(route[8:], "little")
-        row["takes"] = self.token != 0 and self.state in (State.RESYNC, State.ACTIVE)
+        live = self.state in (State.RESYNC, State.ACTIVE)
+        row["heartbeat_ns"] = self.heartbeat_ns if live else 0
+        row["timed"] = bool(self.cancel_due_ns or self.dead_man_ms >= 0 or self.behind_since_ns)
+        row["takes"] = self.token != 0 and live
         row["sends"] = self.state is State.ACTIVE and not self.stream_cursor and not self.behind_since_ns
 
 
