@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 CEA25_FROM = 20260105
 CEA25_REFERENCE = 9821  # its published close of 2026-08-14
+LANES: Final = ("plain", "hot")
+LAST_PORT: Final = 65_532
+MEMBERS_MAX: Final = 4_000  # 3,902 trading accounts exist
 DAY_FILE = Path(__file__).with_name("day_20251203.toml")
 
 
@@ -127,30 +130,58 @@ def default_endowments(members: int, date: int, *, empty: bool) -> list[Endowmen
     return [Endowment(n, f"Member {n:02d}", cash, stock) for n in range(1, members + 1)]
 
 
-def init_command(folder: Path, *, yes: bool, members: int, date: int, members_port: int, empty: bool) -> None:
+def init_command(
+    folder: Path, *, yes: bool, name: str, members: int, date: int, port: int, registry: str, lane: str, empty: bool
+) -> None:
     """`cea init`: asks what was not given, makes the folder, says what is in it."""
     import typer
 
+    from gateway.config import Config, Gateway
+
     if (folder / "market.toml").exists():
         fail(f"{folder}: there is a market already", Exit.CONFIG)
+    name = name or Config().name
     if not yes:
         if not sys.stdin.isatty():
             fail("nobody can be asked here: add --yes", Exit.USAGE)
         folder = Path(typer.prompt("Folder", default=str(folder)))
+        if (folder / "market.toml").exists():
+            fail(f"{folder}: there is a market already", Exit.CONFIG)
+        name = typer.prompt("Name of the market", default=name)
+        date = typer.prompt("First trading day, YYYYMMDD", default=date or next_trading_day(), type=int)
         members = typer.prompt("Member accounts", default=members, type=int)
-        members_port = typer.prompt("Port for members (0: a free one)", default=members_port, type=int)
-        empty = not typer.confirm("Give them cash and allowances to trade with?", default=not empty)
-    from gateway.config import Gateway
-
+        port = typer.prompt(
+            "First of four ports: members, operators, feed, metrics (0: free ones)", default=port, type=int
+        )
+        lane = typer.prompt(f"Lane of the members' orders, {' or '.join(LANES)}", default=lane)
+        registry = typer.prompt("Registry's database: an SQLite file, or postgresql+psycopg://…", default=registry)
+        empty = not typer.confirm("Give the members cash and allowances to trade with?", default=not empty)
+    if lane not in LANES:
+        fail(f"lane {lane!r}: {' or '.join(LANES)}", Exit.USAGE)
+    if not 0 <= port <= LAST_PORT:
+        fail(f"port {port}: it and the next three must be ports, so 0 … {LAST_PORT:,}", Exit.USAGE)
+    if not 1 <= members <= MEMBERS_MAX:
+        fail(f"members {members}: 1 … {MEMBERS_MAX:,}", Exit.USAGE)
     first = date or next_trading_day()
     endowments = default_endowments(members, first, empty=empty)
-    market = make_market(folder, endowments, first_date=first, gateway=Gateway(members_port=members_port))
+    ports = dict(
+        zip(("members_port", "operators_port", "feed_port", "metrics_port"), range(port, port + 4), strict=True)
+    )
+    gateway = Gateway(lane=lane, **(ports if port else {}))  # type: ignore[arg-type]
+    market = make_market(folder, endowments, name=name, first_date=first, gateway=gateway, registry=registry)
     save_funding(market, endowments)
+    from gateway.config_text import write_surveillance
+
+    write_surveillance(market)
     vintages, horizon = len(market.config.instruments), market.calendar.horizon
-    print(f"{folder}: market of {vintages} vintages, {members} members, first day {market.config.first_date}")
-    print(f"  market.toml   rules, members, ports        calendar.toml  trading days up to {horizon}")
-    print("  keys/         one key per member (0600)    registry.db    accounts, allowances, serial numbers")
-    print(f"Next: cea serve {folder}    and in another terminal: cea fund -m {folder}, cea status -m {folder}")
+    print(f"{folder}: {name}, {vintages} vintages, {members} members, first day {market.config.first_date}")
+    print("  market.toml        rules, members, ports: every option with its unit, range and default")
+    print("  surveillance.toml  thresholds, all at their defaults")
+    print(f"  calendar.toml      trading days up to {horizon}")
+    print("  keys/              one key per member and operator (0600)")
+    print(f"  registry           {market.config.registry}: accounts, allowances, serial numbers")
+    print(f"Next: cea doctor -m {folder}, cea serve {folder}")
+    print(f"and in another terminal: cea fund -m {folder}, cea status -m {folder}")
 
 
 def save_funding(market: Market, endowments: Sequence[Endowment]) -> None:

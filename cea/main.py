@@ -90,17 +90,25 @@ def init(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing, take the defaults.")] = False,
     members: Annotated[int, typer.Option(min=1, max=4_000, help="How many member accounts.")] = 3,
     date: Annotated[int, typer.Option(help="First trading day, YYYYMMDD; 0: the next one from today.")] = 0,
-    members_port: Annotated[int, typer.Option(min=0, max=65_535, help="Port for members; 0: a free one.")] = 0,
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65_532, help="First of four ports (members, operators, feed, metrics); 0: free ones."),
+    ] = 0,
+    name: Annotated[str, typer.Option(help="The market's name.")] = "",
+    registry: Annotated[str, typer.Option(help="The registry's database URL.")] = "sqlite:///registry.db",
+    lane: Annotated[str, typer.Option(help="How members' orders are taken: plain or hot.")] = "plain",
     empty: Annotated[bool, typer.Option("--empty", help="Accounts without cash and allowances.")] = False,
 ) -> None:
-    """Make a market folder: configuration, CURVE keys, journal, registry.
+    """Make a market folder: commented configuration, CURVE keys, journal, registry. Asks what --yes leaves out.
 
     The vintages and previous closes are those of 2025-12-03. Unless --empty, each account gets cash and
     allowances in the registry, ready to be moved into trading when the exchange runs (`cea fund`).
     """
     from cea.folder import init_command
 
-    init_command(folder, yes=yes, members=members, date=date, members_port=members_port, empty=empty)
+    init_command(
+        folder, yes=yes, name=name, members=members, date=date, port=port, registry=registry, lane=lane, empty=empty
+    )
 
 
 @app.command(rich_help_panel=RUN)

@@ -193,7 +193,9 @@ def create(
     keys.create(root / "keys", wanted)
     rows = [", ".join(map(str, day_list[i : i + 10])) for i in range(0, len(day_list), 10)]
     _write(root / "calendar.toml", "days = [\n" + "".join(f"  {row},\n" for row in rows) + "]\n")
-    _write(root / "market.toml", to_toml(msgspec.to_builtins(config)))
+    from gateway.config_text import market_toml  # here: it knows this module
+
+    _write(root / "market.toml", market_toml(config))
     return load(root)
 
 
