@@ -178,9 +178,10 @@ class Server:
         cfg.write_endpoints(self.market, self.endpoints)  # last: whoever finds us is answered at once
         self._housekeeping(time.monotonic_ns())
         log.info(
-            "open: epoch %d, sequence %d, recovered in %.3f s",
+            "open: epoch %d, sequence %d, from the snapshot of %d, recovered in %.3f s",
             recovery.epoch,
             exchange.seq,
+            recovery.snapshot_seq,
             (time.monotonic_ns() - began) / 1e9,
         )
 
@@ -344,7 +345,8 @@ class Server:
         poller = self._poller = zmq.Poller()
         for socket in self.sockets.values():
             poller.register(socket, zmq.POLLIN)
-        core = self.core
+        core, snapshots = self.core, self.snapshots
+        assert snapshots is not None, "made at the start"
         while not self.stopping:
             waits = core.dirty or (core.publisher is not None and core.publisher.waiting)
             ready = self._poll(poller, 0 if core.pending else 1 if waits else POLL_MS)
@@ -367,6 +369,7 @@ class Server:
             if now >= self._next_housekeeping_ns:
                 core.finish()
                 self._housekeeping(now)
+            snapshots.turn(now)
             self._schedule()
             core.pump()
 
@@ -430,10 +433,6 @@ class Server:
         self._check_disk()
         self._due_ns = min(self._due_ns, self.core.clock.now())
         self._keep_day()
-        assert self.snapshots is not None, "made at the start"
-        self.snapshots.collect()
-        if self.snapshots.due(now):
-            self.snapshots.begin(now)
         self.metrics.update(self.core, self.journal)
 
     def reload_keys(self) -> None:

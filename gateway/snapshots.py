@@ -247,12 +247,17 @@ class Snapshots:
         self.taken = 0
         self.pause_ns = self.pause_max_ns = self.write_ns = 0
 
+    def turn(self, mono_ns: int) -> None:
+        """Once in each turn of the loop: takes notice of one that was written, begins the next when it is due."""
+        if self._thread is not None:
+            self.collect()
+        elif self.due(mono_ns):
+            self.begin(mono_ns)
+
     def due(self, mono_ns: int) -> bool:
         """Whether one should be taken now."""
         if not self._next_ns:
             self._next_ns = mono_ns + self._period_ns
-        if self._thread is not None:
-            return False
         new = self._core.exchange.seq - self._last_seq
         return new > 0 and (
             bool(self._commands and new >= self._commands) or bool(self._period_ns and mono_ns >= self._next_ns)

@@ -6,6 +6,7 @@ What is forked has no thread, no socket and no file of the market: all of that i
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -13,6 +14,7 @@ from gateway.server import serve
 
 
 def main(folder: str, clock: str) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     for line in sys.stdin:
         assert line == "start\n"
         child = os.fork()

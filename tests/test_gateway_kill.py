@@ -37,7 +37,8 @@ FORKER = str(Path(__file__).with_name("server_forker.py"))
 MEMBERS = 4
 ROUNDS, ROUNDS_SOAK = 20, 1_000
 ROUNDS_A_JOURNAL = 50  # every start replays the whole of it
-CLEAN_STOP_EVERY = 7  # then the next start is from a snapshot
+CLEAN_STOP_EVERY = 7
+SNAPSHOT_COMMANDS = 60  # so most starts go on from a snapshot that was taken while trading, and some kills tear one
 ACKNOWLEDGED_BEFORE_KILL = 20
 START_SECONDS = 120  # generous: the machine may be shared
 
@@ -200,7 +201,7 @@ def wait_for_progress(traders: list[Trader]) -> None:
 def kill_rounds(folder: Path, rounds: int, seed: int, lane: str) -> Counter[str]:
     """Kills, restarts, checks. Returns what happened, counted."""
     chance, count = random.Random(seed), Counter[str]()
-    gm.make(folder, lane=lane)
+    gm.make(folder, lane=lane, snapshot_commands=SNAPSHOT_COMMANDS)
     exchange = Exchange(folder)
     traders: list[Trader] = []
     try:
@@ -233,7 +234,13 @@ def kill_rounds(folder: Path, rounds: int, seed: int, lane: str) -> Counter[str]
                 same_again(folder, trader)
             expected = ops.seal_hash()
         exchange.end(signal.SIGKILL)
+        log, names = (folder / "log").read_text(), os.listdir(folder / "journal")
+        assert "Traceback" not in log, log
+        count["snapshots"] = log.count("snapshot of sequence")
+        count["starts from a snapshot"] = sum("from the snapshot of 0," not in x for x in log.split("open: ")[1:])
+        count["increments"] = sum(name.endswith(".increment") for name in names)
         report = verify(RealDisk(folder / "journal"), *machine_maker(folder))
+        assert report.snapshots == sum(name.endswith(".snapshot") for name in names), "every snapshot verifies"
         assert [p for p in report.problems if not p.startswith("torn_tail")] == []
         assert report.state_hash.hex() == expected
         count["commands"] = report.commands
@@ -252,6 +259,7 @@ def test_an_exchange_killed_ten_times_under_load_keeps_its_word_to_every_client(
     count = kill_rounds(tmp_path / "m", ROUNDS // 2, 1, lane)
     print(lane, dict(count))
     assert count["kills"] + count["clean stops"] == ROUNDS // 2
+    assert count["starts from a snapshot"] > ROUNDS // 5
     assert count["acknowledged requests"] > ROUNDS * ACKNOWLEDGED_BEFORE_KILL // 2
 
 
