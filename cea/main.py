@@ -402,23 +402,27 @@ def book(
     who: Key = "",
     as_json: Json = False,
 ) -> None:
-    """The five best levels of a vintage, live; Ctrl-C ends it. Once, where the output is no terminal."""
-    from cea.market_commands import book_command
+    """The five best levels of a vintage, live from the feed; q or Ctrl-C ends it. Once, where it is no terminal."""
+    from cea.watching import book_command
 
     book_command(folder, who, code, once=once, as_json=as_json)
 
 
 @app.command(rich_help_panel=LOOK)
 def watch(
+    codes: Annotated[list[str] | None, typer.Argument(metavar="[CODE]...", help="Only these vintages.")] = None,
     folder: Folder = HERE,
     who: Key = "",
     seconds: Annotated[float, typer.Option(help="End after so many seconds; 0: Ctrl-C.")] = 0,
+    lines: Annotated[
+        bool, typer.Option("--lines", help="A line for each deal and notice, also on a terminal.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Deals, phases and prices of the public market-data feed as they happen, a line each."""
-    from cea.market_commands import watch_command
+    """The market live: a book, the tape, the composite; q or Ctrl-C ends it. Lines, where the output is no terminal."""
+    from cea.watching import watch_command
 
-    watch_command(folder, who, seconds=seconds, as_json=as_json)
+    watch_command(folder, who, codes or [], seconds=seconds, lines=lines, as_json=as_json)
 
 
 @app.command(rich_help_panel=LOOK)
