@@ -19,6 +19,9 @@ def publish(
     speed: Annotated[float, typer.Option(min=0, help="Times as fast as it was; 0: as fast as possible.")] = 10.0,
     date: Annotated[int, typer.Option(help="Only this trading day, YYYYMMDD; 0: the whole journal.")] = 0,
     readers: Annotated[int, typer.Option(min=0, help="Begin when so many readers have subscribed.")] = 0,
+    members: Annotated[
+        str, typer.Option(help="Accounts whose reports are sent again, such as 1,17: each has a key copy-ACCOUNT.")
+    ] = "",
     stay: Annotated[bool, typer.Option("--stay", help="Go on answering after the end, until Ctrl-C.")] = False,
     rules: Annotated[
         Path | None, typer.Option(help="The journal's rules (TOML), where no market folder has them.")
@@ -31,7 +34,11 @@ def publish(
     from replay.source_files import SourceError
 
     try:
-        with republishing(path, to, rules, date) as server, server.signals():
+        accounts = [int(word) for word in members.split(",") if word]
+    except ValueError:
+        raise typer.BadParameter(f"{members!r}: expected account numbers, 1,17", param_hint="--members") from None
+    try:
+        with republishing(path, to, rules, date, accounts) as server, server.signals():
             typer.echo(f"{server.endpoints.feed}: look with `cea watch -m {to}` or `cea book CODE -m {to}`", err=True)
             server.wait_for(readers)
             with progress_bar("published", "commands") as update:

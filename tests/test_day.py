@@ -129,10 +129,11 @@ def test_a_wrong_command_line_is_one_clear_line(args, says) -> None:
 @pytest.mark.slow
 def test_a_day_through_the_gateway_is_settled_and_its_journal_replays(daily, tmp_path) -> None:
     args = ("--deals", "10", "--gateway", str(tmp_path / "market"), "--json")
-    code, out, err = run("day", "2023-11-01", "--figures", str(daily), *args)
+    code, out, err = run("day", "2025-07-16", "--figures", str(daily), *args)  # listed, bulk and two auctions
     assert code == 0, err
     found = msgspec.json.decode(out)
     assert found["equal"] and found["conserved"] and found["replay_agrees"] and found["settled"]["deals"] > 10
+    assert sum(v["auction_volume"] for v in found["bulletin"]["vintages"]) == 130_000
 
 
 @pytest.mark.slow

@@ -12,14 +12,17 @@ from journal_maker import make_journal
 from typer.testing import CliRunner
 
 from cea.replay_commands import app
-from cea.republish import first_order, republishing
+from cea.republish import first_order, readers_keys, republishing
 from engine import messages
 from engine.exchange import Exchange
 from engine.journal import RealDisk
-from engine.records import COMMAND, FILL_MAKER, NEW
+from engine.records import COMMAND, FILL_MAKER, FILL_TAKER, NEW, NO_ACCOUNT
+from engine.rules import Rules
 from gateway.client import Client, GatewayError
 from gateway.config import read_endpoints
+from gateway.keys import Key, KeyTable
 from gateway.market_data import MarketDataClient, Publisher
+from gateway.operator import OperatorClient
 from replay.journal import JournalReplay
 from replay.market_charts import collect
 from replay.market_settings import settings_for
@@ -38,18 +41,18 @@ def market(tmp_path_factory) -> tuple[Path, Exchange]:
 class Republished:
     """The server in a thread of its own: its sockets belong to it alone."""
 
-    def __init__(self, journal: Path, folder: Path, speed: float, date: int = DATE) -> None:
+    def __init__(self, journal: Path, folder: Path, speed: float, date: int = DATE, accounts: tuple = ()) -> None:
         self.error: Exception | None = None
         self.played = 0
-        self._thread = threading.Thread(target=self._run, args=(journal, folder, speed, date))
+        self._thread = threading.Thread(target=self._run, args=(journal, folder, speed, date, accounts))
         self._up = threading.Event()
         self._leave = threading.Event()
         self._thread.start()
         assert self._up.wait(WAIT_S)
 
-    def _run(self, journal: Path, folder: Path, speed: float, date: int) -> None:
+    def _run(self, journal: Path, folder: Path, speed: float, date: int, accounts: tuple) -> None:
         try:
-            with republishing(journal, folder, None, date) as server:
+            with republishing(journal, folder, None, date, accounts) as server:
                 self._up.set()
                 server.wait_for(1)
                 self.played = server.play(speed)
@@ -123,11 +126,68 @@ def test_nobody_can_trade_or_look_in_without_a_key(market, tmp_path) -> None:
             with pytest.raises(GatewayError):
                 reader.execute(messages.CloseDay())
         keys = sorted(p.name for p in (folder / "keys").glob("*.key"))
-        assert keys == ["public.key", "server.key"] and not any((folder / "journal").iterdir())
+        assert keys == ["monitor.key", "public.key", "server.key"] and not any((folder / "journal").iterdir())
         endpoints = read_endpoints(folder)
         assert endpoints is not None and endpoints.curve
     finally:
         server.end()
+
+
+FILLS = (FILL_MAKER, FILL_TAKER)
+
+
+def fills_of(journal: Path, account: int | None) -> list[tuple[int, ...]]:
+    """Fills of the day (of one account) as a replay has them."""
+    replay, found = JournalReplay(*settings_for(journal)), []
+
+    def note(out) -> None:
+        mine = out.events[np.isin(out.events["kind"], FILLS)]
+        if int(replay.exchange.market.market[0]["date"]) == DATE:
+            found.extend(facts(e) for e in mine if account is None or e["account"] == account)
+
+    replay.run(watch=note)
+    return found
+
+
+def facts(e) -> tuple[int, ...]:
+    return tuple(int(e[name]) for name in ("seq", "kind", "account", "price", "quantity", "order_id"))
+
+
+def test_the_viewer_has_every_event_and_a_copy_the_reports_of_its_account_alone(market, tmp_path) -> None:
+    folder = tmp_path / "again"
+    server = Republished(market[0], folder, 0.0, accounts=(1,))
+    try:
+        watch(folder).close()
+        with OperatorClient(folder, key="monitor", timeout=10) as ops:
+            ops.subscribe(1)
+            seen, wanted = [], fills_of(market[0], None)
+            deadline = time.monotonic() + WAIT_S
+            while len(seen) < len(wanted) and time.monotonic() < deadline:
+                seen += [facts(r.event) for r in ops.events(0.2) if int(r.event["kind"]) in FILLS]
+            assert seen == wanted and len(seen) > 100
+            with pytest.raises(GatewayError):
+                ops.execute(messages.CloseDay())
+        with Client(folder, key="copy-1", timeout=10, resume="restart") as copy:
+            copy.sync()
+            reports = [r.event for r in copy.poll()]
+            assert [facts(e) for e in reports if int(e["kind"]) in FILLS] == fills_of(market[0], 1) != []
+            assert {int(e["account"]) for e in reports} <= {1, NO_ACCOUNT}
+        full = MarketDataClient(folder, key="monitor", full=True)
+        full.close()
+    finally:
+        server.end()
+
+
+def test_a_reader_has_no_members_session() -> None:
+    """Planted: the numbers that a fresh folder gives would be members', whose reports would go to the readers."""
+    table = Exchange(Rules.national()).market.sessions
+    table[1:3]["open"] = 1
+    key = Key(name="public", public="x" * 40, session=1, role="market_data")
+    assert table[1]["open"] and not table[readers_keys(KeyTable([key]), table).keys[0].session]["open"]
+    full = table.copy()
+    full["open"] = 1
+    with pytest.raises(SourceError, match="no 1 sessions left"):
+        readers_keys(KeyTable([key]), full)
 
 
 def test_a_planted_lost_deal_is_seen_by_the_comparison(market, tmp_path, monkeypatch) -> None:
