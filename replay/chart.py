@@ -15,6 +15,7 @@ from engine.bulletin import Bulletin
 from engine.calendar import NS_PER_SECOND, to_date
 from engine.messages import VintageClose
 from engine.prices import format_change, format_price
+from replay.whole_file import whole_file
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,9 @@ CJK_FILES: Final = ("cjk", "notosanssc", "sourcehan", "wqy", "droidsansfallback"
 FONT_ADVICE: Final = "no CJK font found, the chart is in English; Debian: apt install fonts-noto-cjk"
 BIN_MINUTES: Final = 5  # of the volume bars: 48 in a day of four hours
 
-INK, RISE, FALL, PALE, BAND = "#22303c", "#c0392b", "#1e8449", "#c9d3dc", "#eef2f5"
+# Red rises and green falls in this market; of the many reds and greens, Okabe and Ito's vermilion and bluish green,
+# which colour-blind readers tell apart.
+INK, RISE, FALL, PALE, BAND = "#22303c", "#d55e00", "#009e73", "#c9d3dc", "#eef2f5"
 
 Deals = Mapping[str, Sequence[tuple[int, int, int]]]  # code → (time_ns, price_fen, quantity_t), in order of time
 Hours = tuple[int, int, int, int]  # morning open and end, afternoon open, close, ns UTC
@@ -90,7 +93,8 @@ def draw_day(path: Path, bulletin: Bulletin, deals: Deals, hours: Hours) -> Path
             pyplot.setp(price.get_xticklabels(), visible=False)
         figure.suptitle(_title(bulletin, chinese=font is not None), x=0.07, ha="left", fontsize=13, color=INK)
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        with whole_file(path) as part:
+            figure.savefig(part, format=path.suffix[1:])
         pyplot.close(figure)
     return path
 

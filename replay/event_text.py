@@ -12,7 +12,7 @@ from engine.calendar import format_time, trading_date
 from engine.codes import TEXT_EN, Code, Reason
 from engine.exchange import Output
 from engine.market import Market
-from engine.prices import format_price
+from engine.prices import format_amount, format_price
 from engine.records import NO_ACCOUNT, NOTICE
 
 KINDS: Final = {
@@ -50,17 +50,33 @@ class EventFilter(NamedTuple):
 
 def rows_of(out: Output, market: Market, wanted: EventFilter) -> list[dict[str, Any]]:
     """The wanted events as plain values, notices with their message."""
-    mask = wanted.mask(out.events, market)
-    rows, at = [], 0
-    for event, use in zip(out.events, mask, strict=True):
-        message = None
-        if event["kind"] == NOTICE:
-            size = int(event["quantity"])
-            message = msgspec.msgpack.decode(out.payloads[at : at + size]) if use else None
-            at += size
-        if use:
-            rows.append(_row(event, market, message))
+    mask, notices = wanted.mask(out.events, market), out.events["kind"] == NOTICE
+    sizes = np.where(notices, out.events["quantity"], 0)
+    ends = np.cumsum(sizes) if mask.any() else sizes
+    rows = []
+    for n in np.flatnonzero(mask).tolist():
+        end, message = int(ends[n]), None
+        if notices[n]:
+            message = msgspec.msgpack.decode(out.payloads[end - int(sizes[n]) : end])
+        rows.append(_row(out.events[n], market, message))
     return rows
+
+
+def life_of(rows: list[dict[str, Any]]) -> str:
+    """An order's events in one sentence: what it wanted, what came of it, how long it was open."""
+    first, last = rows[0], rows[-1]
+    fills = [r for r in rows if "deal" in r]
+    dealt = sum(r["quantity"] for r in fills)
+    text = f"order {first['order']} of account {first['account']}: "
+    text += f"{first['side'] or ''} {first['quantity']:,} t {first['instrument']} at {format_price(first['price'])}; "
+    if fills:
+        amount = sum(r["price"] * r["quantity"] for r in fills)
+        text += f"{dealt:,} t dealt in {len(fills)} deals for {format_amount(amount)} yuan, "
+    else:
+        text += "no deal, "
+    ended = last["event"] in ("cancelled", "rejected") or not last["leaves"]
+    text += f"{last['leaves']:,} t open" if not ended else last.get("reason", "filled")
+    return f"{text}; from {first['date']} {first['time']} to {last['date']} {last['time']}"
 
 
 def _row(event: np.void, market: Market, message: Any) -> dict[str, Any]:

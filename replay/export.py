@@ -23,6 +23,7 @@ from engine.records import FILL_MAKER, FILL_TAKER, NOTICE
 from replay.event_text import KINDS
 from replay.export_desk import ROWS
 from replay.source_files import SourceError
+from replay.whole_file import part_of
 
 ROWS_PER_GROUP: Final = 1 << 17  # of Parquet: some 10 MB, and the batch that is held in memory
 BOOK_LEVELS: Final = 5  # R8.6
@@ -88,7 +89,7 @@ class Writer:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path, self.schema, self.rows = path, schema, 0
-        self._part = path.with_name(path.name + ".part")
+        self._part = part_of(path)
         self._open: Any
         if path.suffix == ".parquet":
             self._open = pa_parquet.ParquetWriter(self._part, schema, compression="zstd", compression_level=1)

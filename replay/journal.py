@@ -26,6 +26,7 @@ from engine.records import COMMAND
 from replay import journal_reader
 from replay.journal_reader import MINUTE_NS, Reader, cut_at, minute_bounds
 from replay.market_settings import Settings, engine_part
+from replay.whole_file import whole_file
 
 EVERYTHING: Final = (1 << 63) - 1
 INDEX_EVERY: Final = 1_000_000  # commands between two states of an index: a third of a second of replay at most
@@ -121,7 +122,7 @@ class JournalReplay:
 
     # --- to a moment ----------------------------------------------------------------------------------------
 
-    def go_to(self, moment: Moment, index: Path | None = None) -> int:
+    def go_to(self, moment: Moment, index: Path | None = None, progress: Progress | None = None) -> int:
         """Brings the engine to a moment, from the nearest state before it. Returns its sequence.
 
         States are the journal's own snapshots and, where there is one, the index that :meth:`run` wrote.
@@ -137,9 +138,12 @@ class JournalReplay:
             self.exchange, self.seq = self.settings.make(), 0
         if found is not None:
             self.exchange, self.seq = self.settings.restore(found[1]), found[0]
+        start, end = self.seq, min(target, journal_reader.last_sequence(self.disk)) if progress else target
         for commands, payloads in self._pieces(Reader(self.disk, self.seq, self.last_segment), target, ()):
             self.exchange.apply(commands, payloads)
             self.seq = int(commands["seq"][-1])
+            if progress:
+                progress(self.seq - start, end - start)
         return self.seq
 
     def step(self, count: int) -> Iterator[tuple[np.ndarray, Output]]:
@@ -189,7 +193,7 @@ class JournalReplay:
         target = EVERYTHING if moment == Moment() else sequence_at(self.disk, moment)
         reader = Reader(self.disk, 0, self.last_segment)
         snapshots = journal_reader.snapshot_sequences(self.disk)
-        total = max((h.first_seq for h in segment_headers(self.disk)), default=0)
+        total = journal_reader.last_sequence(self.disk, self.last_segment) if progress else 0
         minute, indexed = -1, 0
         time_ns = 0
         for commands, payloads in self._pieces(reader, target, snapshots):
@@ -255,9 +259,8 @@ def compare_minutes(recorded: JournalReport, replayed: JournalReport) -> list[st
 
 def _write_indexed(folder: Path, seq: int, exchange: Exchange) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    spare = folder / "state.tmp"
-    spare.write_bytes(exchange.snapshot())
-    spare.replace(folder / f"{seq:020d}.state")
+    with whole_file(folder / f"{seq:020d}.state") as part:
+        part.write_bytes(exchange.snapshot())
 
 
 def _newest_indexed(folder: Path, until_seq: int) -> tuple[int, Path] | None:

@@ -15,7 +15,7 @@ from engine.journal.recovery import SegmentRef, after, segment_batches
 from engine.journal.rewrite import segment_headers
 from engine.journal.seal import Seal, decode_seal
 from engine.journal.segment import SEGMENT_HEADER_BYTES, SegmentHeader, segment_name
-from engine.journal.snapshot import decode_snapshot_header, read_snapshot, snapshot_names
+from engine.journal.snapshot import decode_snapshot_header, read_snapshot_file, snapshot_names
 from replay.market_settings import Settings
 
 BATCH_COMMANDS: Final = 8_192  # 512 kB: stays in the cache
@@ -84,6 +84,15 @@ def _walk(disk: Disk, header: SegmentHeader) -> tuple[np.ndarray, SegmentRef, in
     return data, SegmentRef(name, header, walk.offset, walk.next_seq, walk.prev_crc), last
 
 
+def last_sequence(disk: Disk, last_segment: str = "") -> int:
+    """The last sound command's sequence, of the journal or up to a segment; 0 where there is none."""
+    headers = segment_headers(disk)
+    names = [segment_name(h.index) for h in headers]
+    if last_segment in names:
+        headers = headers[: names.index(last_segment) + 1]
+    return _walk(disk, headers[-1])[1].next_seq - 1 if headers else 0
+
+
 def cut_at(group: Group, bounds: list[int]) -> Iterator[tuple[np.ndarray, bytes]]:
     """The batch in pieces that end after the positions ``bounds`` (rising, each 1 … n) and at its end."""
     if not bounds or bounds[-1] != len(group.commands):
@@ -122,7 +131,7 @@ def newest_snapshot(disk: Disk, until_seq: int, settings: Settings) -> tuple[int
     for seq, name in sorted(snapshot_sequences(disk).items(), reverse=True):
         if seq > until_seq:
             continue
-        found = read_snapshot(disk, name)
+        found = read_snapshot_file(disk, name)  # its increments are reports of the day: the engine's state needs none
         if found is not None and found[0].rules_hash.startswith(settings.rules.hash()):
             return seq, found[1].tobytes()
     return None

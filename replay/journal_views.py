@@ -3,6 +3,7 @@ unless plain values are wanted, and returns (everything equal, plain values)."""
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import typer
 from engine.exchange import Output
 from engine.journal import Disk
 from engine.prices import format_amount, format_price
-from replay.event_text import EventFilter, line_of, rows_of
+from replay.event_text import EventFilter, life_of, line_of, rows_of
 from replay.journal import JournalReplay, JournalReport, compare_minutes, parse_moment
 from replay.market_settings import Settings, settings_for
 from replay.picture_of_state import state_view
@@ -90,7 +91,8 @@ def moment(
     except ValueError as error:
         raise SourceError("--at", str(error)) from error
     replay = JournalReplay(settings, disk, last_segment)
-    replay.go_to(target, index)
+    with progress_bar("to the moment", "commands") as update:
+        replay.go_to(target, index, update)
     view = state_view(replay.exchange, account=account)
     steps = []
     for _, out in replay.step(step):
@@ -131,11 +133,14 @@ def events(settings: Settings, disk: Disk, last_segment: str, wanted: Wanted, pl
     replay = JournalReplay(settings, disk, last_segment)
     chosen = EventFilter(wanted.account, wanted.instrument, wanted.order)
     kept: list[dict[str, Any]] = []
+    life: list[dict[str, Any]] = []
     wait = _pace(wanted.speed)
 
     def watch(out: Output) -> None:
         for row, event in zip(rows_of(out, replay.exchange.market, chosen), _times(out, replay, chosen), strict=True):
             wait(event)
+            if wanted.order is not None:
+                life.append(row)
             if not plain:
                 typer.echo(line_of(row))
             elif len(kept) < ROWS_MAX:
@@ -143,7 +148,13 @@ def events(settings: Settings, disk: Disk, last_segment: str, wanted: Wanted, pl
             else:
                 raise SourceError("--json", f"more than {ROWS_MAX:,} events: narrow the filter, or export them")
 
-    report = replay.run(watch=watch)
+    if plain or not sys.stdout.isatty():  # a bar among lines of events could not be read
+        with progress_bar("replay", "commands") as update:
+            report = replay.run(watch=watch, progress=update)
+    else:
+        report = replay.run(watch=watch)
+    if wanted.order is not None and not plain:
+        typer.echo(life_of(life) if life else f"order {wanted.order}: no event")
     return report.ok, kept
 
 

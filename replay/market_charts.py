@@ -9,7 +9,9 @@ from __future__ import annotations
 import html
 import io
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,9 +24,10 @@ from engine.market import BULK
 from engine.prices import format_price
 from engine.records import FILL_MAKER, NOTICE
 from replay.chart import FONT_ADVICE, cjk_font
-from replay.journal import JournalReplay
+from replay.journal import JournalReplay, Progress
 from replay.journal_reader import MINUTE_NS
 from replay.source_files import SourceError
+from replay.whole_file import whole_file
 
 log = logging.getLogger(__name__)
 HEAT_LEVELS: Final = 200  # of each side that are looked at: a book of this market has far fewer
@@ -33,6 +36,8 @@ INK, GREY, PALE = "#22303c", "#8a97a3", "#c9d3dc"
 WIDTH_INCHES, HEIGHT_INCHES, DOTS = 10.0, 6.0, 100  # 1,000 × 600 pixels
 BREAK_MINUTES: Final = (690, 780)  # 11:30 and 13:00, left out of the axis
 ENDINGS: Final = (".png", ".svg", ".html")
+LANGUAGES: Final = ("both", "zh", "en")
+_language: ContextVar[str] = ContextVar("language", default="both")
 
 
 class Day(msgspec.Struct):
@@ -50,7 +55,7 @@ class Day(msgspec.Struct):
     bulk: list[tuple[float, int, int]] = []
 
 
-def collect(replay: JournalReplay, code: str, date: int = 0) -> Day:
+def collect(replay: JournalReplay, code: str, date: int = 0, progress: Progress | None = None) -> Day:
     """Replays the journal and keeps one day of one instrument (0: the last day). SourceError when there is none."""
     days: dict[int, Day] = {}
 
@@ -83,7 +88,7 @@ def collect(replay: JournalReplay, code: str, date: int = 0) -> Day:
         day.minutes.append(minute)
         day.books.append(replay.exchange.depth(code, HEAT_LEVELS))
 
-    replay.run(watch=watch)
+    replay.run(watch=watch, progress=progress)
     if not days:
         raise SourceError(code, f"has no day {date or ''} in this journal".replace("  ", " "))
     (day,) = days.values()
@@ -115,23 +120,45 @@ def write_picture(out: Path, name: str, paint: Callable[[Any], None]) -> None:
         _save(figure, out, name)
 
 
-def words(chinese: str, english: str) -> str:
-    """Both where a CJK font is installed, else English (D35)."""
-    return f"{chinese} {english}" if cjk_font() else english
+@contextmanager
+def language(wanted: str) -> Iterator[None]:
+    """Texts of the pictures drawn inside: ``both``, ``zh`` or ``en``; without a CJK font they are English (D35)."""
+    assert wanted in LANGUAGES
+    token = _language.set(wanted)
+    try:
+        yield
+    finally:
+        _language.reset(token)
+
+
+def words(chinese: str, english: str, between: str = " ") -> str:
+    """The text in the language that is wanted."""
+    wanted = _language.get() if cjk_font() else "en"
+    return {"zh": chinese, "en": english, "both": f"{chinese}{between}{english}"}[wanted]
+
+
+def _title(axes: Any, chinese: str, english: str) -> None:
+    """Above the axes, one line a language."""
+    axes.set_title(words(chinese, english, "\n"), loc="left", color=INK, fontsize=11)
 
 
 def _save(figure: Any, out: Path, name: str) -> None:
-    part = out.with_name(out.name + ".part")
-    if out.suffix == ".html":
-        picture = io.BytesIO()
-        figure.savefig(picture, format="svg")
-        svg = picture.getvalue().decode()
-        page = f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(name)}</title>'
-        page += "<style>body{margin:0}svg{width:100%;max-width:1200px;height:auto}</style>"
-        part.write_text(f"{page}<body>{svg[svg.index('<svg') :]}</body></html>", encoding="utf-8")
-    else:
-        figure.savefig(part, format=out.suffix[1:])
-    part.replace(out)
+    with whole_file(out) as part:
+        if out.suffix == ".html":
+            part.write_text(_page(figure, name), encoding="utf-8")
+        else:
+            figure.savefig(part, format=out.suffix[1:])
+
+
+def _page(figure: Any, name: str) -> str:
+    """One page with the picture in it, without anything from outside."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="svg")
+    svg = picture.getvalue().decode()
+    page = f'<!doctype html><html lang="{words("zh", "en", "-")[:2]}"><meta charset="utf-8">'
+    page += f'<meta name="viewport" content="width=device-width"><title>{html.escape(name)}</title>'
+    page += "<style>body{margin:0}svg{width:100%;max-width:1200px;height:auto}</style>"
+    return f"{page}<body>{svg[svg.index('<svg') :]}</body></html>"
 
 
 def _axis_minutes(minutes: Any) -> np.ndarray:
@@ -159,8 +186,12 @@ def _draw_day(figure: Any, day: Day) -> None:
     top.plot(x, prices / 100, ".", color=GREY, markersize=4, label=words("成交", "deals"))
     if len(x):
         average = np.cumsum(prices * sizes) / np.cumsum(sizes)
-        top.plot(
-            x, average / 100, color=BUY_COLOUR, label=words("当日均价 → 收盘价", "average of the day so far → close")
+        top.step(
+            [*x, 810],
+            [*average / 100, average[-1] / 100],
+            where="post",
+            color=BUY_COLOUR,
+            label=words("当日均价 → 收盘价", "average of the day so far → close"),
         )
         counts = np.histogram(x, bins=np.arange(570, 811, 5), weights=sizes)[0]
         below.bar(np.arange(572.5, 810, 5), counts / 1_000, width=4.4, color=INK)
@@ -184,13 +215,15 @@ def _draw_day(figure: Any, day: Day) -> None:
             text = f"{name}\n{format_price(price)}"
             top.annotate(text, (812, price / 100), ha="left", va="center", fontsize=8, color=INK, annotation_clip=False)
     top.set_ylim(low / 100, high / 100)
-    limits = f"limits {format_price(day.limit_low)} … {format_price(day.limit_high)}"
-    top.set_title(
-        f"{day.code} {to_date(day.date)}: deals, close {format_price(day.close)}, {limits}", loc="left", color=INK
+    close, limits = format_price(day.close), f"{format_price(day.limit_low)} … {format_price(day.limit_high)}"
+    _title(
+        top,
+        f"{day.code} {to_date(day.date)} 挂牌协议成交，收盘价 {close} 元/吨，涨跌停价 {limits}",
+        f"{day.code} {to_date(day.date)} listed deals, close {close} CNY/t, limits {limits}",
     )
-    top.set_ylabel(words("价格（元/吨）", "price (CNY per tonne)"))
+    top.set_ylabel(words("价格（元/吨）", "price (CNY/t)"))
     top.legend(loc="upper left", bbox_to_anchor=(0, -0.02), ncols=3, frameon=False, fontsize=8)  # never over a deal
-    below.set_ylabel(words("成交量", "volume per 5 min\n(1,000 t)"))
+    below.set_ylabel(words("5分钟成交量（千吨）", "volume in 5 min (kt)", "\n"))
     _time_axis(below)
 
 
@@ -237,8 +270,12 @@ def _draw_heat(figure: Any, day: Day) -> None:
             label=words("成交", "deals"),
         )
         axes.legend(loc="upper left", fontsize=8)
-    axes.set_title(f"{day.code} {to_date(day.date)}: depth of the book, every minute", loc="left", color=INK)
-    axes.set_ylabel(words("价格（元/吨）", "price (CNY per tonne)"))
+    _title(
+        axes,
+        f"{day.code} {to_date(day.date)} 盘口深度（每分钟）",
+        f"{day.code} {to_date(day.date)} depth of the book, every minute",
+    )
+    axes.set_ylabel(words("价格（元/吨）", "price (CNY/t)"))
     _time_axis(axes)
 
 
@@ -252,7 +289,11 @@ def _draw_spread(figure: Any, day: Day) -> None:
     top.step(x, [(b.asks[0].price - b.bids[0].price) for _, b in both], where="post", color=INK)
     top.set_ylim(bottom=0)
     top.set_ylabel(words("买卖价差（分）", "spread (fen)"))
-    top.set_title(f"{day.code} {to_date(day.date)}: spread and imbalance, every minute", loc="left", color=INK)
+    _title(
+        top,
+        f"{day.code} {to_date(day.date)} 买卖价差与五档买卖不平衡（每分钟）",
+        f"{day.code} {to_date(day.date)} spread, and imbalance of the best five levels, every minute",
+    )
     bids = np.array([sum(level.quantity for level in b.bids[:5]) for _, b in both])
     asks = np.array([sum(level.quantity for level in b.asks[:5]) for _, b in both])
     share = 100 * (bids - asks) / (bids + asks)
@@ -260,6 +301,6 @@ def _draw_spread(figure: Any, day: Day) -> None:
     below.fill_between(x, share, 0, where=share < 0, step="post", color=SELL_COLOUR, label=words("卖盘多", "more asks"))
     below.axhline(0, color=INK, linewidth=0.8)
     below.set_ylim(-100, 100)
-    below.set_ylabel("(bids − asks) / both\nbest five levels (%)")
-    below.legend(loc="upper left", fontsize=8)
+    below.set_ylabel(words("（买－卖）/（买＋卖），%", "(bids − asks) / both, %", "\n"))
+    below.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize=8)  # never over a bar
     _time_axis(below)

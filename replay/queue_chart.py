@@ -9,7 +9,17 @@ from typing import Any, Final
 from engine.calendar import to_date
 from engine.prices import format_price
 from engine.records import BUY
-from replay.market_charts import BUY_COLOUR, GREY, INK, SELL_COLOUR, _axis_minutes, _time_axis, words, write_picture
+from replay.market_charts import (
+    BUY_COLOUR,
+    GREY,
+    INK,
+    SELL_COLOUR,
+    _axis_minutes,
+    _time_axis,
+    _title,
+    words,
+    write_picture,
+)
 from replay.queue_positions import FILLED, Place
 from replay.source_files import SourceError
 
@@ -48,8 +58,15 @@ def _paint(figure: Any, code: str, date: int, shown: Sequence[Place], total: int
         if len(shown) <= NAMED:
             axes.annotate(format_price(place.price), (x[0], place.ahead[0]), fontsize=8, color=colour, va="bottom")
     axes.set_ylim(bottom=0)
-    axes.set_ylabel(words("前面排队量（吨）", "tonnes ahead at the same price"))
-    many = f"the {len(shown)} of {total:,} that waited longest" if total > len(shown) else f"{total:,} orders"
-    axes.set_title(f"{code} {to_date(date)}: {words('排队位置', 'queue positions')}, {many}", loc="left", color=INK)
-    axes.legend(loc="upper left", fontsize=8)
+    axes.set_ylabel(words("同价位前面排队量（吨）", "tonnes ahead at the same price"))
+    few = total > len(shown)
+    _title(
+        axes,
+        f"{code} {to_date(date)} 排队位置，"
+        + (f"{total:,} 笔中等待最久的 {len(shown)} 笔" if few else f"{total:,} 笔"),
+        f"{code} {to_date(date)} queue positions, "
+        + (f"the {len(shown)} of {total:,} that waited longest" if few else f"{total:,} orders"),
+    )
+    axes.legend(loc="upper right", fontsize=8)  # queues grow shorter: there is room
+    axes.yaxis.set_major_formatter("{x:,.0f}")
     _time_axis(axes)

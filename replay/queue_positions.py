@@ -15,7 +15,7 @@ import numpy as np
 from engine.calendar import day_start_ns, trading_date
 from engine.exchange import Output
 from engine.records import ACCEPTED, CANCELLED, FILL_MAKER, FILL_TAKER, NOTICE, REDUCED, REPLACED
-from replay.journal import JournalReplay
+from replay.journal import JournalReplay, Progress
 from replay.journal_reader import MINUTE_NS
 from replay.source_files import SourceError
 
@@ -118,7 +118,9 @@ class Queues:
         self.touched.clear()
 
 
-def collect_queues(replay: JournalReplay, code: str, date: int = 0) -> tuple[int, list[Place]]:
+def collect_queues(
+    replay: JournalReplay, code: str, date: int = 0, progress: Progress | None = None
+) -> tuple[int, list[Place]]:
     """One day (0: the last) of one instrument: its date, and every order that rested. SourceError without one."""
     days: dict[int, Queues] = {}
 
@@ -135,7 +137,7 @@ def collect_queues(replay: JournalReplay, code: str, date: int = 0) -> tuple[int
                 days[today] = Queues(day_start_ns(today))
             days[today].read(mine)
 
-    replay.run(watch=watch)
+    replay.run(watch=watch, progress=progress)
     if not days:
         raise SourceError(code, f"has no day {date or ''} in this journal".replace("  ", " "))
     ((day, queues),) = days.items()

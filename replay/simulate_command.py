@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,19 +57,24 @@ def hawkes(
 def _simulate(given: dict[str, Any], out: Path | None, json: bool) -> None:
     import msgspec
 
+    from engine.calendar import to_date
     from replay.progress import progress_bar
     from replay.simulate import Parameters, Simulation
+    from replay.whole_file import whole_folder
 
     if out is not None and out.exists() and any(out.iterdir()):
         typer.echo(f"error: {out}: is not empty", err=True)
         raise typer.Exit(WRONG_USE)
     try:
-        simulation = Simulation(msgspec.convert(given, Parameters), out)
+        parameters = msgspec.convert(given, Parameters).checked()
+        to_date(parameters.date)
     except ValueError as error:  # msgspec's is one of them
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(WRONG_USE) from None
-    with progress_bar("simulate", "messages") as update:
-        report = simulation.run(update)
+    with ExitStack() as stack:
+        folder = stack.enter_context(whole_folder(out)) if out is not None else None
+        report = Simulation(parameters, folder).run(stack.enter_context(progress_bar("simulate", "messages")))
+    report.journal = str(out or "")
     if json:
         typer.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
         return

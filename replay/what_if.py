@@ -20,7 +20,7 @@ from engine.exchange import Exchange, Output
 from engine.kernel import DONE, run
 from engine.market import Market
 from engine.records import ACCEPTED, CANCEL, COMMAND, EVENT, FILL_MAKER, MESSAGE, NEW, REDUCE, REPLACE, TAKE
-from replay.journal_reader import Reader
+from replay.journal_reader import Reader, last_sequence
 from replay.market_settings import Settings
 
 TWIN: Final = np.dtype([("first", "<u8"), ("second", "<u8")])  # order id in the first and in the second engine
@@ -109,11 +109,12 @@ class WhatIf:
 
     def run(self, disk: Any, progress: Progress | None = None) -> WhatIfReport:
         """The whole journal through both. Accounts and days come with the journal's own messages."""
+        total = last_sequence(disk) if progress else 0
         for group in Reader(disk):
             self._batch(group.commands, group.payloads)
             self.report.commands += len(group.commands)
             if progress:
-                progress(int(group.commands["seq"][-1]), int(group.commands["seq"][-1]))
+                progress(int(group.commands["seq"][-1]), total)
         if not self.engines[0].market.market[0]["day_closed"]:
             self._compare_day()
         self.report.rejected = self.counts[:, 0].tolist()

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from engine.exchange import Exchange
 from replay.chart_command import app
 from replay.journal import JournalReplay
-from replay.market_charts import _axis_minutes, _price_range, collect
+from replay.market_charts import _axis_minutes, _price_range, collect, language, words
 from replay.market_settings import settings_for
 
 
@@ -57,6 +57,20 @@ def test_pictures_are_written_whole(market, tmp_path, what, ending) -> None:
 def test_a_day_that_is_not_there_is_one_clear_line(market, tmp_path, args, says) -> None:
     run = CliRunner().invoke(app, ["day", str(market[0]), str(tmp_path / "x.png"), *args])
     assert run.exit_code == 2 and says in run.stderr and not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_picture_leaves_nothing_behind(market, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("replay.market_charts._page", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    (tmp_path / "x.html").write_text("yesterday's")
+    run = CliRunner().invoke(app, ["heat", str(market[0]), str(tmp_path / "x.html"), "-i", "CEA24"])
+    assert run.exit_code != 0 and [p.read_text() for p in tmp_path.iterdir()] == ["yesterday's"]
+
+
+def test_texts_are_in_the_language_that_is_wanted(monkeypatch) -> None:
+    for font, wanted, text in (("a font", "zh", "价差"), ("a font", "both", "价差 spread"), (None, "zh", "spread")):
+        monkeypatch.setattr("replay.market_charts.cjk_font", lambda font=font: font)
+        with language(wanted):
+            assert words("价差", "spread") == text
 
 
 def test_an_unknown_ending_is_refused(market, tmp_path) -> None:

@@ -16,8 +16,9 @@ from engine.journal import RealDisk
 from engine.journal.segment import SEGMENT_HEADER_BYTES
 from engine.records import FILL_MAKER
 from replay.commands import app
+from replay.event_text import life_of
 from replay.journal import JournalReplay, JournalReport, Moment, compare_minutes, parse_moment
-from replay.journal_reader import Reader
+from replay.journal_reader import Reader, last_sequence
 from replay.market_settings import settings_for
 from replay.source_files import SourceError
 from replay.what_if import WhatIf
@@ -36,7 +37,7 @@ def replay(market) -> JournalReplay:
 
 def test_a_replay_ends_in_the_state_of_the_exchange_and_meets_seals_and_snapshots(market, replay) -> None:
     r = replay.run()
-    assert r.state_hash == f"{market[1].state_hash():016x}"
+    assert r.state_hash == f"{market[1].state_hash():016x}" and last_sequence(replay.disk) == r.last_seq
     assert r.ok and (r.seals_checked, r.snapshots_checked) == (3, 1)
     assert (r.first_seq, r.last_seq, r.commands) == (1, market[1].seq, market[1].seq)
     assert len(r.minutes) > 100 and r.minutes[-1].state_hash == r.state_hash
@@ -138,6 +139,12 @@ def test_an_orders_whole_life_is_one_view(market, replay) -> None:
     rows = json.loads(run.stdout)
     assert rows[0]["event"] == "accepted" and "fill maker" in [r["event"] for r in rows]
     assert all(r["order"] == order for r in rows)
+    dealt = sum(r["quantity"] for r in rows if r["event"] == "fill maker")
+    assert life_of(rows).startswith(f"order {order} of account {rows[0]['account']}: ")
+    assert f"{rows[0]['instrument']} at " in life_of(rows) and f"{dealt:,} t dealt in " in life_of(rows)
+    text = CliRunner().invoke(app, ["journal", str(market[0]), "--order", str(order)]).stdout.splitlines()
+    assert len(text) == len(rows) + 1 and text[-1] == life_of(rows)
+    assert "no event" in CliRunner().invoke(app, ["journal", str(market[0]), "--order", "999"]).stdout
 
 
 def test_filters_by_account_and_instrument_hold(market) -> None:

@@ -62,6 +62,16 @@ def test_need_before_the_deadline_makes_members_buy_what_they_lack() -> None:
     assert near.still_needed_t < far.still_needed_t
 
 
+def test_an_interrupted_simulation_leaves_nothing_behind(tmp_path, monkeypatch) -> None:
+    def stop(self, time_ns, code):
+        assert [p.name for p in tmp_path.iterdir()] == ["j.part"]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Simulation, "_message", stop)
+    run = CliRunner().invoke(app, ["zero", "--rate", "0.02", "--out", str(tmp_path / "j")])
+    assert run.exit_code != 0 and not list(tmp_path.iterdir())
+
+
 def test_the_command_prints_seed_and_parameters(tmp_path) -> None:
     run = CliRunner().invoke(app, ["hawkes", "--seed", "3", "--rate", "0.02", "--members", "8", "--json"])
     out = json.loads(run.stdout)
