@@ -75,7 +75,7 @@ CHECK_EVERY = 5_000  # frames: the engine's own invariants, 40 ms
 FRAME_NS = 100_000  # monotonic time from frame to frame: 10,000 frames a second
 HOURS = (9.75, 13.5, 13.5, 14.9, 12.0, 9.0)  # where a world's day stands
 FRAMES_PER_BLOCK = 8
-BURST = 200  # frames made from the first frame that ran a block
+BURST = 300  # frames made from the first frame that ran a block
 RANK_EVERY = 250  # frames: which blocks are rare is looked at anew
 RESIDENT_MB_MAX = 1_000  # a world's tables are 300 MB of it; it must not depend on how many frames came
 RISK_DOWN = (2, 3, 5)
@@ -543,8 +543,7 @@ class Fuzzer:
                 else:
                     kinds = world.frame(peer, data, frame.parts)
                 self._learn(frame, bytes(marked.marks[:size]), kinds)
-                if i % BURST = 200  # frames made from the first frame that ran a block
-RANK_EVERY == 0:
+                if i % RANK_EVERY == 0:
                     self.rarest = sorted(self.stock, key=self.hits.tolist().__getitem__)
                 if i % FLUSH_EVERY == 0:
                     world.tick() if i % (8 * FLUSH_EVERY) == 0 else world.flush()
@@ -580,7 +579,8 @@ RANK_EVERY == 0:
                     self.bursts.append((block, left - 1))
             else:
                 block = rarest[int(chance.random() ** 2 * len(rarest))]
-            return ff.mutated(chance, chance.choice(self.stock[block]), chance.choice(self.stock[chance.choice(rarest)]))
+            other = chance.choice(self.stock[chance.choice(rarest)])
+            return ff.mutated(chance, chance.choice(self.stock[block]), other)
         frame = ff.fresh(chance, tags)
         if way < 0.8:
             return frame
