@@ -80,6 +80,8 @@ class AllowanceActs(RegistryBase):
                 refused = Refused(BAD_FIELD, "step", f"{step!r} is not one of {', '.join(ISSUE_STEPS)}")
             if refused is not None:
                 return refused
+            if quantity > posting.serials_left(asset):
+                return Refused(BAD_FIELD, "quantity", f"{asset} has {posting.serials_left(asset)} serial numbers left")
             issuer, holder = posting.account(SYSTEM, asset, ISSUER), posting.account(account, asset, REGISTRY)
             rest = quantity - _apply_cut(posting, account, asset, quantity)
             return [Leg(issuer, holder, rest, ActKind.ISSUE)] if rest else []

@@ -82,12 +82,13 @@ class RegistryBase:
             if known[1] != act.content_json():
                 return Refused(DOCUMENT_USED, "document", f"{act.document} was used for something else")
             return Posted(act.id, act.document, known[0], repeated=True)
+        before = posting.writes_at_end
         legs = build(posting)
-        if isinstance(legs, Refused):
-            return legs
-        refused = posting.chain(act.id, legs) if legs else None
+        refused = legs if isinstance(legs, Refused) else posting.chain(act.id, legs) if legs else None
         if refused is not None:
+            posting.drop_writes(before)  # what the act wanted written at the batch's end goes with it
             return refused
+        assert not isinstance(legs, Refused)
         posting.record(act)
         return Posted(act.id, act.document, posting.batch)
 

@@ -29,9 +29,10 @@ def new_key(path: Path) -> None:
 
 
 def load_key(path: Path) -> Ed25519PrivateKey:
-    """The signing key of a PEM file."""
+    """The signing key of a PEM file; ValueError where it holds another kind of key."""
     key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    assert isinstance(key, Ed25519PrivateKey), f"{path} is no Ed25519 key"
+    if not isinstance(key, Ed25519PrivateKey):
+        raise ValueError("is no Ed25519 key")
     return key
 
 

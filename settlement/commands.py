@@ -26,12 +26,25 @@ Db = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
 Csv = Annotated[bool, typer.Option("--csv", help="CSV instead of a table.")]
-Account = Annotated[int, typer.Argument(help="The trader's account id at the exchange.")]
+ACCOUNT_MAX = 2**32 - 2  # the exchange's ids are u32, the last one means nobody
+Account = Annotated[int, typer.Argument(min=0, max=ACCOUNT_MAX, help="The trader's account id at the exchange.")]
 Asset = Annotated[str, typer.Argument(help="Vintage or offset credit, such as CEA24.")]
 Quantity = Annotated[int, typer.Argument(help="Whole tonnes.")]
 Document = Annotated[str, typer.Option("--document", "-d", help="The document number of this act.")]
 File = Annotated[Path, typer.Argument(help="A CSV file; '-' reads standard input.")]
 HERE = "market"
+
+
+def _date(value: int) -> int:
+    """A date from the command line; typer names the argument where it is none."""
+    from settlement.hours import is_date
+
+    if not is_date(value):
+        raise typer.BadParameter(f"{value} is not a date YYYYMMDD.")
+    return value
+
+
+Date = Annotated[int, typer.Argument(callback=_date, metavar="YYYYMMDD", help="A date.")]
 
 
 def database_url(where: str) -> str:
@@ -116,11 +129,24 @@ def _rows(columns: Sequence[str], rows: Iterable[Sequence[Any]], as_json: bool, 
         for n, name in enumerate(columns):
             table.add_column(name, justify="right" if n in numbers else "left", no_wrap=True)
         for row in listed:
-            table.add_row(*(f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row))
+            table.add_row(*(_cell(name, cell) for name, cell in zip(columns, row, strict=True)))
         console = Console(highlight=False)
         if not console.is_terminal:
             console.width = 200
         console.print(table)
+
+
+# Numbers that are names, which thousands separators would spoil.
+_NAMES = ("account", "date", "batch", "deal_id")
+
+
+def _cell(column: str, value: Any) -> str:
+    """A table's cell as people read it: times as Asia/Shanghai, quantities with separators."""
+    if column == "time_ns":
+        from settlement.hours import local_text
+
+        return local_text(value)
+    return f"{value:,}" if isinstance(value, int) and column not in _NAMES else str(value)
 
 
 # -- the database
@@ -278,6 +304,15 @@ def import_obligations(file: File, db: Db = HERE, as_json: Json = False) -> None
     _imported(imports.import_obligations(_open(db), _lines(file), _now()), as_json)
 
 
+@app.command()
+def accounts(db: Db = HERE, as_json: Json = False, as_csv: Csv = False) -> None:
+    """The real-name accounts; --csv is what import-accounts reads."""
+    columns = ("account", "number", "name", "identity", "kind", "province", "bank_account")
+    if not as_csv:
+        columns += ("state",)
+    _rows(columns, [[getattr(row, name) for name in columns] for row in _open(db).accounts()], as_json, as_csv)
+
+
 # -- freezes, deductions, cancellation
 
 
@@ -344,6 +379,69 @@ def cancel(
     _answer(_open(db).cancel(account, asset, quantity, document, _now(), forced), as_json)
 
 
+@app.command("request-cancel")
+def request_cancel(
+    account: Account, asset: Asset, quantity: Quantity, document: Document, db: Db = HERE, as_json: Json = False
+) -> None:
+    """Ask for a cancellation; the quantity is tied up until decide-cancel (R13.3)."""
+    _answer(_open(db).request_cancel(account, asset, quantity, document, _now()), as_json)
+
+
+@app.command("decide-cancel")
+def decide_cancel(
+    request: Annotated[str, typer.Argument(help="Document of the request.")],
+    approve: Annotated[bool, typer.Option("--approve/--refuse")],
+    document: Document,
+    db: Db = HERE,
+    as_json: Json = False,
+) -> None:
+    """Approve or refuse a requested cancellation."""
+    from settlement.kinds import ActKind
+
+    _answer(_open(db).decide(ActKind.CANCEL, request, approve, document, _now()), as_json)
+
+
+@app.command("waiting")
+def waiting(db: Db = HERE, as_json: Json = False, as_csv: Csv = False) -> None:
+    """Requests that are not decided: cancellations, carry-overs, withdrawals that the bank has not answered."""
+    columns = ("kind", "document", "account", "amount", "time_ns")
+    _rows(columns, [[getattr(row, name) for name in columns] for row in _open(db).waiting()], as_json, as_csv)
+
+
+# -- money of the institution
+
+
+@app.command("fund-reserve")
+def fund_reserve(
+    amount_fen: Annotated[int, typer.Argument(help="Fen.")], document: Document, db: Db = HERE, as_json: Json = False
+) -> None:
+    """Pay into the settlement risk reserve (R12.5)."""
+    _answer(_open(db).fund_reserve(amount_fen, document, _now()), as_json)
+
+
+@app.command("pay-fees")
+def pay_fees(
+    amount_fen: Annotated[int, typer.Argument(help="Fen.")],
+    document: Document,
+    part: Annotated[str, typer.Option(help="trading (the exchange's) or settlement (the registry's).")] = "trading",
+    db: Db = HERE,
+    as_json: Json = False,
+) -> None:
+    """Pay collected fees out to the exchange or the registry institution (R5.7)."""
+    from settlement.kinds import SETTLEMENT_FEES, TRADING_FEES
+
+    buckets = {"trading": TRADING_FEES, "settlement": SETTLEMENT_FEES}
+    if part not in buckets:
+        _fail(f"part: {part!r} is not trading or settlement", 2)
+    _answer(_open(db).pay_out_fees(amount_fen, document, _now(), buckets[part]), as_json)
+
+
+@app.command("funds")
+def funds(db: Db = HERE, as_json: Json = False) -> None:
+    """The institution's own accounts in fen: reserve, fees, what traders owe."""
+    _rows(("account", "fen"), _open(db).funds(), as_json)
+
+
 # -- compliance
 
 
@@ -352,7 +450,7 @@ def obligation(
     account: Account,
     year: int,
     emissions_t: int,
-    deadline: Annotated[int, typer.Argument(help="YYYYMMDD")],
+    deadline: Date,
     document: Document,
     db: Db = HERE,
     as_json: Json = False,
@@ -397,7 +495,12 @@ def offset(
 
 @app.command()
 def cut(
-    account: Account, vintage: int, quantity: Quantity, document: Document, db: Db = HERE, as_json: Json = False
+    account: Account,
+    vintage: Annotated[int, typer.Argument(min=2019, max=2199)],
+    quantity: Quantity,
+    document: Document,
+    db: Db = HERE,
+    as_json: Json = False,
 ) -> None:
     """Cut a later year's allocation (R13.7)."""
     _answer(_open(db).cut_allocation(account, vintage, quantity, document, _now()), as_json)
@@ -426,16 +529,21 @@ def decide_carry_over(
 @app.command()
 def warnings(
     year: int,
-    date: Annotated[int, typer.Argument(help="As of YYYYMMDD.")],
+    date: Annotated[int, typer.Argument(callback=_date, metavar="YYYYMMDD", help="As of this day.")],
     db: Db = HERE,
     as_json: Json = False,
     as_csv: Csv = False,
 ) -> None:
-    """Entities that have not complied, those that lack most first."""
+    """Entities that have not complied, those that lack most first; `at-risk` counts their open orders, too."""
+    print_warnings(_open(db).warnings(year, date), as_json, as_csv)
+
+
+def print_warnings(found: Sequence[Any], as_json: bool, as_csv: bool) -> None:
+    """Print entities at risk (settlement.compliance.Compliance)."""
     columns = ("account", "emissions", "surrendered", "offset", "missing", "shortfall", "days left", "warning")
     rows = [
         (e.account, e.emissions_t, e.surrendered_t, e.offset_t, e.missing_t, e.shortfall_t, e.days_left, e.warning)
-        for e in _open(db).warnings(year, date)
+        for e in found
     ]
     _rows(columns, rows, as_json, as_csv)
 
@@ -444,7 +552,7 @@ def warnings(
 def certificate(
     account: Account,
     year: int,
-    date: Annotated[int, typer.Argument(help="Date on the page, YYYYMMDD.")],
+    date: Annotated[int, typer.Argument(callback=_date, metavar="YYYYMMDD", help="Date on the page.")],
     key: Annotated[Path, typer.Option(help="Signing key (PEM); made where it is not there.")],
     db: Db = HERE,
 ) -> None:
@@ -457,12 +565,31 @@ def certificate(
     form = registry.account(account)
     if isinstance(form, Refused) or entity is None:
         _fail(f"account {account} has no obligation for {year}")
-    if not key.exists():
-        pages.new_key(key)
-    page = pages.certificate(entity, form, date, pages.load_key(key))
+    try:
+        if not key.exists():
+            pages.new_key(key)
+        signing = pages.load_key(key)
+    except (OSError, ValueError) as error:
+        _fail(f"{key}: {str(error).splitlines()[0]}", 3)
+    page = pages.certificate(entity, form, date, signing)
     if isinstance(page, Refused):
         _fail(str(page))
-    print(page)
+    print(page, end="")  # exactly the signed page, so that a file of it can be checked
+
+
+@app.command("check-certificate")
+def check_certificate(
+    page: Annotated[Path, typer.Argument(help="The page as text.")],
+    public: Annotated[str, typer.Option(help="The registry's public key: 64 hexadecimal digits.")],
+) -> None:
+    """Whether a certificate is unchanged and the registry's; needs no registry. Exit code 1: it is not."""
+    from settlement.certificate import is_genuine
+
+    if not page.is_file():
+        _fail(f"{page}: no such file", 3)
+    if not is_genuine(page.read_text(encoding="utf-8"), public.lower()):
+        _fail(f"{page}: not genuine")
+    print(f"{page}: genuine")
 
 
 # -- questions
@@ -470,7 +597,7 @@ def certificate(
 
 @app.command()
 def holdings(
-    account: Annotated[int | None, typer.Argument(help="One account; default: all.")] = None,
+    account: Annotated[int | None, typer.Argument(min=0, max=ACCOUNT_MAX, help="One account; default: all.")] = None,
     db: Db = HERE,
     as_json: Json = False,
     as_csv: Csv = False,
@@ -516,8 +643,8 @@ def history(
 @app.command()
 def statement(
     account: Account,
-    first: Annotated[int, typer.Argument(help="First day, YYYYMMDD.")],
-    last: Annotated[int, typer.Argument(help="Last day, YYYYMMDD.")],
+    first: Annotated[int, typer.Argument(callback=_date, metavar="YYYYMMDD", help="First day.")],
+    last: Annotated[int, typer.Argument(callback=_date, metavar="YYYYMMDD", help="Last day.")],
     db: Db = HERE,
     as_json: Json = False,
     as_csv: Csv = False,
@@ -541,7 +668,7 @@ def statement(
 
 
 @app.command()
-def day(date: int, db: Db = HERE, as_json: Json = False) -> None:
+def day(date: Date, db: Db = HERE, as_json: Json = False) -> None:
     """Where the settlement of a day stands, and which deals are held."""
     from settlement.delivery import Delivery
     from settlement.errors import Refused
@@ -560,12 +687,7 @@ def day(date: int, db: Db = HERE, as_json: Json = False) -> None:
 
 
 @app.command("fees")
-def fees(
-    date: Annotated[int, typer.Argument(help="The day, YYYYMMDD.")],
-    db: Db = HERE,
-    as_json: Json = False,
-    as_csv: Csv = False,
-) -> None:
+def fees(date: Date, db: Db = HERE, as_json: Json = False, as_csv: Csv = False) -> None:
     """The fees of a day's deals in fen, each in the exchange's and the registry's part (R5.7)."""
     columns = ("deal_id", "account", "side", "trading_fen", "settlement_fen")
     found = _open(db).fees_of_deals(date)
@@ -602,7 +724,7 @@ def resolve(
 @app.command("object")
 def object_to(
     account: Account,
-    date: Annotated[int, typer.Argument(help="The day, YYYYMMDD.")],
+    date: Date,
     why: Annotated[str, typer.Argument(help="What is wrong with the statement.")],
     document: Document,
     db: Db = HERE,
@@ -630,7 +752,7 @@ def answer_objection(
 
 
 @app.command("objections")
-def objections(date: int, db: Db = HERE, as_json: Json = False, as_csv: Csv = False) -> None:
+def objections(date: Date, db: Db = HERE, as_json: Json = False, as_csv: Csv = False) -> None:
     """A day's objections and their answers."""
     from settlement.objections import Objections
 

@@ -34,6 +34,24 @@ def day_bounds_ns(date: int) -> tuple[int, int]:
     return start, start + _DAY_NS
 
 
+def is_date(date: int) -> bool:
+    """Whether YYYYMMDD is a day of the calendar, in the years that ns of int64 can tell."""
+    if not 1970_01_01 < date < 2200_01_01:
+        return False
+    try:
+        datetime.date(date // 10_000, date // 100 % 100, date % 100)
+    except ValueError:
+        return False
+    return True
+
+
+def local_text(time_ns: int) -> str:
+    """Asia/Shanghai date and time to the second, for people: ``2025-12-03 15:30:00``."""
+    seconds = (time_ns + _SHANGHAI_NS) // 10**9
+    moment = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=seconds)
+    return moment.isoformat(sep=" ")
+
+
 def is_weekday(time_ns: int) -> bool:
     """Monday to Friday in Asia/Shanghai; statutory holidays are the calendar's business."""
     return ((time_ns + _SHANGHAI_NS) // _DAY_NS + _EPOCH_WEEKDAY) % 7 < 5

@@ -453,12 +453,20 @@ class Posting:
             self._moves.append((act, number, piece, first, last, asset, span_class(first, last), self.batch))
         self._pieces += len(pieces)
 
-    def _new_serials(self, asset: str, quantity: int) -> Range:
+    def _counter(self, asset: str) -> list[int]:
         counter = self._assets.get(asset)
         if counter is None:
             code = schema.asset.c.code
             stored = self.connection.execute(select(schema.asset.c.next_serial).where(code == asset)).scalar_one()
             counter = self._assets[asset] = [stored, stored]
+        return counter
+
+    def serials_left(self, asset: str) -> int:
+        """How many tonnes of the asset can still be issued: a serial has twelve digits."""
+        return SERIAL_MAX - self._counter(asset)[0]
+
+    def _new_serials(self, asset: str, quantity: int) -> Range:
+        counter = self._counter(asset)
         first = counter[0]
         counter[0] += quantity
         assert counter[0] <= SERIAL_MAX, "serial numbers of the asset are used up"
@@ -467,6 +475,15 @@ class Posting:
     def at_end(self, write: Callable[[Connection], None]) -> None:
         """Run ``write`` after the batch's rows are in, in the same transaction."""
         self._final.append(write)
+
+    @property
+    def writes_at_end(self) -> int:
+        """How many writes wait for the batch's end."""
+        return len(self._final)
+
+    def drop_writes(self, before: int) -> None:
+        """Forget the writes that were added since there were ``before``."""
+        del self._final[before:]
 
     # -- writing
 

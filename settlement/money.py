@@ -91,6 +91,16 @@ class MoneyActs(RegistryBase):
         content = {"account": account, "amount_fen": amount_fen}
         return self.post(Act(ActKind.REPAY, document, account, time_ns, content), build)
 
+    def funds(self) -> list[tuple[str, int]]:
+        """The institution's own money accounts: (name, fen)."""
+        table = schema.ledger_account
+        balance = (table.c.credits_posted - table.c.debits_posted).label("fen")
+        query = select(table.c.bucket, balance).where(table.c.owner == SYSTEM, table.c.asset == CNY)
+        with store.reading(self.engine) as connection:
+            found = {row.bucket: row.fen for row in connection.execute(query)}
+        names = ((RESERVE, 1), (FEES, 1), (TRADING_FEES, 1), (SETTLEMENT_FEES, 1), (CLAIMS, -1))
+        return [(name, sign * found.get(name, 0)) for name, sign in names]
+
     def fees_collected(self) -> tuple[int, int, int]:
         """Fen ever collected with deals, and of them split off as trading and as settlement fees."""
         table = schema.ledger_account

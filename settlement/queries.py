@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Row, func, or_, select
+from sqlalchemy import Connection, Row, func, literal_column, select, union
 
 from settlement import fees, schema, store
 from settlement.base import RegistryBase, find_account
@@ -36,6 +36,17 @@ class Holding:
     @property
     def available(self) -> int:
         return self.quantity - self.reserved
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A request that ties up ``amount`` (t or fen) until it is decided."""
+
+    kind: str
+    document: str
+    account: int
+    amount: int
+    time_ns: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +96,36 @@ class Queries(RegistryBase):
         """Every bucket that is not empty, of one account or of all traders."""
         with store.reading(self.engine) as connection:
             return _holdings(connection, account)
+
+    def accounts(self) -> list[Row]:
+        """Every real-name account: the rows of ``schema.registry_account``, in order of account ids."""
+        table = schema.registry_account
+        with store.reading(self.engine) as connection:
+            return list(connection.execute(select(table).order_by(table.c.account)))
+
+    def waiting(self) -> list[Waiting]:
+        """Requests that are not decided yet: what they tie up, oldest first (R13.3)."""
+        transfer, act, ended = schema.transfer, schema.act, schema.transfer.alias()
+        query = (
+            select(
+                act.c.kind, act.c.document, act.c.account, act.c.time_ns, func.sum(transfer.c.amount).label("amount")
+            )
+            .join(transfer, transfer.c.act == act.c.id)
+            .where(
+                transfer.c.state == TransferState.PENDING,
+                ~select(ended.c.act)
+                .where(ended.c.ref_act == transfer.c.act, ended.c.ref_leg == transfer.c.leg)
+                .correlate(transfer)
+                .exists(),
+            )
+            .group_by(act.c.kind, act.c.document, act.c.account, act.c.time_ns, act.c.batch)
+            .order_by(act.c.batch)
+        )
+        with store.reading(self.engine) as connection:
+            return [
+                Waiting(ActKind(row.kind).name.lower(), row.document, row.account, int(row.amount), row.time_ns)
+                for row in connection.execute(query)
+            ]
 
     def balance(self, account: int, asset: str, bucket: str) -> int:
         """What the bucket holds (posted), in tonnes or fen; 0 where it was never used."""
@@ -259,16 +300,23 @@ def _lines(connection: Connection, account: int, start_ns: int) -> list[Line]:
 
 
 def _act_lines(connection: Connection, mine: dict[int, tuple[str, str]], start_ns: int) -> list[Line]:
-    transfer, act, seal = schema.transfer, schema.act, schema.seal
+    table, act, seal = schema.transfer, schema.act, schema.seal
+    # One look into each of the two indexes. In one condition with "or", and with the kind as a parameter, neither
+    # database would use them: it would read the transfers of all accounts.
+    transfer = union(
+        *(
+            select(table).where(
+                table.c.kind != literal_column(str(int(ActKind.DEAL))),
+                side.in_(list(mine)),
+                table.c.state.in_((TransferState.POSTED, TransferState.POST_PENDING)),
+            )
+            for side in (table.c.debit, table.c.credit)
+        )
+    ).subquery()
     query = (
         select(transfer, func.coalesce(act.c.time_ns, seal.c.time_ns).label("at"), act.c.document)
         .outerjoin(act, act.c.id == transfer.c.act)
         .join(seal, seal.c.batch == transfer.c.batch)
-        .where(
-            transfer.c.kind != ActKind.DEAL,
-            or_(transfer.c.debit.in_(list(mine)), transfer.c.credit.in_(list(mine))),
-            transfer.c.state.in_((TransferState.POSTED, TransferState.POST_PENDING)),
-        )
         .order_by(transfer.c.batch, transfer.c.act, transfer.c.leg)
     )
     lines: list[Line] = []

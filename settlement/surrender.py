@@ -12,7 +12,7 @@ from settlement import compliance, schema, store
 from settlement.base import AMOUNT_MAX, Posted, RegistryBase, account_fault, amount_fault, asset_fault
 from settlement.compliance import Compliance
 from settlement.errors import BAD_FIELD, NOT_USABLE, TOO_MUCH, UNKNOWN_DOCUMENT, Refused
-from settlement.hours import date_at, day_bounds_ns
+from settlement.hours import date_at, day_bounds_ns, is_date
 from settlement.kinds import (
     CANCELLED,
     CARRIED,
@@ -43,6 +43,12 @@ class ComplianceActs(RegistryBase):
             refused = account_fault(posting, account)
             if refused is None and not 0 <= emissions_t <= AMOUNT_MAX:
                 refused = Refused(BAD_FIELD, "emissions_t", f"{emissions_t} is not a quantity")
+            if refused is None and not is_date(deadline):
+                refused = Refused(BAD_FIELD, "deadline", f"{deadline} is not a date YYYYMMDD")
+            if refused is None and not compliance.FIRST_YEAR <= year <= deadline // 10_000:
+                refused = Refused(
+                    BAD_FIELD, "year", f"{year} is not a year from {compliance.FIRST_YEAR} to the deadline's"
+                )
             row = _obligation(posting.connection, account, year)
             if refused is None and row is not None and row.offset_t > compliance.offset_max(emissions_t):
                 refused = Refused(TOO_MUCH, "emissions_t", f"{row.offset_t} t of offset would exceed 5 %")
@@ -80,10 +86,11 @@ class ComplianceActs(RegistryBase):
             refused = self._surrender_fault(posting, giver, entity, year, asset, quantity, time_ns)
             if refused is not None:
                 return refused
-            posting.at_end(lambda c: _update_obligation(c, entity, year, add_surrendered=quantity))
             debit, credit = posting.account(giver, asset, REGISTRY), posting.account(giver, asset, SURRENDERED)
-            leg = Leg(debit, credit, quantity, kind)
-            return [leg] if debit.available >= quantity else _short(debit.name(), debit.available, quantity)
+            if debit.available < quantity:
+                return _short(debit.name(), debit.available, quantity)
+            posting.at_end(lambda c: _update_obligation(c, entity, year, add_surrendered=quantity))
+            return [Leg(debit, credit, quantity, kind)]
 
         content = {"account": entity, "giver": giver, "year": year, "asset": asset, "quantity": quantity}
         return self.post(Act(kind, document, entity, time_ns, content), build)
@@ -202,6 +209,7 @@ class ComplianceActs(RegistryBase):
     ) -> list[Compliance]:
         """Every entity with an obligation for the year, as of ``date``. ``open_sells``: (account, asset) -> tonnes in
         open sell orders at the exchange."""
+        assert is_date(date), f"{date} is not a date"
         sells = open_sells or {}
         with store.reading(self.engine) as connection:
             vintages = _vintages(connection)

@@ -4,7 +4,8 @@ Seals: every batch's rows are hashed again, in the chain, so a changed, added or
 move is found, also by somebody who can switch triggers off. Balances: every account's four sides are added
 up from transfers. Serials: the ranges of each asset cover 1 … next_serial - 1 exactly once, and each account
 holds as many serials as its balance says. Conservation: per asset, all balances add up to zero. Fees: the two
-parts of each deal's are those that follow from the totals.
+parts of each deal's are those that follow from the totals. Real-name accounts and obligations are what the sealed
+acts say: nobody complies, or owns, by an edited row.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ def verify(engine: Engine) -> list[str]:
         findings += check(connection)
         findings += _check_days(connection)
         findings += _check_fees(connection)
+        findings += _check_accounts(connection)
+        findings += _check_obligations(connection)
     return findings
 
 
@@ -208,4 +211,55 @@ def _check_fees(connection: Connection) -> list[str]:
             findings.append(f"fees: {row.document}: {fault}")
     batches = set(connection.execute(select(part.c.batch).distinct()).scalars())
     findings += [f"fees: those of batch {batch} belong to no act" for batch in sorted(batches - split)]
+    return findings[:FINDINGS_MAX]
+
+
+def _contents(connection: Connection, *kinds: ActKind) -> Iterator[tuple[ActKind, dict[str, Any]]]:
+    """The contents of the acts of some kinds, in the order in which they were posted."""
+    act = schema.act
+    query = select(act.c.kind, act.c.content, act.c.account).where(act.c.kind.in_(kinds))
+    for row in _stream(connection, query.order_by(act.c.batch, act.c.time_ns)):
+        yield ActKind(row.kind), {"account": row.account, **json.loads(row.content)}
+
+
+def _check_accounts(connection: Connection) -> list[str]:
+    """Each real-name account is as it was opened (R13.1), and closed only by an act."""
+    wanted: dict[int, dict[str, Any]] = {}
+    for kind, content in _contents(connection, ActKind.OPEN_ACCOUNT, ActKind.CLOSE_ACCOUNT):
+        if kind == ActKind.OPEN_ACCOUNT:
+            wanted[content["account"]] = {**content, "state": "open"}
+        elif content["account"] in wanted:
+            wanted[content["account"]]["state"] = "closed"
+    findings: list[str] = []
+    for row in connection.execute(select(schema.registry_account)):
+        terms = wanted.pop(row.account, None)
+        if terms is None:
+            findings.append(f"accounts: {row.account} was opened by no act")
+            continue
+        findings += [
+            f"accounts: {row.account}: {field} is {getattr(row, field)!r}, its act says {value!r}"
+            for field, value in terms.items()
+            if getattr(row, field) != value
+        ]
+    findings += [f"accounts: {account} was opened, its row is missing" for account in wanted]
+    return findings[:FINDINGS_MAX]
+
+
+def _check_obligations(connection: Connection) -> list[str]:
+    """Verified emissions, surrenders and offsets of each year are the sums of their acts (R13.4, R13.5)."""
+    said: dict[tuple[int, int], list[int]] = {}  # (account, year) -> emissions, deadline, surrendered, offset
+    kinds = (ActKind.OBLIGATION, ActKind.SURRENDER, ActKind.FORCED_SURRENDER, ActKind.OFFSET)
+    for kind, content in _contents(connection, *kinds):
+        terms = said.setdefault((content["account"], content["year"]), [0, 0, 0, 0])
+        if kind == ActKind.OBLIGATION:
+            terms[:2] = content["emissions_t"], content["deadline"]
+        else:
+            terms[3 if kind == ActKind.OFFSET else 2] += content["quantity"]
+    findings: list[str] = []
+    for row in connection.execute(select(schema.obligation)):
+        stored = [row.emissions_t, row.deadline, row.surrendered_t, row.offset_t]
+        terms = said.pop((row.account, row.year), [])
+        if stored != terms:
+            findings.append(f"obligations: {row.account} for {row.year} stands at {stored}, its acts say {terms}")
+    findings += [f"obligations: {account} for {year} has acts, its row is missing" for account, year in said]
     return findings[:FINDINGS_MAX]

@@ -9,7 +9,7 @@ from registry_world import postgres as postgres
 from registry_world import url as url
 from registry_world import world as world
 
-from settlement import compliance
+from settlement import compliance, store
 from settlement.errors import Refused, accepted
 from settlement.hours import TransferHours, day_bounds_ns
 from settlement.kinds import ActKind
@@ -164,6 +164,11 @@ def test_surrender_takes_own_or_earlier_vintages_only(entity: Registry) -> None:
     accepted(entity.surrender(1, 2024, "CEA24", 35_000, "s-2", NOON))
     assert code(entity.surrender(1, 2024, "CEA25", 5_000, "s-3", NOON)) == "not_usable"
     assert code(entity.surrender(1, 2022, "CEA23", 5_000, "s-3", NOON)) == "unknown_document"
+    # More than there is: refused, also inside a batch of other acts, and nothing of it counts for the year.
+    assert code(entity.surrender(1, 2024, "CEA24", 65_001, "s-4", NOON)) == "insufficient"
+    with entity.batch(NOON):
+        assert code(entity.surrender(1, 2024, "CEA24", 65_001, "s-4", NOON)) == "insufficient"
+        assert code(entity.offset(1, 2024, "CCER", 6_001, "o-0", NOON)) == "too_much"
     (state,) = entity.compliance(2024, DAY)
     assert (state.missing_t, state.complied, state.warning, state.days_left) == (5_000, False, "watch", 28)
     assert code(entity.offset(1, 2024, "CCER", 5_001, "o-1", NOON)) == "too_much"
@@ -173,6 +178,44 @@ def test_surrender_takes_own_or_earlier_vintages_only(entity: Registry) -> None:
     assert entity.warnings(2024, DAY) == []
     assert entity.balance(1, "CCER", "cancelled") == 5_000
     assert verify(entity.engine) == []
+
+
+def test_planted_bug_a_refused_surrender_that_counts_is_found(
+    entity: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an act writes at the batch's end goes with its refusal; an edited obligation is no proof of compliance."""
+    fees = entity.split_fees(DAY, 1, 0, "fees-1", NOON)  # nothing was collected: refused after its writes were noted
+    assert code(fees) == "insufficient"
+    assert verify(entity.engine) == []
+    with store.writing(entity.engine) as connection:
+        connection.exec_driver_sql("UPDATE obligation SET surrendered_t = 100000")
+        connection.exec_driver_sql("UPDATE registry_account SET name = 'Somebody Else' WHERE account = 2")
+    found = verify(entity.engine)
+    assert any("obligations: 1 for 2024 stands at" in finding for finding in found)
+    assert any("accounts: 2: name is 'Somebody Else'" in finding for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("terms", "field"),
+    [
+        ((2024, 5, 20251331), "deadline"),
+        ((2024, 5, 99), "deadline"),
+        ((2026, 5, DEADLINE), "year"),
+        ((3, 5, DEADLINE), "year"),
+    ],
+)
+def test_an_obligation_has_a_year_and_a_date(entity: Registry, terms: tuple[int, int, int], field: str) -> None:
+    refused = entity.set_obligation(2, *terms, "mee-9", NOON)
+    assert isinstance(refused, Refused)
+    assert refused.field == field
+    assert entity.warnings(2024, DAY)
+
+
+def test_serial_numbers_that_are_used_up_refuse_an_issue(world: Registry) -> None:
+    refused = world.issue(1, "CEA24", 10**12, "too-many", NOON)
+    assert isinstance(refused, Refused)
+    assert refused.field == "quantity"
+    assert verify(world.engine) == []
 
 
 def test_early_warning_counts_what_open_orders_will_sell(entity: Registry) -> None:

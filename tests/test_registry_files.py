@@ -231,11 +231,51 @@ def test_an_entity_lives_a_year_on_the_command_line(tmp_path: Path) -> None:
     assert json.loads(run("warnings", 2024, 20251203, "--json", *db))[0]["warning"] == "watch"
     run("certificate", 1, 2024, 20251203, "--key", tmp_path / "k.pem", *db, code=1)
     run("surrender", 1, 2024, "CEA24", 1000, "-d", "s-1", *db)
-    assert "履约完成证明" in run("certificate", 1, 2024, 20251203, "--key", tmp_path / "k.pem", *db)
+    page = tmp_path / "page.txt"
+    page.write_text(run("certificate", 1, 2024, 20251203, "--key", tmp_path / "k.pem", *db), encoding="utf-8")
+    assert "履约完成证明" in page.read_text(encoding="utf-8")
+    public = certificate.public_hex(certificate.load_key(tmp_path / "k.pem"))
+    assert "genuine" in run("check-certificate", page, "--public", public)
+    run("check-certificate", page, "--public", "0" * 64, code=1)
     assert json.loads(run("history", "CEA24-000000000010", "--json", *db))[-1]["kind"] == "surrender"
     assert "1,CEA24,surrendered,1000,0" in run("holdings", "--csv", *db)
     assert json.loads(run("verify", "--json", *db)) == {"sound": True, "findings": []}
     assert "end of dump" in run("dump", *db)
+
+
+def test_requests_funds_and_accounts_on_the_command_line(tmp_path: Path) -> None:
+    small_world(f"sqlite:///{tmp_path}/r.db").close()
+    db = ("--db", tmp_path / "r.db")
+    run("issue", 1, "CEA24", 50, "-d", "i-1", *db)
+    run("request-cancel", 1, "CEA24", 50, "-d", "q-1", *db)
+    assert "cancel,q-1,1,50," in run("waiting", "--csv", *db)
+    run("cancel", 1, "CEA24", 1, "-d", "c-1", *db, code=1)
+    run("decide-cancel", "q-1", "--refuse", "-d", "q-2", *db)
+    assert run("waiting", "--csv", *db).strip() == "kind,document,account,amount,time_ns"
+    run("fund-reserve", 500, "-d", "f-1", *db)
+    run("pay-fees", 5, "-d", "p-1", *db, code=1)
+    assert {row["account"]: row["fen"] for row in json.loads(run("funds", "--json", *db))}["reserve"] == 500
+    listed = tmp_path / "accounts.csv"
+    listed.write_text(run("accounts", "--csv", *db), encoding="utf-8")
+    run("create", "--db", tmp_path / "copy.db")
+    assert "4 rows imported" in run("import-accounts", listed, "-d", "all", "--db", tmp_path / "copy.db")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("statement", 1, 99, 20251203),
+        ("warnings", 2024, 20251345),
+        ("day", 7),
+        ("issue", 2**32, "CEA24", 1, "-d", "x"),
+        ("holdings", 2**32),
+        ("obligation", 1, 2024, 5, 20251331, "-d", "x"),
+        ("cut", 1, 1, 5, "-d", "x"),
+    ],
+)
+def test_a_wrong_word_ends_with_two_and_says_which(words: tuple[object, ...], tmp_path: Path) -> None:
+    run("create", "--db", tmp_path / "r.db")
+    assert "Invalid value" in run(*words, "--db", tmp_path / "r.db", code=2)
 
 
 def test_verify_ends_with_one_when_a_row_was_tampered_with(tmp_path: Path) -> None:

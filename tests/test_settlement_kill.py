@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -41,33 +44,51 @@ def kill_and_resume(url: str, kills: int, deals_a_kill: int, block: int, seed: i
     before = trading_balances(registry)
     confirmed(registry, deals)
     hits = 0
+    forker = subprocess.Popen(
+        [sys.executable, str(CHILD), url, str(block)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=CHILD.parent.parent,
+        env={"PYTHONPATH": f"{CHILD.parent}:{CHILD.parent.parent}", "PATH": "/usr/bin:/bin"},
+    )
     for _ in range(kills):
-        child = subprocess.Popen(
-            [sys.executable, str(CHILD), url, str(block)],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=CHILD.parent.parent,
-            env={"PYTHONPATH": f"{CHILD.parent}:{CHILD.parent.parent}", "PATH": "/usr/bin:/bin"},
-        )
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
-        for _ in range(dice.randrange(3)):  # so many blocks later, at a moment that no block knows
-            child.stdout.readline()
-        time.sleep(dice.random() * 0.03)
-        child.kill()
-        child.wait()
-        last = child.stdout.read().split()
-        hits += not (last and last[-1] == DayState.SETTLED)
+        hits += kill_once(forker, dice)
         with store.reading(registry.engine) as connection:
             legs = select(schema.transfer.c.leg, func.count()).where(schema.transfer.c.kind == 1)
             counts = dict(connection.execute(legs.group_by(schema.transfer.c.leg)).all())
         assert len(set(counts.values())) <= 1, f"one leg without the other: {counts}"
+    forker.communicate()
     day = accepted(Delivery(registry).settle(DAY, NOON))
     assert day.state == DayState.SETTLED
     assert trading_balances(registry) == expected_balances(before, deals)
     assert verify(registry.engine) == []
     registry.close()
     return hits
+
+
+def kill_once(forker: subprocess.Popen[str], dice: random.Random) -> bool:
+    """Start a settling process and kill it some blocks later, at a moment that no block knows; whether it was still
+    settling."""
+    assert forker.stdin is not None
+    assert forker.stdout is not None
+    forker.stdin.write("start\n")
+    forker.stdin.flush()
+    first = {forker.stdout.readline(), forker.stdout.readline()}  # the child's number and its "ready", in any order
+    child = next(int(line.split()[1]) for line in first if line.startswith("child "))
+    assert "ready\n" in first
+    settled = False
+    for _ in range(dice.randrange(3)):
+        settled = settled or forker.stdout.readline() == f"{DayState.SETTLED}\n"
+        if settled:
+            break
+    time.sleep(dice.random() * 0.03)
+    with contextlib.suppress(ProcessLookupError):  # it has ended
+        os.kill(child, signal.SIGKILL)
+    while (line := forker.stdout.readline()) != "ended\n":
+        assert line, "the forker has ended"
+        settled = settled or line == f"{DayState.SETTLED}\n"
+    return not settled
 
 
 def test_two_kills_on_sqlite_lose_and_repeat_nothing(tmp_path: Path) -> None:
