@@ -287,6 +287,30 @@ def backup(
 
 
 @app.command(rich_help_panel=RUN)
+def relay(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The relay's own folder: its keys; made when new.")],
+    source: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="DIR", help="Folder with run/endpoints.json of an exchange or relay."),
+    ] = None,
+    key: Annotated[
+        str, typer.Option("--key", help="Key to read it with: a name in its keys/, or a key file.")
+    ] = "relay",
+    host: Annotated[str, typer.Option(help="Address to serve on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65_534, help="Readers' port, the feed's is the next; 0: free.")] = 0,
+    no_curve: Annotated[bool, typer.Option("--no-curve", help="Without encryption; loopback only.")] = False,
+    add: Annotated[str, typer.Option(metavar="NAME", help="Make a key for a reader, then end.")] = "",
+) -> None:
+    """Pass market data on to many readers, with snapshots: the way past one machine.
+
+    A reader uses it like the exchange: `cea watch -m DIR`, MarketDataClient(DIR). It takes no orders.
+    """
+    from cea.relaying import relay_command
+
+    relay_command(folder, source, key, host, port, curve=not no_curve, add=add)
+
+
+@app.command(rich_help_panel=RUN)
 def restore(
     source: Annotated[Path, typer.Argument(metavar="BACKUP", help="What `cea backup` made.")],
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new, empty market folder.")],

@@ -174,7 +174,7 @@ def create(
 
     ``days``: the trading days; None takes XSHG's from a year before the first date to its horizon (imports
     pandas, about a second). ``extra_keys``: drop copies, risk, market data. One trader key per member is named
-    ``member-<account>``, one per operator by its name, one ``public`` for market data.
+    ``member-<account>``, one per operator by its name, ``public`` and ``relay`` for market data.
     """
     root = Path(folder)
     check(config)
@@ -190,6 +190,7 @@ def create(
     wanted += [keys.NewKey("public", "market_data")]
     wanted += list(extra_keys)
     wanted += [keys.NewKey(o.name, o.role) for o in config.operators]
+    wanted += [keys.NewKey("relay", "market_data")] * all(k.name != "relay" for k in wanted)
     keys.create(root / "keys", wanted)
     rows = [", ".join(map(str, day_list[i : i + 10])) for i in range(0, len(day_list), 10)]
     _write(root / "calendar.toml", "days = [\n" + "".join(f"  {row},\n" for row in rows) + "]\n")
