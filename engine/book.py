@@ -55,6 +55,7 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
 from engine.memory import aligned_zeros
+from engine.rows import Rows
 
 ORDER: Final = np.dtype(
     [
@@ -146,9 +147,9 @@ def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     """Ask the cache for ``array[index]``, for writing; never faults, not even beyond the array (llvm.prefetch)."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        array_type = signature.args[0]
-        struct = context.make_array(array_type)(context, builder, args[0])
-        pointer = builder.gep(struct.data, [args[1]])
+        table = signature.args[0]
+        first = args[0] if isinstance(table, Rows) else context.make_array(table)(context, builder, args[0]).data
+        pointer = builder.gep(first, [args[1]])
         i8p = ir.IntType(8).as_pointer()
         i32 = ir.IntType(32)
         function = cgutils.get_or_insert_function(

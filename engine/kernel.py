@@ -34,7 +34,6 @@ from engine.book import (
     POOL,
     allocate,
     append,
-    array_at,
     find,
     head_of,
     id_of,
@@ -96,6 +95,7 @@ from engine.records import (
     REPLACED,
     TAKE,
 )
+from engine.rows import Rows, rows_at
 from engine.rules import AMOUNT_MAX_FEN
 
 # CONTROL.status
@@ -213,49 +213,50 @@ _inner: Final = partial(_entry, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 _part: Final = _inner(forceinline=True)
 """njit for a part of the hot path: inlined by LLVM, which compiles faster than numba's own inlining."""
 
-_shared: Final = _inner()
-"""njit for a part that is called from several places, with the control record's address."""
+_shared: Final = _inner(forceinline=False)
+"""njit for a part that is called from several places, with the control record's address: stays a function of its own.
+
+Without the flag numba hands `_part`'s forced inlining down to what a part calls, and the rare swells the hot path."""
 
 
 class Tables(NamedTuple):
-    """All tables as typed arrays, inside machine code only."""
+    """All tables as rows at their addresses, inside machine code only."""
 
-    control: np.ndarray
-    market: np.ndarray
-    accounts: np.ndarray
-    holdings: np.ndarray
-    instruments: np.ndarray
-    sessions: np.ndarray
-    deals: np.ndarray
-    orders: np.ndarray
-    cold: np.ndarray
-    pool: np.ndarray
-    sides: np.ndarray
-    levels: np.ndarray
-    bitmap: np.ndarray
-    events: np.ndarray
+    control: Rows
+    market: Rows
+    accounts: Rows
+    holdings: Rows
+    instruments: Rows
+    sessions: Rows
+    deals: Rows
+    orders: Rows
+    cold: Rows
+    pool: Rows
+    sides: Rows
+    levels: Rows
+    bitmap: Rows
+    events: Rows
 
 
 @primitive
 def _tables(control_address):
-    control = array_at(control_address, 1, CONTROL)
+    control = rows_at(control_address, CONTROL)
     k = control[np.uint64(0)]
-    one = np.int64(1)
     return Tables(
         control,
-        array_at(k.market_at, one, MARKET),
-        array_at(k.accounts_at, k.n_accounts, ACCOUNT),
-        array_at(k.holdings_at, k.n_accounts * k.n_instruments, HOLDING),
-        array_at(k.instruments_at, k.n_instruments, INSTRUMENT),
-        array_at(k.sessions_at, k.n_sessions, SESSION),
-        array_at(k.deals_at, k.n_deals, DEAL),
-        array_at(k.orders_at, k.n_orders, ORDER),
-        array_at(k.cold_at, k.n_orders, ORDER_COLD),
-        array_at(k.pool_at, one, POOL),
-        array_at(k.sides_at, k.n_instruments * 2, BOOK_SIDE),
-        array_at(k.levels_at, k.n_levels, LEVEL),
-        array_at(k.bitmap_at, k.n_words, np.uint64),
-        array_at(k.events_at, k.event_capacity, EVENT),
+        rows_at(k.market_at, MARKET),
+        rows_at(k.accounts_at, ACCOUNT),
+        rows_at(k.holdings_at, HOLDING),
+        rows_at(k.instruments_at, INSTRUMENT),
+        rows_at(k.sessions_at, SESSION),
+        rows_at(k.deals_at, DEAL),
+        rows_at(k.orders_at, ORDER),
+        rows_at(k.cold_at, ORDER_COLD),
+        rows_at(k.pool_at, POOL),
+        rows_at(k.sides_at, BOOK_SIDE),
+        rows_at(k.levels_at, LEVEL),
+        rows_at(k.bitmap_at, np.uint64),
+        rows_at(k.events_at, EVENT),
     )
 
 
@@ -1170,7 +1171,7 @@ def _look_ahead(t, commands, n, at):
 def run(address, commands_address, n):
     """Applies ``n`` COMMAND records. Returns CONTROL.status; consumed and written stand in CONTROL."""
     t = _tables(address)
-    commands = array_at(commands_address, n, COMMAND)
+    commands = rows_at(commands_address, COMMAND)
     k = t.control[np.uint64(0)]
     m = t.market[np.uint64(0)]
     w = np.int64(0)
@@ -1216,7 +1217,7 @@ def sweep(address, command_address, account, session, instrument, reason):
     it is OUTPUT_FULL. CONTROL.cursor must be 1 and count 0 at the first call.
     """
     k = _tables(address).control[np.uint64(0)]
-    c = array_at(command_address, np.int64(1), COMMAND)[np.uint64(0)]
+    c = rows_at(command_address, COMMAND)[np.uint64(0)]
     w, finished = _sweep(
         address, np.int64(0), c, account, session, instrument, np.int64(ANY_SIDE), reason, np.uint32(0)
     )
