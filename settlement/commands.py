@@ -9,7 +9,8 @@ import csv
 import json
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -65,18 +66,26 @@ def database_url(where: str) -> str:
 
 
 def _open(where: str, create: bool = False) -> Registry:
-    from sqlalchemy.exc import SQLAlchemyError
-
     from settlement.registry import Registry
-    from settlement.versions import SchemaMismatch
 
     url = database_url(where)
     file = url.removeprefix("sqlite:///")
     if file != url and not create and not Path(file).is_file():
         _fail(f"{file}: no registry here (make one with `cea registry create`)", 3)
-    try:
+    with _database_faults():
         return Registry.open(url)
-    except (SchemaMismatch, SQLAlchemyError) as error:
+
+
+@contextmanager
+def _database_faults() -> Iterator[None]:
+    """A database that cannot be used ends the command with 3 and one line."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from settlement.versions import SchemaMismatch
+
+    try:
+        yield
+    except (SchemaMismatch, SQLAlchemyError, UnicodeDecodeError) as error:
         _fail(str(error).splitlines()[0], 3)
 
 
@@ -163,10 +172,11 @@ def migrate(db: Db = HERE) -> None:
     """Bring the schema to this program's version."""
     from settlement import store, versions
 
-    engine = store.open_engine(database_url(db))
-    before = versions.version(engine)
-    versions.migrate(engine)
-    print(f"schema {before or 'none'} -> {versions.version(engine)}")
+    with _database_faults():
+        engine = store.open_engine(database_url(db))
+        before = versions.version(engine)
+        versions.migrate(engine)
+        print(f"schema {before or 'none'} -> {versions.version(engine)}")
 
 
 @app.command()
@@ -199,7 +209,8 @@ def restore(file: File, db: Db) -> None:
     from settlement.dump import restore as read
     from settlement.errors import Refused
 
-    rows = read(store.open_engine(database_url(db)), _lines(file))
+    with _database_faults():
+        rows = read(store.open_engine(database_url(db)), _lines(file))
     if isinstance(rows, Refused):
         _fail(str(rows))
     print(f"{rows} rows restored and verified")

@@ -152,7 +152,9 @@ def _parse(lines: Iterable[str], columns: tuple[str, ...]) -> tuple[list[tuple[i
                 bad.append(cells)
             else:
                 rows.append((reader.line_num, cells))
-    except (csv.Error, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        bad.append(BadRow(reader.line_num + 1, "file", "is not UTF-8: save it as CSV UTF-8"))
+    except csv.Error as error:
         bad.append(BadRow(reader.line_num, "file", str(error)))
     return rows, bad
 

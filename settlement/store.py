@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from sqlalchemy import Connection, Engine, SmallInteger, String, Table, create_engine, event, insert
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from settlement.serials import DatedRange
 
@@ -22,10 +22,12 @@ _CACHE_KB: Final = 65_536
 
 
 def open_engine(url: str) -> Engine:
-    """A SQLAlchemy engine for ``sqlite:///file`` or ``postgresql+psycopg://…``, set up for durability."""
+    """A SQLAlchemy engine for ``sqlite:///file`` or ``postgresql+psycopg://…``, set up for durability. ArgumentError
+    where it is neither."""
     parsed = make_url(url)
     dialect = parsed.get_backend_name()
-    assert dialect in ("sqlite", "postgresql"), f"registry database {dialect} is not supported"
+    if dialect not in ("sqlite", "postgresql"):
+        raise ArgumentError(f"a registry is kept in SQLite or PostgreSQL, not in {dialect}")
     engine = create_engine(parsed, future=True)
     if dialect == "sqlite":
         event.listen(engine, "connect", _sqlite_connect)

@@ -278,6 +278,15 @@ def test_a_wrong_word_ends_with_two_and_says_which(words: tuple[object, ...], tm
     assert "Invalid value" in run(*words, "--db", tmp_path / "r.db", code=2)
 
 
+def test_what_is_no_registry_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "text").write_text("no database, only text that is long enough to be looked at" * 20, encoding="utf-8")
+    assert "not a database" in run("holdings", "--db", tmp_path / "text", code=3)
+    assert "not in mysql" in run("migrate", "--db", "mysql://somewhere/r", code=3)
+    run("create", "--db", tmp_path / "r.db")
+    (tmp_path / "gbk.csv").write_bytes("account,asset,quantity,document\n1,CEA24,5,甲\n".encode("gbk"))
+    assert "is not UTF-8" in run("import-issues", tmp_path / "gbk.csv", "--db", tmp_path / "r.db", code=1)
+
+
 def test_verify_ends_with_one_when_a_row_was_tampered_with(tmp_path: Path) -> None:
     registry = small_world(f"sqlite:///{tmp_path}/r.db")
     with store.writing(registry.engine) as connection:
