@@ -247,6 +247,11 @@ class Snapshots:
         self.taken = 0
         self.pause_ns = self.pause_max_ns = self.write_ns = 0
 
+    @property
+    def writing(self) -> bool:
+        """Whether a thread writes one now, or has written one of which nobody has taken notice."""
+        return self._thread is not None
+
     def turn(self, mono_ns: int) -> None:
         """Once in each turn of the loop: takes notice of one that was written, begins the next when it is due."""
         if self._thread is not None:

@@ -13,7 +13,9 @@ from journal_crash import IDENTITY, Fold, some_commands
 from engine.journal import Identity, Journal, JournalError, RecoveryRefused, scan
 from engine.journal.crash_disk import CrashDisk
 from engine.journal.decisions import DECISIONS, Action, Finding
-from engine.journal.group import GROUP_MAGIC, HEADER_BYTES, SEAL, decode_header, encode_group, seed_of
+from engine.journal.group import GROUP_MAGIC, HEADER_BYTES, SEAL, decode_header, encode_group, payload_lengths, seed_of
+from engine.journal.increment import Increment
+from engine.journal.inspection import list_files, verify
 from engine.journal.recovery import decide, survey
 from engine.journal.segment import SEGMENT_HEADER_BYTES, decode_segment_header, encode_segment_header, segment_index
 from engine.journal.snapshot import decode_snapshot_header, encode_snapshot_header, snapshot_name
@@ -23,7 +25,7 @@ SEGMENT_BYTES = 1_536
 
 
 class SmallJournal:
-    """Three lives of one journal: snapshots after 4 and 9, an open end of two commits, all states known."""
+    """Three lives of one journal: snapshots with increments after 4 and 8, an open end, all states known."""
 
     def __init__(self, lives: int = 3, seed: int = 7, journal_id: int = IDENTITY.journal_id) -> None:
         self.disk = CrashDisk()
@@ -31,6 +33,7 @@ class SmallJournal:
         self.rng = random.Random(seed)
         self.machine = Fold()
         self.identity = replace(IDENTITY, journal_id=journal_id)
+        self.increments: list[Increment] = []
         for life in range(lives):
             self.live(snapshot=life < 2)
 
@@ -43,7 +46,10 @@ class SmallJournal:
             journal.append(commands, payloads)
             journal.commit()
         if snapshot:
-            assert journal.snapshot(self.machine.state(), journal.durable_seq)
+            increment = journal.increment(self.machine.state()[:100], journal.durable_seq)
+            assert increment is not None
+            self.increments.append(increment)
+            assert journal.snapshot(self.machine.state(), journal.durable_seq, self.increments)
         self.last = journal.durable_seq
         journal.close()
 
@@ -104,6 +110,14 @@ def _leftover(small: SmallJournal) -> None:
 
 def _snapshot_damaged(small: SmallJournal) -> None:
     _flip(small.disk.content(small.names(".snapshot")[-1]), 600)
+
+
+def _increment_missing(small: SmallJournal) -> None:
+    small.disk.remove(small.names(".increment")[-1])
+
+
+def _increment_damaged(small: SmallJournal) -> None:
+    _flip(small.disk.content(small.names(".increment")[0]), 50)
 
 
 def _snapshot_of_other_engine(small: SmallJournal) -> None:
@@ -172,7 +186,8 @@ def _snapshot_ahead(small: SmallJournal) -> None:
 
 def _snapshot_unchained(small: SmallJournal) -> None:
     other = SmallJournal(lives=2, seed=8)
-    small.disk.put(small.names(".snapshot")[-1], bytes(other.disk.content(other.names(".snapshot")[-1])))
+    for name in (*other.names(".increment"), other.names(".snapshot")[-1]):
+        small.disk.put(name, bytes(other.disk.content(name)))
 
 
 def _snapshot_without_journal(small: SmallJournal) -> None:
@@ -340,6 +355,36 @@ def test_bytes_in_a_payload_that_look_like_a_group_do_not_stop_a_start() -> None
     assert torn_with_forged_payload(seed_of(0)).recovery.alarms[0].startswith("torn_tail")
     with pytest.raises(RecoveryRefused, match="damage_before_sound_group"):
         torn_with_forged_payload(seed_of(IDENTITY.journal_id))
+
+
+@pytest.mark.parametrize(("damage", "seq"), [(_increment_missing, 4), (_increment_damaged, 0)])
+def test_a_snapshot_without_one_of_its_increments_is_one_that_does_not_verify(
+    damage: Callable[[SmallJournal], None], seq: int
+) -> None:
+    small = SmallJournal()
+    assert {row.state for row in list_files(small.disk)} == {"ok", "leftover"}
+    damage(small)
+    assert len([row for row in list_files(small.disk) if row.state == "damaged"]) >= 1
+    assert not verify(small.disk).ok
+    journal, machine = outcome(small.disk)
+    assert journal.recovery.snapshot_seq == seq and len(journal.recovery.alarms) == (1 if seq else 2)
+    assert machine.state() == small.states[small.last]
+
+
+def test_the_commands_that_a_snapshot_covers_are_read_again_only_where_they_verify() -> None:
+    small = SmallJournal()
+    journal, _ = outcome(small.disk.copy())
+    for after_seq, until in ((0, 8), (2, 7), (5, 5), (0, 100)):
+        commands = [int(s) for g in journal.batches(after_seq, until_seq=until) for s in g.commands["seq"]]
+        assert commands == list(range(after_seq + 1, min(until, small.last) + 1))
+        assert all(
+            payload_lengths(g.commands).sum() == len(g.payloads) for g in journal.batches(after_seq, until_seq=until)
+        )
+    _flip(small.disk.content(small.names(".segment")[0]), SEGMENT_HEADER_BYTES + HEADER_BYTES + 3)
+    journal, machine = outcome(small.disk)
+    assert machine.state() == small.states[small.last], "a start does not need what a snapshot covers"
+    with pytest.raises(JournalError, match="DAMAGED"):
+        list(journal.batches(0, until_seq=8))
 
 
 # Every byte

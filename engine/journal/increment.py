@@ -64,6 +64,15 @@ def decode_references(data: bytes | memoryview, count: int) -> tuple[Increment, 
     return tuple(Increment(*_REFERENCE.unpack_from(data, i * REFERENCE_BYTES)) for i in range(count))
 
 
+def hash_of(parts: Iterable[memoryview]) -> bytes:
+    """XXH3-128 of ``parts`` one behind the other, piece by piece: a thread that does this lets others go on."""
+    hasher = xxhash.xxh3_128()
+    for part in parts:
+        for at in range(0, len(part), PIECE_BYTES):
+            hasher.update(part[at : at + PIECE_BYTES])
+    return hasher.digest()
+
+
 def write_pieces(file: File, offset: int, parts: Iterable[memoryview]) -> int:
     """Write ``parts`` one behind the other from ``offset`` on, synced piece by piece; the offset behind them."""
     pending = 0
@@ -82,10 +91,7 @@ def write_pieces(file: File, offset: int, parts: Iterable[memoryview]) -> int:
 def write_increment(disk: Disk, content: Buffer | Iterable[Buffer], seq: int) -> Increment:
     """Write, sync, rename, sync the folder. Raises ``OSError`` as the disk does (ENOSPC only from the first step)."""
     parts = joined(content)
-    hasher = xxhash.xxh3_128()
-    for part in parts:
-        hasher.update(part)
-    increment = Increment(seq, sum(map(len, parts)), hasher.digest())
+    increment = Increment(seq, sum(map(len, parts)), hash_of(parts))
     file = disk.create(INCREMENT_TEMPORARY, increment.length)
     try:
         write_pieces(file, 0, parts)

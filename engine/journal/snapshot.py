@@ -39,6 +39,7 @@ from .increment import (
     Increment,
     decode_references,
     encode_references,
+    hash_of,
     increment_is_sound,
     is_increment,
     write_pieces,
@@ -135,9 +136,6 @@ def write_snapshot(
     Raises ``OSError`` as the disk does; ENOSPC can only come from the first step, which reserves the room.
     """
     parts = [memoryview(encode_references(increments)), *joined(state)]
-    hasher = xxhash.xxh3_128()
-    for part in parts:
-        hasher.update(part)
     length = sum(map(len, parts))
     header = SnapshotHeader(
         FORMAT,
@@ -147,7 +145,7 @@ def write_snapshot(
         seq,
         length,
         journal_id,
-        hasher.digest(),
+        hash_of(parts),
         identity.rules_hash,
         len(increments),
     )
