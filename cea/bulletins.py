@@ -36,19 +36,22 @@ def opening_totals(folder: Path, first_date: int) -> OpeningTotals:
 
 
 def bulletins_of(folder: Path) -> list[Bulletin]:
-    """The bulletin of every closed day in the journal, in order. A later close of a day is a new version (D29)."""
+    """The bulletin of every closed day in the journal, in order. A later result of a day is a new version (D29)."""
     from cea.replaying import load_market, notices_of
     from engine.bulletin import make_bulletin, totals_after
     from engine.messages import DayClosed
 
     totals = opening_totals(folder, load_market(folder).config.first_date)
     found: list[Bulletin] = []
+    reason = ""
     for notice in notices_of(folder):
+        if notice.get("what") == "bulletin_correction":
+            reason = notice["text"]
         if notice.get("t") != "day_closed":
             continue
         closed = msgspec.convert(notice, DayClosed)
         if found and closed.date == found[-1].date:
-            found.append(make_bulletin(closed, totals, found[-1].version + 1))
+            found.append(make_bulletin(closed, totals, found[-1].version + 1, reason))
         else:
             totals = totals_after(found[-1]) if found else totals
             found.append(make_bulletin(closed, totals))
@@ -69,6 +72,18 @@ def bulletin_rows(bulletins: Sequence[Bulletin]) -> list[tuple[Any, ...]]:
                   b.composite_change_bp)  # fmt: skip
         rows.append((b.date, b.version, COMPOSITE, *prices, *msgspec.structs.astuple(b.day)))
     return rows
+
+
+def correct_command(folder: Path, who: str, why: str, *, as_json: bool) -> None:
+    """The closed day's result once more, with the reason: the next version of its bulletin; the others stay (D29)."""
+    from cea.connecting import operator
+    from engine.messages import CorrectBulletin
+
+    if not why.strip():
+        fail("say why: --why TEXT", Exit.USAGE)
+    with operator(folder, who or "ops1") as client:
+        client.execute(CorrectBulletin(why=why))
+    bulletin_command(folder, 0, as_json=as_json)
 
 
 def bulletin_command(folder: Path, date: int, out: Path | None = None, *, as_json: bool) -> None:

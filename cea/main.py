@@ -451,17 +451,30 @@ def watch(
 
 @app.command(rich_help_panel=LOOK)
 def bulletin(
+    action: Annotated[
+        str, typer.Argument(metavar="[correct]", help="correct: publish the closed day's next version, with --why.")
+    ] = "",
     folder: Folder = HERE,
     date: Annotated[int, typer.Option(help="Trading day, YYYYMMDD; 0: the last that is closed.")] = 0,
     out: Annotated[
         Path | None, typer.Option(help="Write all closed days as a table: .parquet or .csv (docs/replay.md).")
     ] = None,
+    why: Annotated[str, typer.Option(help="With correct: the reason, which everybody reads.")] = "",
+    who: Key = "",
     as_json: Json = False,
 ) -> None:
-    """The bulletin of a closed day, in Chinese and English, from the journal."""
-    from cea.bulletins import bulletin_command
+    """The bulletin of a closed day, in Chinese and English, from the journal.
 
-    bulletin_command(folder, date, out, as_json=as_json)
+    `cea bulletin correct --why TEXT` publishes a new version after a deal was cancelled behind the close; both stay.
+    """
+    from cea.bulletins import bulletin_command, correct_command
+
+    if action not in ("", "correct"):
+        raise typer.BadParameter(f"{action!r}: only `correct` can be done here", param_hint="ACTION")
+    if action:
+        correct_command(folder, who, why, as_json=as_json)
+    else:
+        bulletin_command(folder, date, out, as_json=as_json)
 
 
 @app.command(rich_help_panel=LOOK)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from engine import messages as msg
-from engine.closing import close_market, composite_on_close, rebuild_statistics
+from engine.closing import close_market, composite_on_close, day_result, rebuild_statistics
 from engine.codes import Code, Reason
 from engine.lane import Envelope, Notice, Refusal
 from engine.market import ACTIVE, CLOSED, DEAL_CANCELLED, LISTED, NOT_OPENED, UNLIMITED
@@ -352,6 +352,15 @@ class Administration:
         lapsed = self.exchange.cancel_orders(envelope, int(Reason.CLOSE))
         return [*notices, Notice(close_market(self.market, lapsed), public=True), self._done(envelope, m)]
 
+    def correct_bulletin(self, envelope: Envelope, m: msg.CorrectBulletin) -> Answer:
+        """D29: the result of the closed day as its deals now stand; a notice before it says why. Changes no state."""
+        head = self.market.market[0]
+        if not head["day_closed"]:
+            return Refusal(Code.WRONG_PHASE, "", "no day is closed, or the next one is open already")
+        why = msg.MarketNotice(what="bulletin_correction", text=m.why, data={"date": int(head["date"])})
+        result = day_result(self.market, 0)
+        return [Notice(why, public=True), Notice(result, public=True), self._done(envelope, m, date=int(head["date"]))]
+
     def settle_day(self, envelope: Envelope, m: msg.SettleDay) -> Answer:
         """The registry has delivered: proceeds become withdrawable (R5.5, D27)."""
         head = self.market.market[0]
@@ -484,6 +493,7 @@ HANDLERS: dict[type, Callable[[Administration, Envelope, Any], Answer]] = {
     msg.TransferOutDone: Administration.transfer_out_done,
     msg.RollDay: Administration.roll_day,
     msg.CloseDay: Administration.close_the_day,
+    msg.CorrectBulletin: Administration.correct_bulletin,
     msg.SettleDay: Administration.settle_day,
     msg.SendStatement: Administration.send_statement,
     msg.PhaseMark: Administration.phase_mark,

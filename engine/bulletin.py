@@ -51,7 +51,10 @@ class OpeningTotals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Bulletin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One version of a day's bulletin. ``year`` and ``launch`` include the day; prices in fen, changes in 0.01 %."""
+    """One version of a day's bulletin. ``year`` and ``launch`` include the day; prices in fen, changes in 0.01 %.
+
+    ``reason``: why there is this version, empty for the first.
+    """
 
     date: int
     version: int
@@ -65,6 +68,7 @@ class Bulletin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     year: Totals
     launch: Totals
     vintages: tuple[VintageClose, ...]
+    reason: str = ""
 
 
 # The columns of the table per vintage: English, Chinese.
@@ -97,7 +101,7 @@ def day_totals(closed: DayClosed) -> Totals:
     )
 
 
-def make_bulletin(closed: DayClosed, before: OpeningTotals, version: int = 1) -> Bulletin:
+def make_bulletin(closed: DayClosed, before: OpeningTotals, version: int = 1, reason: str = "") -> Bulletin:
     """The bulletin of a closed day. ``before`` are the totals up to the trading day before it.
 
     A day of a later year than ``before`` starts the year's total anew. ValueError when ``before`` is not
@@ -120,6 +124,7 @@ def make_bulletin(closed: DayClosed, before: OpeningTotals, version: int = 1) ->
         year=year + day,
         launch=before.launch + day,
         vintages=closed.vintages,
+        reason=reason,
     )
 
 
@@ -135,7 +140,9 @@ def sentences_zh(b: Bulletin) -> list[str]:
     moved = "上涨" if b.composite_change_bp > 0 else "下跌"
     change = f"较前一日{moved}{format_change(basis_points)}" if basis_points else "与前一日持平"
     auction = f"今日单向竞价{_traded_zh(b.day.auction_volume, b.day.auction_amount)}。"
+    correction = [f"更正（第{b.version}版）：{b.reason}"] if b.reason else []
     return [
+        *correction,
         f"{day}，全国碳市场综合价格行情为：开盘价{format_price(b.composite_open)}元/吨，"
         f"最高价{format_price(b.composite_high)}元/吨，最低价{format_price(b.composite_low)}元/吨，"
         f"收盘价{format_price(b.composite_close)}元/吨，收盘价{change}。",
@@ -155,7 +162,9 @@ def sentences_en(b: Bulletin) -> list[str]:
     moved = "up" if b.composite_change_bp > 0 else "down"
     change = f"{moved} {format_change(basis_points)} on the day before" if basis_points else "unchanged"
     auction = f"one-way auction: {_traded_en(b.day.auction_volume, b.day.auction_amount)}."
+    correction = [f"Correction, version {b.version}: {b.reason}"] if b.reason else []
     return [
+        *correction,
         f"{date}: composite open {format_price(b.composite_open)}, high {format_price(b.composite_high)}, "
         f"low {format_price(b.composite_low)}, close {format_price(b.composite_close)} CNY/t, {change}.",
         f"Listed agreements: {_traded_en(b.day.listed_volume, b.day.listed_amount)}; "

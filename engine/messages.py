@@ -156,6 +156,16 @@ class CloseDay(Message, tag="close_day"):
     """Lapses what is open, computes closes and composite close (R5.3, R6.4, R7.4). Only from 15:00 on."""
 
 
+class CorrectBulletin(Message, tag="correct_bulletin"):
+    """The closed day's result once more, as its deals now stand: the next version of its bulletin (D29).
+
+    After a deal was cancelled behind the close (D28). Only until the next day is rolled; ``why`` goes to everybody.
+    """
+
+    why: Annotated[str, msgspec.Meta(min_length=1, max_length=1_000)]
+    by: Text = ""
+
+
 class SettleDay(Message, tag="settle_day"):
     """The registry has delivered the day: proceeds become withdrawable. ``digest`` is the clearing's hash."""
 
@@ -351,6 +361,7 @@ MARKET_COMMANDS: tuple[type[Message], ...] = (
     TransferOutDone,
     RollDay,
     CloseDay,
+    CorrectBulletin,
     SettleDay,
     SendStatement,
     PhaseMark,

@@ -303,6 +303,10 @@ class ReferenceExchange(ReferenceMarket):
             self.composite_low = min(self.composite_low, self.composite_close)
 
     @handle.register
+    def _(self, message: msg.CorrectBulletin) -> Code:
+        return Code.OK if self.day_closed else Code.WRONG_PHASE
+
+    @handle.register
     def _(self, message: msg.CancelDeal) -> Code:
         if message.by == message.second:
             return Code.TWO_PERSONS_REQUIRED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from engine import messages as msg
 from engine.bulletin import (
     COLUMNS,
     OpeningTotals,
@@ -140,3 +141,34 @@ def test_the_table_has_a_row_per_vintage_and_the_composite_and_no_high_without_a
 def test_a_bulletin_survives_its_encoding() -> None:
     b = make_bulletin(day_e6(), NOTHING, version=2)
     assert msgspec.json.decode(msgspec.json.encode(b), type=type(b)) == b
+
+
+def test_a_correction_says_its_version_and_reason_first() -> None:
+    b = make_bulletin(day_e6(), NOTHING, 2, "deal 7 was cancelled")
+    assert sentences_en(b)[0] == "Correction, version 2: deal 7 was cancelled"
+    assert sentences_zh(b)[0] == "更正（第2版）：deal 7 was cancelled"
+    assert sentences_en(b)[1:] == sentences_en(make_bulletin(day_e6(), NOTHING))
+
+
+def test_a_corrected_bulletin_has_the_deals_that_still_stand_and_changes_nothing_else() -> None:
+    from gateway.surveillance.scenarios import Stage, clock
+
+    stage = Stage(1, lambda events, payloads: None)
+    stage.at(clock("10:00"))
+    for price, quantity in ((6_000, 10), (6_100, 30)):
+        stage.order(1, 1, price, quantity)
+        stage.order(2, 0, price, quantity)
+    assert stage.say(msg.CorrectBulletin(why="too early")) == {}
+    stage.at(clock("15:00"))
+    stage.say(msg.CloseDay())
+    (first,) = [n for n in stage.notices if isinstance(n, DayClosed)]
+    assert first.vintages[0].close == 6_075
+    assert stage.say(msg.CancelDeal(number=2, by="a", second="b", why="mistake"))
+    before = stage.exchange.state_hash()
+    assert stage.say(msg.CorrectBulletin(why="deal 2 was cancelled"))
+    why, second, _ = stage.notices
+    assert (why.what, why.text) == ("bulletin_correction", "deal 2 was cancelled")
+    assert (second.vintages[0].close, second.vintages[0].volume, second.date) == (6_000, 10, first.date)
+    stage.exchange.check()
+    assert stage.exchange.state_hash() != before  # its place in the sequence
+    assert second.composite_close == 6_000 != first.composite_close
