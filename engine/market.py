@@ -485,7 +485,7 @@ class Market:
     def grow_deals(self) -> None:
         """Doubles the table of the day's deals; addresses change, so the exchange takes them anew."""
         grown = aligned_zeros(2 * len(self.deals), DEAL)
-        grown[: len(self.deals)] = self.deals
+        grown[: len(self.deals)].view(np.uint8)[:] = self.deals.view(np.uint8)  # numpy copies records field by field
         self.deals = grown
         self.market[0]["deals_capacity"] = len(self.deals)
 

@@ -170,7 +170,13 @@ class Server:
         self.core.publisher = Publisher(
             exchange, self._publish, epoch=recovery.epoch, checksum_every=self.config.checksum_every
         )
-        self._touching = TouchAhead(self.core.store.growing() + self.core.log.growing())
+        self._touching = TouchAhead(
+            [
+                *self.core.store.growing(),
+                *self.core.log.growing(),
+                lambda: (exchange.market.deals, int(exchange.market.market[0]["deals"])),
+            ]
+        )
         self._touching.start()
         self._bind()
         if self.config.lane == "hot":
