@@ -348,7 +348,8 @@ class Bridge:
             for one in found:
                 number = f"{document}:{one.account}:{one.asset}"
                 for step, message in enumerate(_setting(one, number)):
-                    outbox.put(posting, f"own:{number}" if step == 0 else f"own2:{number}", message)
+                    # Messages of one moment are sent in the order of their keys.
+                    outbox.put(posting, f"own:{number}{':done' * step}", message)
         self.outbox.flush()
         return reconcile(self.registry.engine, self.exchange.balances())
 

@@ -413,3 +413,53 @@ def test_who_watches_sees_each_step_and_the_deals_posted_of_all(town: Town, tmp_
     assert progress.read(tmp_path) == seen[-1]
     (tmp_path / progress.FILE).write_text('{"date": 2', encoding="utf-8")
     assert progress.read(tmp_path) is None
+
+
+def test_an_operator_makes_the_exchange_hold_what_the_registry_says(town: Town) -> None:
+    """R13.1, D26: up and down, money and allowances; before, each difference is named; a repeat changes nothing."""
+    accepted(town.registry.deposit(0, 77, "bank-1", NOON))
+    accepted(town.registry.reserve_withdrawal(1, 55, "bank-2", NOON))
+    accepted(town.registry.move_in(2, "X", 5, "in-extra", NOON))
+    accepted(town.registry.move_out(3, "X", 7, "out-extra", NOON))
+    town.close()
+    ended = accepted(town.bridge.end_of_day(DAY))
+    assert (len(ended.differences), ended.may_open_next) == (4, False)
+    assert isinstance(town.bridge.adopt(DAY, "d" * 33, "Li"), Refused)
+    assert town.bridge.adopt(DAY, "dec-1", "Li") == []
+    assert town.bridge.adopt(DAY, "dec-2", "Li") == []
+    assert (town.available(0), town.available(1)) == (CASH + 78, CASH + 1 - 55)
+    assert (town.sellable(2), town.sellable(3)) == (TONNES + 6, TONNES + 1 - 7)
+    assert town.bridge.asked_here("dec-1:3:X"), "the service must not take these for members' own transfers"
+    assert not town.bridge.asked_here("W-1")
+    assert accepted(town.bridge.end_of_day(DAY)).may_open_next
+    assert town.registry.decisions()[0]["differences"][0].startswith("account 0 CNY: registry ")
+    assert verify(town.registry.engine) == []
+
+
+def test_a_debt_to_the_reserve_is_paid_back_in_both_books(town: Town) -> None:
+    """R12.5: what an operator had the reserve pay is claimed back, never more than is owed."""
+    accepted(town.registry.fund_reserve(10**9, "reserve", NOON))
+    town.trade(1_000, 30)
+    accepted(town.registry.reserve_withdrawal(1, CASH + 1, "court", NOON))
+    town.close()
+    (held,) = accepted(town.bridge.end_of_day(DAY)).day.held
+    accepted(town.bridge.delivery.cover(held.deal_id, "dec-1", "Li", NOON))
+    accepted(town.registry.return_withdrawal("court", "court-2", NOON))
+    assert dict(town.registry.funds())["claims"] == 30_000
+    assert [str(one) for one in accepted(town.bridge.end_of_day(DAY)).differences] == [
+        f"account 1 CNY: registry {CASH + 1} fen, exchange {CASH + 1 - 30_000} fen"
+    ]
+    assert town.bridge.adopt(DAY, "dec-2", "Li") == []
+    assert isinstance(town.bridge.repay(1, 30_001, "back-1"), Refused)
+    accepted(town.bridge.repay(1, 30_000, "back-1"))
+    assert accepted(town.bridge.repay(1, 30_000, "back-1")).repeated
+    assert dict(town.registry.funds())["claims"] == 0
+    assert accepted(town.bridge.end_of_day(DAY)).differences == []
+
+
+def test_a_document_number_that_the_exchange_would_not_take_posts_nothing(town: Town) -> None:
+    for refused in (town.bridge.deposit(1, 5, "d" * 65), town.bridge.withdraw(1, 5, "w" * 60)):
+        assert isinstance(refused, Refused)
+        assert refused.field == "document"
+    assert town.registry.cash(1) == CASH + 1
+    assert town.bridge.outbox.waiting() == []
