@@ -24,10 +24,12 @@ BENCHMARKS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "book": ((), ("--runs", "2")),
     "flash1": ((), ("--runs", "2")),
     "journal": ((), ("--quick",)),
+    "starts": ((), ("--smoke",)),
     "gateway": ((), ("--smoke",)),
     "settlement": ((), ("--quick",)),
     "desk": ((), ("--smoke",)),
     "surveillance": ((), ("--smoke",)),
+    "replay": ((), ("--smoke",)),
     "cea": ((), ("--smoke",)),
 }
 SMOKE_ORDERS = 20_000  # of the book's made-up stream
