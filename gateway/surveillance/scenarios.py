@@ -9,6 +9,7 @@ exchange would tell them, T+1, locks and self-trade prevention included.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -412,7 +413,7 @@ def ring(stage: Stage) -> Actor:
 
 
 def bulk_ring(stage: Stage) -> Actor:
-    """Bulk deals round two to four accounts, one step of them in the listed market now and then."""
+    """Bulk deals round two to four accounts."""
     rng, n = stage.rng, int(stage.rng.integers(2, 5))
     members = [FIRST_BAD + i for i in range(n)]
     start, acts = int(rng.integers(clock("13:05"), clock("13:30"))), []
@@ -420,7 +421,7 @@ def bulk_ring(stage: Stage) -> Actor:
         seller, buyer = members[step], members[(step + 1) % n]
         size = BULK_MIN + 100 * int(rng.integers(0, 100))
         price = round(REFERENCE * (1 - float(rng.random()) * 0.05))
-        acts.append(Act(start + step * 600 * SECOND, lambda s=seller, b=buyer, p=price, q=size: stage.bulk(s, b, p, q)))  # type: ignore[misc]
+        acts.append(Act(start + step * 600 * SECOND, partial(stage.bulk, seller, buyer, price, size)))
     return Actor(acts, frozenset({"ring", "wash"}), frozenset(members))
 
 
