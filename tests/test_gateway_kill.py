@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import faulty_writes
 import gateway_market as gm
 import numpy as np
 import pytest
@@ -313,21 +314,17 @@ def strace() -> str:
     return path
 
 
-class Traced:
-    """The exchange under strace, with faults injected into its journal's system calls."""
+class Faulty:
+    """The exchange with faults under it: ``command`` goes before the interpreter, ``env`` is the process's."""
 
-    def __init__(self, strace: str, folder: Path, *injections: str) -> None:
+    def __init__(self, folder: Path, command: list[str], env: dict[str, str]) -> None:
         self.folder = folder
-        journal = folder / "journal"
-        names = [journal / f"{i:08d}.segment" for i in range(1, 6)] + [journal / "spare.tmp", journal / "snapshot.tmp"]
-        paths = [a for name in (journal, *names) for a in ("-P", str(name))]
-        calls = ",".join(dict.fromkeys(text.split(":")[0] for text in injections))
-        options = [f"--inject={text}" for text in injections]
-        command = [strace, "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", *options, *paths]
-        env = {**os.environ, "PYTHONPATH": str(gm.ROOT)}
         with (folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*command, sys.executable, "-c", gm.SERVE, str(folder), "stepped"], env=env, stdout=log, stderr=log
+                [*command, sys.executable, "-c", gm.SERVE, str(folder), "stepped"],
+                env={**env, "PYTHONPATH": str(gm.ROOT)},
+                stdout=log,
+                stderr=log,
             )
 
     def ready(self, former: int = 0) -> bool:
@@ -350,39 +347,119 @@ class Traced:
         return (self.folder / "log").read_text()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("occurrence", [4, 25])
-def test_an_error_of_the_disk_ends_the_exchange_with_its_own_code_and_loses_nothing_told(
-    strace: str, tmp_path: Path, occurrence: int
-) -> None:
-    folder = tmp_path / "m"
-    gm.make(folder)
-    traced = Traced(strace, folder, f"fdatasync:error=EIO:when={occurrence}")
+def traced(strace: str, folder: Path, *injections: str) -> Faulty:
+    """The exchange under strace, with faults injected into its journal's system calls."""
+    journal = folder / "journal"
+    names = [journal / f"{i:08d}.segment" for i in range(1, 6)] + [journal / "spare.tmp", journal / "snapshot.tmp"]
+    paths = [a for name in (journal, *names) for a in ("-P", str(name))]
+    calls = ",".join(dict.fromkeys(text.split(":")[0] for text in injections))
+    options = [f"--inject={text}" for text in injections]
+    command = [strace, "-f", "-qq", "-o", "/dev/null", "-e", f"trace={calls}", *options, *paths]
+    return Faulty(folder, command, dict(os.environ))
+
+
+def ends_with_nothing_lost(folder: Path, faulty: Faulty, code: int) -> list[int]:
+    """Trades until the fault ends the exchange, starts it again without; the requests that were told."""
     told: list[int] = []
     try:
-        assert traced.ready()
-        if traced.process.poll() is None:
+        assert faulty.ready()
+        if faulty.process.poll() is None:
             with contextlib.suppress(NoAnswer, UnknownOutcome):
-                trade_until_it_ends(folder, traced, told)
-        assert traced.process.wait(60) == EXIT_JOURNAL_FAILED, traced.log()
+                trade_until_it_ends(folder, faulty, told)
+        assert faulty.process.wait(60) == code, faulty.log()
     finally:
-        if traced.process.poll() is None:
-            traced.process.kill()
-    assert "Traceback" not in traced.log(), traced.log()
-    journal = journaled(folder)
-    assert all(len(v) == 1 for v in journal.values())
+        if faulty.process.poll() is None:
+            faulty.process.kill()
+    assert "Traceback" not in faulty.log(), faulty.log()
+    came_back(folder, told)
+    return told
+
+
+def came_back(folder: Path, told: list[int]) -> None:
+    """What was told is in the journal, nothing is there twice, and a start gives all reports again."""
+    assert all(len(v) == 1 for v in journaled(folder).values())
     with gm.running(folder), Client(folder, key="member-1", timeout=START_SECONDS) as again:
         session = again.link.session
         kept = {number for s, number in journaled(folder) if s == session}
         assert set(told) <= kept, (told, kept)
         assert [r.no for r in again.poll(1.0)] == list(range(1, again.link.next_report))
+    report = verify(RealDisk(folder / "journal"), *machine_maker(folder))
+    assert [p for p in report.problems if not p.startswith("torn_tail")] == []
 
 
-def trade_until_it_ends(folder: Path, traced: Traced, told: list[int]) -> None:
+# Two orders commit in the loop, three hundred beside it (gateway.commit).
+BATCHES = ([("buy", "CEA24", 5_900, 1)] * 2, [("buy", "CEA23", 5_900, 1)] * 300)
+
+
+def trade_until_it_ends(folder: Path, faulty: Faulty, told: list[int], rounds: int = 1_000_000) -> None:
     with OperatorClient(folder, timeout=3) as ops, Client(folder, key="member-1", timeout=3) as me:
         gm.fund(ops)
-        while traced.process.poll() is None:
-            told += [o.request_no for o in me.send_batch([("buy", "CEA24", 5_900, 1), ("buy", "CEA23", 5_900, 2)])]
+        for number in range(rounds):
+            if faulty.process.poll() is not None:
+                break
+            told += [o.request_no for o in me.send_batch(BATCHES[number % 2])]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("occurrence", [4, 40])
+def test_an_error_of_the_disk_ends_the_exchange_with_its_own_code_and_loses_nothing_told(
+    strace: str, tmp_path: Path, occurrence: int
+) -> None:
+    folder = tmp_path / "m"
+    gm.make(folder)
+    ends_with_nothing_lost(
+        folder, traced(strace, folder, f"fdatasync:error=EIO:when={occurrence}"), EXIT_JOURNAL_FAILED
+    )
+
+
+@pytest.mark.slow
+def test_an_exchange_killed_at_its_nth_sync_loses_nothing_told(strace: str, tmp_path: Path) -> None:
+    for occurrence in (2, 40, 45):  # while it starts; while members trade, in commits in the loop and beside it
+        folder = tmp_path / f"m{occurrence}"
+        gm.make(folder)
+        faulty = traced(strace, folder, f"fdatasync:signal=KILL:when={occurrence}")
+        told = ends_with_nothing_lost(folder, faulty, -signal.SIGKILL)
+        assert occurrence == 2 or told
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return faulty_writes.build(tmp_path_factory.mktemp("library"))
+
+
+@pytest.mark.slow
+def test_an_exchange_killed_in_the_middle_of_a_write_loses_nothing_told(library: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "m"
+    gm.make(folder)
+    faulty = Faulty(folder, [], faulty_writes.preloading(library, "torn:5"))
+    assert ends_with_nothing_lost(folder, faulty, -signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_in_the_middle_of_a_write_ends_the_exchange_with_its_own_code(
+    library: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "m"
+    gm.make(folder)
+    faulty = Faulty(folder, [], faulty_writes.preloading(library, "full:5"))
+    assert ends_with_nothing_lost(folder, faulty, EXIT_JOURNAL_FAILED)
+
+
+@pytest.mark.slow
+def test_an_exchange_finishes_short_and_interrupted_writes(library: Path, tmp_path: Path) -> None:
+    folder, told = tmp_path / "m", []
+    gm.make(folder)
+    faulty = Faulty(folder, [], faulty_writes.preloading(library, "short"))
+    try:
+        assert faulty.ready() and faulty.process.poll() is None, faulty.log()
+        trade_until_it_ends(folder, faulty, told, rounds=20)
+        assert len(told) == 20 * 151
+        os.kill(faulty.process.pid, signal.SIGKILL)  # a clean stop would leave a snapshot: here the groups must do
+        faulty.process.wait()
+    finally:
+        if faulty.process.poll() is None:
+            faulty.process.kill()
+    came_back(folder, told)
 
 
 @pytest.mark.slow
@@ -394,18 +471,18 @@ def test_a_full_disk_makes_the_market_cancel_only_while_the_journal_still_has_ro
         order = me.buy("CEA24", 5_900, 100)
         former = process.process.pid
         assert process.stop() == 0
-    traced = Traced(strace, folder, "fallocate:error=ENOSPC:when=1+")  # the start uses the spare; no new one is made
+    faulty = traced(strace, folder, "fallocate:error=ENOSPC:when=1+")  # the start uses the spare; no new one is made
     try:
-        assert traced.ready(former) and traced.process.poll() is None, traced.log()
+        assert faulty.ready(former) and faulty.process.poll() is None, faulty.log()
         with OperatorClient(folder) as ops, Client(folder, key="member-1") as me:
             assert gm.wait_until(lambda: bool(ops.status()["cancel_only"]), 20)
             assert me.buy("CEA24", 5_900, 100).code == Code.CANCEL_ONLY
             assert me.cancel(order.order_id).ok
             hash_before = ops.seal_hash()
-        assert traced.terminate() == 0, traced.log()
+        assert faulty.terminate() == 0, faulty.log()
     finally:
-        if traced.process.poll() is None:
-            traced.process.kill()
-    assert "Traceback" not in traced.log(), traced.log()
+        if faulty.process.poll() is None:
+            faulty.process.kill()
+    assert "Traceback" not in faulty.log(), faulty.log()
     with gm.running(folder), OperatorClient(folder) as ops:
         assert ops.seal_hash() == hash_before, "room was made, and nothing was lost"

@@ -10,12 +10,13 @@ import sys
 import time
 from pathlib import Path
 
+import faulty_writes
 import pytest
 from conftest import REPOSITORY
 from journal_child import SEGMENT_BYTES
 from journal_crash import IDENTITY
 
-from engine.journal import EXIT_JOURNAL_FAILED, Journal, RealDisk
+from engine.journal import EXIT_JOURNAL_FAILED, Journal, JournalError, RealDisk
 from engine.journal.inspection import verify
 
 CHILD = [sys.executable, str(Path(__file__).with_name("journal_child.py"))]
@@ -119,6 +120,61 @@ def test_a_kill_at_a_system_call_loses_nothing_acknowledged(strace: str, tmp_pat
         last, epoch = recover(tmp_path)
         assert last >= acknowledged(ended.stdout)
         assert epoch > number
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return faulty_writes.build(tmp_path_factory.mktemp("library"))
+
+
+def writing(library: Path, mode: str, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a child whose larger writes go as ``mode`` says."""
+    env = {**faulty_writes.preloading(library, mode), "PYTHONPATH": environment()["PYTHONPATH"]}
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, check=False)
+
+
+@pytest.mark.slow
+def test_short_and_interrupted_writes_are_finished(library: Path, tmp_path: Path) -> None:
+    ended = writing(library, "short", *CHILD, str(tmp_path), "400")
+    assert ended.returncode == 0, ended.stderr
+    assert recover(tmp_path)[0] == acknowledged(ended.stdout) > 4_000
+
+
+WITHOUT_LOOP = """
+import os, sys
+import journal_child
+from engine.journal.disk import RealFile, byte_view
+RealFile.write = lambda self, offset, data: os.pwrite(self.fd, byte_view(data), offset)
+journal_child.main(sys.argv[1], 400)
+"""
+
+
+@pytest.mark.slow
+def test_a_short_write_that_is_not_finished_is_caught(library: Path, tmp_path: Path) -> None:
+    ended = writing(library, "short", sys.executable, "-c", WITHOUT_LOOP, str(tmp_path))
+    assert acknowledged(ended.stdout) > 0, ended.stderr
+    with pytest.raises((AssertionError, JournalError)):
+        assert recover(tmp_path)[0] >= acknowledged(ended.stdout)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("occurrence", [1, 2, 30])
+def test_a_kill_in_the_middle_of_a_write_loses_nothing_acknowledged(
+    library: Path, tmp_path: Path, occurrence: int
+) -> None:
+    ended = writing(library, f"torn:{occurrence}", *CHILD, str(tmp_path), "400")
+    assert ended.returncode == -9, ended.stderr
+    assert recover(tmp_path)[0] >= acknowledged(ended.stdout)
+
+
+@pytest.mark.slow
+def test_a_disk_that_fills_in_the_middle_of_a_write_ends_the_process_with_its_own_code(
+    library: Path, tmp_path: Path
+) -> None:
+    ended = writing(library, "full:9", *CHILD, str(tmp_path), "400")
+    assert ended.returncode == EXIT_JOURNAL_FAILED, ended.stderr
+    assert "No space left" in ended.stderr and "Traceback" not in ended.stderr
+    assert recover(tmp_path)[0] >= acknowledged(ended.stdout) > 0
 
 
 def kill_round(folder: Path, rng: random.Random) -> tuple[int, int]:
