@@ -41,7 +41,7 @@ def monitor_command(folder: Path, host: str, port: int, key: str, *, idle_s: flo
         fail(str(error), Exit.CONFIG)
     market, thresholds = load_market(folder), thresholds_of(folder)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    actions = {"settle": lambda who, why: settle(folder), "bulletin": lambda who, why: publish(folder, who)}
+    actions = {"settle": lambda who, why: settle(folder), "bulletin": lambda who, why: publish(folder, who, why)}
     app.run(
         folder,
         path,
@@ -58,7 +58,7 @@ def settle(folder: Path) -> str:
     return _run("settle", "-m", str(folder))
 
 
-def publish(folder: Path, key: str) -> str:
+def publish(folder: Path, key: str, why: str) -> str:
     """Publishes the last closed day's bulletin as a notice to all members, with the person's key."""
     from cea.bulletins import bulletins_of
     from engine.bulletin import sentences_zh
@@ -71,7 +71,7 @@ def publish(folder: Path, key: str) -> str:
         return "no day is closed yet"
     try:
         with OperatorClient(folder, key=str(folder / "keys" / f"{key}.key")) as ops:
-            ops.execute(PublishNotice(text="\n".join(sentences_zh(found[-1]))))
+            ops.execute(PublishNotice(text="\n".join(sentences_zh(found[-1])), why=why))
     except GatewayError as error:
         return str(error)
     return f"{found[-1].date}, version {found[-1].version}"

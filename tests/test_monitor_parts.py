@@ -10,11 +10,13 @@ import pytest
 from cea import operating
 from engine import messages as m
 from engine.codes import Code
+from engine.market import ACCOUNT, HOLDING, UNLIMITED
 from engine.records import EVENT, FILL_TAKER, NOTICE, REJECTED
-from gateway.monitor import controls, users
+from gateway.monitor import controls, look, users
+from gateway.monitor.acts import Acts
 from gateway.monitor.app import Guard, same_site
 from gateway.monitor.feed import Feed
-from gateway.monitor.picture import CURVE_POINTS, STALE_S, Curve, Picture
+from gateway.monitor.picture import CURVE_POINTS, STALE_S, Curve, Picture, members_of
 from gateway.monitor.texts import WORDS
 
 PASSWORD = "a long enough password"
@@ -159,6 +161,62 @@ def test_a_cancelled_deal_leaves_the_tape_and_is_noted():
     assert [deal["no"] for deal in picture.tape] == [2] and "mistake" in picture.notes[0]["text"]
 
 
+def test_the_composites_curve_is_computed_deal_by_deal_as_the_rules_say():
+    """E6: with the first deal of CEA24 at 59.50 the composite opens at 59.66; R7.3, R7.4."""
+    picture = Picture()
+    references = {"CEA": 6089, "CEA21": 5944, "CEA22": 5849, "CEA23": 5998, "CEA24": 5996}
+    picture.codes = dict(enumerate(references))
+    rows = {code: {"weight": 1, "reference": price} for code, price in references.items()}
+    picture.take_status({"instruments": {**rows, "CEA25": {"weight": 0, "reference": 1}}})
+    events = np.zeros(2, EVENT)
+    events["kind"], events["instrument"], events["price"] = FILL_TAKER, [4, 2], [5950, 5950]
+    picture.take(events, {})
+    assert [price for _, price in picture.curves["COMCEA"].points] == [5966, 5986]
+    picture.start_day()
+    assert not picture.curves
+
+
+def test_an_account_shows_how_near_its_limits_it_is_open_buys_included():
+    accounts, holdings = np.zeros(2, ACCOUNT), np.zeros((2, 2), HOLDING)
+    holdings["position_max"] = holdings["sell_max"] = UNLIMITED
+    holdings["sellable"][0, 1], holdings["buy_open"][0, 1], holdings["position_max"][0, 1] = 400, 520, 1_000
+    holdings["sold_today"][0, 0], holdings["sell_max"][0, 0] = 3, 10
+    page = {"accounts": accounts, "holdings": holdings, "numbers": [4, 9], "names": ["a", "b"], "codes": ["X", "Y"]}
+    near, free = members_of(page)
+    assert near.limits == (("X", "sell_max", 3, 10), ("Y", "position_max", 920, 1_000)) and near.near == 92
+    assert (free.limits, free.near, near.holdings) == ((), -1, (("Y", 400),))
+
+
+def test_an_auction_is_one_row_of_all_its_notices_and_bids_are_counted_once():
+    picture = Picture()
+    bid = {"t": "auction_bid_state", "auction": 2, "bid": 7, "account": 3, "price": 5_000, "quantity": 10}
+    for notice in (
+        {"t": "auction_state", "auction": 2, "seller": 1, "state": "announced"},
+        {"t": "auction_announced", "auction": 2, "opens": 5, "closes": 9},
+        {**bid, "state": "placed"}, {**bid, "state": "placed"}, {**bid, "state": "raised", "quantity": 12},
+        {**bid, "bid": 8, "state": "placed"}, {**bid, "bid": 8, "state": "cancelled"},
+    ):  # fmt: skip
+        picture.take_auction(notice)
+    assert (
+        picture.bids[2] == {7: 12} and picture.auctions[2]["state"] == "announced" and picture.auctions[2]["opens"] == 5
+    )
+    assert "5000" not in str(picture.auctions), "bids are sealed"
+
+
+def test_depth_adds_up_from_the_best_price_outwards():
+    assert look.steps([[5_950, 10, 1], [5_940, 5, 2]]) == [[59.4, 15], [59.5, 10]]
+
+
+def test_what_people_did_is_on_the_disk_and_a_torn_line_hides_no_other(tmp_path):
+    acts = Acts(tmp_path)
+    acts.note(person="li", act="halt", why="fire")
+    with acts.path.open("ab") as file:
+        file.write(b'{"person":"wa')
+    again = Acts(tmp_path)
+    again.note(person="wang", act="resume", why="out")
+    assert [a["person"] for a in Acts(tmp_path).last] == ["wang", "li"] and acts.path.stat().st_mode & 0o077 == 0
+
+
 def test_who_has_seen_an_alert_is_known_after_a_restart_of_the_monitor(tmp_path):
     (tmp_path / "run").mkdir()
     Feed(tmp_path, "key").acknowledge("20251203-wash", "li")
@@ -172,6 +230,7 @@ def test_a_curve_never_grows_beyond_its_points_and_keeps_its_first():
     curve = Curve()
     for n in range(50_000):
         curve.add(n * 1_000_000, n)
+    assert curve.shown()[-1] == (49_999, 49_999), "the last deal is there, thinned out or not"
     assert len(curve.points) <= CURVE_POINTS and curve.points[0] == (0, 0)
     assert curve.points[-1][1] > 49_000
 

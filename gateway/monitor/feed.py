@@ -13,23 +13,26 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 import numpy as np
 import zmq
 
-from engine.records import EVENT, NOTICE
-from gateway.client import GatewayError, Report
+from engine.records import NOTICE
+from gateway.client import GatewayError
 from gateway.keys import KeyFileError
-from gateway.monitor.picture import Picture
+from gateway.monitor.picture import Picture, members_of
 from gateway.operator import OperatorClient
 from gateway.surveillance import Surveillance, Thresholds
+from settlement import progress
 
 log = logging.getLogger(__name__)
 
 STATUS_S: Final = 0.15  # with the page's own quarter of a second below the 500 ms within which it must follow
-SLOW_S: Final = 2.0  # members, desk, sessions: lists that grow with the market
+UNWATCHED_S: Final = 1.0  # while no browser looks; below STALE_S, so that the first look is at something fresh
+SLOW_S: Final = 2.0  # desk and sessions: lists that grow with the market; metrics
+PAGE_S: Final = 0.5  # the next page of accounts (4,000 in four seconds), and how far the settlement is
 RETRY_S: Final = 0.5
 TIMEOUT_S: Final = 3.0
 BOOK_LEVELS: Final = 40  # of the depth chart
@@ -91,42 +94,59 @@ class Feed(threading.Thread):
         picture = self.picture
         picture.codes = {int(row[0]): str(row[1]) for row in ops.link.query("instruments")}
         picture.start_day()
-        picture.auctions, picture.alerts = {}, type(picture.alerts)(maxlen=picture.alerts.maxlen)
+        picture.auctions, picture.bids, picture.members, picture.day_result = {}, {}, {}, {}
+        picture.alerts = type(picture.alerts)(maxlen=picture.alerts.maxlen)
         self.watch = self._make_watch()
         self.watch.codes, self.watch.raised = dict(picture.codes), picture.alerts.append
+        ops.event_pages()
         ops.subscribe(1)
-        next_slow = 0.0
+        self._known_auctions(ops)
+        next_slow = next_page = 0.0
+        next_member = 0
         while not self._ending.is_set():
             now = time.monotonic()
             status = ops.status()
+            picture.take_status(status)
             if set(status["instruments"]) != set(picture.codes.values()):
                 picture.codes = {int(row[0]): str(row[1]) for row in ops.link.query("instruments")}
                 self.watch.codes = dict(picture.codes)
             picture.books = {
                 code: ops.link.query("book", code=code, levels=BOOK_LEVELS)
-                for code, row in status["instruments"].items()
-                if row["listed"]
+                for code in picture.books_wanted(now)
+                if status["instruments"].get(code, {}).get("listed")
             }
             if now >= next_slow:
                 next_slow = now + SLOW_S
-                picture.sessions, picture.accounts = ops.sessions(), ops.balances()
-                picture.desk = ops.link.query("desk")
+                picture.sessions, picture.desk = ops.sessions(), ops.link.query("desk")
                 picture.health = self._metrics()
-            self._take(ops.events())
-            picture.status, picture.seen, picture.error = status, time.monotonic(), ""
-            self._ending.wait(max(0.0, STATUS_S - (time.monotonic() - now)))
+            if now >= next_page:
+                next_page = now + PAGE_S
+                next_member = self._members(ops, next_member)
+                picture.settlement = progress.read(self.folder)
+            self._take(ops.event_pages())
+            picture.seen, picture.error = time.monotonic(), ""
+            pause = STATUS_S if picture.watched(now) else UNWATCHED_S
+            self._ending.wait(max(0.0, pause - (time.monotonic() - now)))
 
-    def _take(self, reports: list[Report]) -> None:
-        if not reports:
-            return
-        events = np.array([r.event for r in reports], EVENT)
-        notices: dict[int, dict[str, Any]] = {}
-        parts = []
-        for at in np.flatnonzero(events["kind"] == NOTICE).tolist():
-            notices[at] = reports[at].notice or {}
-            payload = msgspec.msgpack.encode(notices[at])
-            events["quantity"][at] = len(payload)
-            parts.append(payload)
-        self.picture.take(events, notices)
+    def _known_auctions(self, ops: OperatorClient) -> None:
+        """Auctions of earlier days: the stream begins with this one's morning."""
+        known = ops.link.query("auctions")
+        for notice in (*known["auctions"], *known["announced"]):
+            self.picture.take_auction(notice)
+
+    def _members(self, ops: OperatorClient, first: int) -> int:
+        """One page of accounts; where the next one begins."""
+        page = ops.members(first)
+        self.picture.members = {**self.picture.members, **{m.account: m for m in members_of(page)}}
+        return int(page["next"])
+
+    def _take(self, pages: list[tuple[np.ndarray, bytes]]) -> None:
         assert self.watch is not None
-        self.watch.feed(events, b"".join(parts))
+        for events, payloads in pages:
+            notices, at = {}, 0
+            for place in np.flatnonzero(events["kind"] == NOTICE).tolist():
+                end = at + int(events["quantity"][place])
+                notices[place] = msgspec.msgpack.decode(payloads[at:end])
+                at = end
+            self.picture.take(events, notices)
+            self.watch.feed(events, payloads)

@@ -1,0 +1,159 @@
+"""The market: a tile per vintage and the composite, intraday chart, depth, book, deals."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from nicegui import ui
+
+from engine.prices import change_bp, closing_price, format_change, format_price
+from gateway.monitor import look
+from gateway.monitor.panel import Panel
+from gateway.monitor.picture import COMPOSITE
+
+CURVE_S: Final = 1.0  # a curve of 2,000 points is 40 kB: once a second is as much as an eye wants
+TAPE_SHOWN: Final = 60
+BOOK_SHOWN: Final = 5  # R8.6; the depth chart has more
+
+
+class MarketPanel(Panel):
+    """``code``: the vintage that charts and book show, or the composite."""
+
+    def build(self) -> None:
+        """Tiles, two charts, two tables."""
+        self.code = ""
+        self.tiles: dict[str, dict[str, Any]] = {}
+        self._curve_due = 0.0
+        self.tile_row = ui.row().classes("w-full gap-3 items-stretch").props('id="tiles"')
+        with ui.row().classes("w-full gap-3 items-stretch"):
+            with ui.card().classes("panel"):
+                self.chart_title = ui.label().classes("text-subtitle1").props('id="curve-title"')
+                self.curve = ui.echart(look.curve_options()).style("height: 300px; width: 100%").props('id="curve"')
+            with ui.card().classes("panel"):
+                self.depth_title = ui.label().classes("text-subtitle1")
+                self.depth = ui.echart(look.depth_options()).style("height: 300px; width: 100%").props('id="depth"')
+        with ui.row().classes("w-full gap-3 items-stretch"):
+            self.table("book", ("side", "price", "quantity", "orders"))
+            self.table("tape", ("number", "time", "code", "price", "quantity", "side"))
+
+    def fill(self, status: dict[str, Any]) -> None:
+        """Tiles, then what belongs to the chosen one."""
+        listed = {code: row for code, row in status["instruments"].items() if row["listed"]}
+        if set(listed) != set(self.tiles) - {COMPOSITE} or not self.tiles:
+            self._make_tiles(list(listed))
+        if self.code not in listed and self.code != COMPOSITE:
+            self._show(max(listed, key=lambda c: listed[c]["volume"], default=COMPOSITE))
+        for code, row in listed.items():
+            self._fill_tile(code, row["last"] or row["reference"], row["reference"], self._about(row))
+        c = status["composite"]
+        about = "", ""
+        if c["open"]:
+            about = (
+                f"{self.w('opening')} {format_price(c['open'])}",
+                f"{self.w('low')} {format_price(c['low'])} · {self.w('high')} {format_price(c['high'])}",
+            )
+        self._fill_tile(COMPOSITE, c["last"] or c["previous"], c["previous"], about)
+        self._fill_tape()
+        if self.code == COMPOSITE:
+            self._draw_curve(status, 0, 0, c["previous"])
+            self._fill_book({"bids": [], "asks": []})
+        else:
+            row = listed[self.code]
+            self.picture.wanted[self.code] = time.monotonic()
+            self._draw_curve(status, row["limit_low"], row["limit_high"], row["reference"])
+            self._fill_book(self.picture.books.get(self.code, {"bids": [], "asks": []}))
+
+    # --- tiles -----------------------------------------------------------------------------------------------
+
+    def _make_tiles(self, codes: list[str]) -> None:
+        self.tile_row.clear()
+        self.tiles = {}
+        with self.tile_row:
+            for code in [*codes, COMPOSITE]:
+                card = ui.card().classes("tile cursor-pointer").props(f'id="tile-{code}" tabindex="0" role="button"')
+                card.on("click", lambda c=code: self._choose(c)).on("keydown.enter", lambda c=code: self._choose(c))
+                with card:
+                    ui.label(code if code != COMPOSITE else self.w("composite")).classes("text-subtitle1")
+                    with ui.row().classes("items-baseline gap-2"):
+                        last = ui.html("<b></b>", sanitize=False)
+                        change = ui.label()
+                    self.tiles[code] = {"card": card, "last": last, "change": change}
+                    self.tiles[code]["more"] = [ui.label().classes("small") for _ in range(2)]
+        self._mark()
+
+    def _choose(self, code: str) -> None:
+        if self.view.present() is not None:
+            self._show(code)
+            self.view.tick()
+
+    def _show(self, code: str) -> None:
+        self.code, self._curve_due = code, 0.0
+        self._mark()
+
+    def _mark(self) -> None:
+        for code, tile in self.tiles.items():
+            tile["card"].classes(add="chosen") if code == self.code else tile["card"].classes(remove="chosen")
+
+    def _fill_tile(self, code: str, last: int, reference: int, about: tuple[str, str]) -> None:
+        tile = self.tiles[code]
+        tile["last"].content = f"<b>{format_price(last)}</b>"  # digits of our own
+        moved = change_bp(last, reference) if reference else 0
+        tile["change"].text = format_change(moved)
+        tile["change"].classes(replace="up" if moved > 0 else "down" if moved < 0 else "")
+        for label, text in zip(tile["more"], about, strict=True):
+            label.text = text
+
+    def _about(self, row: dict[str, Any]) -> tuple[str, str]:
+        average = format_price(closing_price(row["amount"], row["volume"], 0)) if row["volume"] else "–"
+        limits = f"{format_price(row['limit_low'])} … {format_price(row['limit_high'])}"
+        halted = f" · {self.w('halted')}" if row["halted"] else ""
+        return f"{self.w('limits')} {limits}", f"{row['volume']:,} t · {self.w('vwap')} {average}{halted}"
+
+    # --- charts and tables -----------------------------------------------------------------------------------
+
+    def _draw_curve(self, status: dict[str, Any], low: int, high: int, reference: int) -> None:
+        now = time.monotonic()
+        if now < self._curve_due:
+            return
+        self._curve_due = now + CURVE_S
+        name = self.w("composite") if self.code == COMPOSITE else self.code
+        self.chart_title.text = f"{self.w('intraday')} {name}"
+        self.depth_title.text = f"{self.w('depth')} {'' if self.code == COMPOSITE else self.code}"
+        curve = self.picture.curves.get(self.code)
+        points = [[t + look.SHANGHAI_MS, price / 100] for t, price in (curve.shown() if curve else [])]
+        bounds = [b // 1_000_000 + look.SHANGHAI_MS for b in status["boundaries"]]
+        if not self.changed("curve", (self.code, len(points), points[-1:], low, high, reference, bounds)):
+            return
+        series, prices = self.curve.options["series"][0], [price for _, price in points] + [reference / 100]
+        series["data"] = points
+        series["markLine"]["data"] = look.limit_lines(low, high, reference)
+        series["markArea"]["data"] = [[{"xAxis": bounds[1]}, {"xAxis": bounds[2]}]]
+        lowest, highest = (low / 100, high / 100) if high else (min(prices), max(prices))
+        self.curve.options["yAxis"].update(min=round(lowest * 0.995, 1), max=round(highest * 1.005, 1))
+        self.curve.options["xAxis"].update(min=bounds[0], max=bounds[3])
+        self.curve.update()
+
+    def _fill_book(self, book: dict[str, Any]) -> None:
+        def side(name: str) -> list[dict[str, Any]]:
+            return [
+                {"side": f"{self.w(name)} {i + 1}", "price": format_price(p), "quantity": f"{q:,}", "orders": n}
+                for i, (p, q, n) in enumerate(book[f"{name}s"][:BOOK_SHOWN])
+            ]
+
+        self.rows("book", side("ask")[::-1] + side("bid"))
+        sides = [look.steps(book["bids"]), look.steps(book["asks"])]
+        if self.changed("depth", sides):
+            for series, data in zip(self.depth.options["series"], sides, strict=True):
+                series["data"] = data
+            self.depth.update()
+
+    def _fill_tape(self) -> None:
+        self.rows(
+            "tape",
+            [
+                {**d, "number": d["no"], "price": format_price(d["price"]), "quantity": f"{d['quantity']:,}",
+                 "side": self.w(d["side"])}
+                for d in list(self.picture.tape)[:TAPE_SHOWN]
+            ],
+        )  # fmt: skip

@@ -1,0 +1,88 @@
+"""What the tabs of the page have in common: words, tables, dialogs that end with the act."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from nicegui import ui
+
+from gateway.monitor.texts import word
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from gateway.monitor.view import View
+
+RIGHT: Final = frozenset(
+    {
+        "price", "quantity", "orders", "number", "count", "value", "available", "locked", "requests", "unsent",
+        "throttled", "malformed", "round_trip", "refused", "bids", "volume", "amount", "deals",
+        "opening", "high", "low", "close", "change",
+    }
+)  # fmt: skip
+
+
+class Panel:
+    """One tab of one browser. ``build`` once; ``fill`` at each look while the tab is shown."""
+
+    def __init__(self, view: View) -> None:
+        self.view, self.picture, self.user, self.pages = view, view.picture, view.user, view.pages
+        self.tables: dict[str, Any] = {}
+        self._drawn: dict[str, Any] = {}
+
+    def build(self) -> None:
+        """Makes the tab's elements."""
+        raise NotImplementedError
+
+    def fill(self, status: dict[str, Any]) -> None:
+        """Puts in what has changed."""
+        raise NotImplementedError
+
+    def w(self, key: str) -> str:
+        """A word in this browser's language."""
+        return word(key, self.view.language)
+
+    def table(
+        self,
+        name: str,
+        columns: tuple[str, ...],
+        *,
+        title: str = "",
+        broad: bool = False,
+        chosen: Callable[[dict[str, Any]], None] | None = None,
+    ) -> Any:
+        """A card with a table whose rows :meth:`rows` sets. ``chosen``: what a click or Enter on a row does."""
+        fields = [
+            {"name": c, "label": self.w(c), "field": c, "align": "right" if c in RIGHT else "left"} for c in columns
+        ]
+        with ui.card().classes("panel broad" if broad else "panel"):
+            ui.label(self.w(title or name)).classes("text-subtitle1")
+            table = ui.table(columns=fields, rows=[], row_key=columns[0])
+            table.props(f'flat dense no-data-label="–" hide-no-data id="table-{name}"').classes("w-full num")
+            if chosen is not None:
+                table.classes("rows").on("rowClick", lambda e: chosen(e.args[1]))
+        self.tables[name] = table
+        return table
+
+    def rows(self, name: str, rows: list[dict[str, Any]]) -> None:
+        """A table's rows; nothing is sent where they are as before."""
+        if self.changed(name, rows):
+            self.tables[name].rows = rows
+
+    def changed(self, name: str, value: Any) -> bool:
+        """True where a value is another one than at the last call, which it then remembers."""
+        if self._drawn.get(name) == value:
+            return False
+        self._drawn[name] = value
+        return True
+
+    @contextmanager
+    def dialog(self, title: str, width: str = "w-96") -> Iterator[Any]:
+        """A dialog that is gone once it is closed."""
+        with ui.dialog() as dialog, ui.card().classes(width):
+            ui.label(title).classes("text-h6")
+            yield dialog
+        dialog.on("hide", dialog.delete)
+        dialog.open()
