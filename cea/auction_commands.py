@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +9,7 @@ import typer
 from cea.bulk_commands import send, tell
 from cea.connecting import member, operator
 from cea.member_commands import parsed_price
+from cea.options import HERE, Folder, Json, Key, Ops
 from cea.output import Exit, fail, print_json
 
 if TYPE_CHECKING:
@@ -17,20 +17,12 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The one-way auction.", no_args_is_help=True, rich_markup_mode="rich")
 
-Folder = Annotated[Path, typer.Option("--market", "-m", envvar="CEA_MARKET", help="The market folder.", metavar="DIR")]
-Key = Annotated[
-    str,
-    typer.Option("--as", "-a", envvar="CEA_KEY", help="Whose key: an account number, or a key's name.", metavar="WHO"),
-]
-Ops = Annotated[str, typer.Option("--as", "-a", help="The operator's key.", metavar="WHO")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
 Auction = Annotated[int, typer.Argument(help="Number of the auction.")]
 Bid = Annotated[int, typer.Argument(help="Number of the bid.")]
 Price = Annotated[str, typer.Argument(help="CNY per tonne, such as 74.50.")]
 Quantity = Annotated[int, typer.Argument(help="Tonnes.")]
 Why = Annotated[str, typer.Option(help="The reason, for the audit.")]
 ForSeller = Annotated[bool, typer.Option("--operator", help="As the operator, for an authority that sells.")]
-HERE = Path("market")
 MODES = ("uniform", "pay_as_bid")
 RESERVES = ("previous_close", "minus_10")
 

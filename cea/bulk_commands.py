@@ -9,6 +9,7 @@ import typer
 
 from cea.connecting import member, operator
 from cea.member_commands import parsed_price
+from cea.options import HERE, Folder, Json, Key, Ops
 from cea.output import Exit, fail, print_json
 
 if TYPE_CHECKING:
@@ -16,21 +17,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="The bulk-agreement desk.", no_args_is_help=True, rich_markup_mode="rich")
 
-Folder = Annotated[Path, typer.Option("--market", "-m", envvar="CEA_MARKET", help="The market folder.", metavar="DIR")]
-Key = Annotated[
-    str,
-    typer.Option("--as", "-a", envvar="CEA_KEY", help="Whose key: an account number, or a key's name.", metavar="WHO"),
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")]
 Price = Annotated[str, typer.Argument(help="CNY per tonne, such as 55.00.")]
 Quantity = Annotated[int, typer.Argument(help="Tonnes, at least 100,000.")]
 Note = Annotated[str, typer.Option(help="Other terms, in a sentence.")]
 Thread = Annotated[int, typer.Argument(help="Number of the dialogue.")]
 Declaration = Annotated[int, typer.Argument(help="Number of the declaration.")]
-HERE = Path("market")
 
 
-Ops = Annotated[str, typer.Option("--as", "-a", help="The operator's key.", metavar="WHO")]
 Until = Annotated[
     str, typer.Option("--valid-until", help="Time today, such as 14:30; otherwise 15:00.", metavar="TIME")
 ]

@@ -7,12 +7,12 @@ from typing import Annotated, Any
 
 import typer
 
+from cea.options import Json
 from cea.output import Exit, console, fail, print_json, table
 
 app = typer.Typer(help="Look into a journal.", no_args_is_help=True, rich_markup_mode="rich")
 
 Dir = Annotated[Path, typer.Argument(metavar="DIR", help="A market folder, or a journal folder.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
 
 
 def journal_folder(folder: Path) -> Path:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from cea.options import HERE, Folder, Json, Key
 from cea.output import Exit
 
 
@@ -68,17 +69,6 @@ SUB_COMMANDS = {
 MARKET = "Where you act"
 LOOK = "Looking in"
 RUN = "Running a market"
-
-Folder = Annotated[
-    Path,
-    typer.Option("--market", "-m", envvar="CEA_MARKET", help="The market folder (made by `cea init`).", metavar="DIR"),
-]
-Key = Annotated[
-    str,
-    typer.Option("--as", "-a", envvar="CEA_KEY", help="Whose key: an account number, or a key's name.", metavar="WHO"),
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document instead of a table.")]
-HERE = Path("market")
 
 
 # --- running a market ------------------------------------------------------------------------------------------
