@@ -21,6 +21,7 @@ CEA25_REFERENCE = 9821  # its published close of 2026-08-14
 LANES: Final = ("plain", "hot")
 LAST_PORT: Final = 65_532
 MEMBERS_MAX: Final = 4_000  # 3,902 trading accounts exist
+_MINUTE_NS = 60 * 10**9
 DAY_FILE = Path(__file__).with_name("day_20251203.toml")
 
 
@@ -47,11 +48,20 @@ def registry_url(market: Market) -> str:
     return f"sqlite:///{(market.folder / name).resolve()}"
 
 
-def open_registry(market: Market) -> Registry:
-    """The registry of a market; the database is made where it is not there."""
+def open_registry(market: Market, *, hours: bool = False) -> Registry:
+    """The registry of a market; the database is made where it is not there. ``hours``: transfers to and from trading
+    accounts keep the market's hours (R13.2)."""
+    from engine.calendar import parse_clock
+    from settlement.hours import TransferHours, date_at
     from settlement.registry import Registry
 
-    return Registry.open(registry_url(market))
+    registry = Registry.open(registry_url(market))
+    if hours:
+        first, last = (parse_clock(t) // _MINUTE_NS for t in (market.config.transfers_from, market.config.transfers_to))
+        registry.transfer_hours = TransferHours(
+            first, last, lambda time_ns: market.calendar.is_trading_day(date_at(time_ns))
+        )
+    return registry
 
 
 def accepted(result: Any, what: str) -> None:

@@ -131,12 +131,23 @@ def fund(folder: Folder = HERE, as_json: Json = False) -> None:
 
 
 @app.command(rich_help_panel=RUN)
-def settle(folder: Folder = HERE, as_json: Json = False) -> None:
+def settle(
+    folder: Folder = HERE,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Stay: settle each day after its close, check each morning, until Ctrl-C.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
     """Settle the closed day: clear, both sides confirm, deliver against payment, reconcile, write statements.
 
     Needs the exchange to run, after the close. Safe to repeat. Exit code 1 when a pair is held or the two sides
     differ: the next day then waits for an operator.
     """
+    if watch:
+        from cea.settling import watch_command
+
+        watch_command(folder)
+        return
     from cea.serving import settle_command
 
     settle_command(folder, as_json=as_json)
@@ -261,22 +272,6 @@ def operate(
 
 
 @app.command(rich_help_panel=RUN)
-def backup(
-    target: Annotated[Path, typer.Argument(metavar="NEW", help="A new, empty folder for the backup.")],
-    folder: Folder = HERE,
-    drill: Annotated[bool, typer.Option("--drill", help="Restore it beside, replay it, verify it.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Back a market folder up while the exchange runs: registry, journal, configuration, keys.
-
-    The keys are in it: keep it as you keep them. Exit code 1 when the drill finds anything.
-    """
-    from cea.backups import backup_command
-
-    backup_command(folder, target, drill=drill, as_json=as_json)
-
-
-@app.command(rich_help_panel=RUN)
 def relay(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The relay's own folder: its keys; made when new.")],
     source: Annotated[
@@ -298,6 +293,22 @@ def relay(
     from cea.relaying import relay_command
 
     relay_command(folder, source, key, host, port, curve=not no_curve, add=add)
+
+
+@app.command(rich_help_panel=RUN)
+def backup(
+    target: Annotated[Path, typer.Argument(metavar="NEW", help="A new, empty folder for the backup.")],
+    folder: Folder = HERE,
+    drill: Annotated[bool, typer.Option("--drill", help="Restore it beside, replay it, verify it.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Back a market folder up while the exchange runs: registry, journal, configuration, keys.
+
+    The keys are in it: keep it as you keep them. Exit code 1 when the drill finds anything.
+    """
+    from cea.backups import backup_command
+
+    backup_command(folder, target, drill=drill, as_json=as_json)
 
 
 @app.command(rich_help_panel=RUN)

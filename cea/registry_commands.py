@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cea.output import Exit, fail, print_json
-from settlement.commands import Account, Asset, Document, Json, Quantity, app
+from settlement.commands import Account, Asset, Csv, Document, Json, Quantity, app
 
 if TYPE_CHECKING:
     from settlement.base import Posted
@@ -63,7 +63,7 @@ def bridge(folder: Path, bank: BankByHand | None = None) -> Iterator[tuple[Bridg
     from settlement.bridge import Bridge
 
     with operator(folder, "settlement") as client:
-        registry = open_registry(load_market(folder))
+        registry = open_registry(load_market(folder), hours=True)
         try:
             found = Bridge(registry, RemoteExchange(client), lambda: int(client.time()["time_ns"]), bank)
             yield found, int(client.time()["date"])
@@ -124,6 +124,74 @@ def transfer_out(
 ) -> None:
     """转出: back to the registry account, only what is free in trading (R13.2)."""
     _told(lambda found: found.transfer_out(account, asset, quantity, document), folder, as_json)
+
+
+@app.command("repay")
+def repay(account: Account, amount: Cash, document: Document, folder: Folder = HERE, as_json: Json = False) -> None:
+    """A trader pays back what the risk reserve has paid for it (R12.5); taken out at the exchange, too."""
+    fen = parsed_fen(amount)
+    _told(lambda found: found.repay(account, fen, document), folder, as_json)
+
+
+By = Annotated[str, typer.Option(help="Who decided.")]
+
+
+@app.command("release-day")
+def release_day(
+    date: Annotated[int, typer.Argument(help="The settled day, YYYYMMDD.")],
+    document: Document,
+    by: By,
+    why: Annotated[str, typer.Option(help="The reason.")],
+    folder: Folder = HERE,
+) -> None:
+    """An operator lets the next day open in spite of held deals or differences (D26)."""
+    from settlement.errors import Refused
+
+    with bridge(folder) as (found, _):
+        result = found.release(date, document, by, why)
+    if isinstance(result, Refused):
+        fail(f"refused: {result}", Exit.NO)
+    print(f"{date}: {result.state}")
+
+
+@app.command("adopt")
+def adopt(document: Document, by: By, folder: Folder = HERE, as_json: Json = False) -> None:
+    """Make the exchange's accounts the registry's balances, before the open: the registry is right (R13.1)."""
+    from settlement.errors import Refused
+
+    with bridge(folder) as (found, date):
+        now = found.exchange.client.time()  # type: ignore[attr-defined]
+        if now["time_ns"] >= now["boundaries"][0] and not now["day_closed"]:
+            fail(f"{date} has opened: during trading the two sides differ by the day's deals", Exit.NO)
+        left = found.adopt(date, document, by)
+    if isinstance(left, Refused):
+        fail(f"refused: {left}", Exit.NO)
+    if as_json:
+        print_json({"date": date, "differences": [str(one) for one in left]})
+    else:
+        print("\n".join(map(str, left)) or f"{date}: the exchange's accounts are the registry's balances")
+    if left:
+        raise typer.Exit(Exit.NO)
+
+
+@app.command("at-risk")
+def at_risk(
+    year: Annotated[int, typer.Argument(help="The compliance year.")],
+    folder: Folder = HERE,
+    as_json: Json = False,
+    as_csv: Csv = False,
+) -> None:
+    """Early warning with what the entities' open orders and offers at the running exchange would sell (R13.4)."""
+    from settlement.commands import print_warnings
+
+    with bridge(folder) as (found, date):
+        sells = {
+            (balance.account, code): locked
+            for balance in found.exchange.balances()
+            for code, (_, _, locked, _) in balance.holdings.items()
+            if locked
+        }
+        print_warnings(found.registry.warnings(year, date, sells), as_json, as_csv)
 
 
 @app.command("check-open")

@@ -92,6 +92,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     name: str = "national carbon market"
     first_date: Annotated[int, msgspec.Meta(ge=19_000_101, le=21_001_231)] = 20251203
     opens_at: str = "08:30"  # when the day is rolled, Asia/Shanghai
+    transfers_from: str = "08:30"  # registry account <-> trading account, on trading days (R13.2, R3.3)
+    transfers_to: str = "15:30"
     roll_needs_settlement: bool = True
     close_automatically: bool = True
     instruments: dict[Code, Annotated[int, msgspec.Meta(ge=1)]] = {}  # code → first reference, fen
@@ -102,6 +104,8 @@ class Config(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         Operator("ops2"),
         Operator("settlement", "settlement"),
         Operator("monitor", "viewer"),
+        # One key, one session: a person's `cea registry …` must not log the standing service out.
+        Operator("settlement-service", "settlement"),
     )
     rules: dict[str, Any] = {}  # replaces fields of the national profile; {"profile": "generic"} takes the other
     capacity: dict[str, int] = {}
@@ -155,10 +159,11 @@ def check(config: Config) -> Config:
     names = [o.name for o in config.operators]
     if len(set(names)) != len(names):
         raise ConfigError("operators: a name is there twice")
-    try:
-        parse_clock(config.opens_at)
-    except ValueError as error:
-        raise ConfigError(f"opens_at: {error}") from None
+    for name in ("opens_at", "transfers_from", "transfers_to"):
+        try:
+            parse_clock(getattr(config, name))
+        except ValueError as error:
+            raise ConfigError(f"{name}: {error}") from None
     config.make_rules()
     return config
 

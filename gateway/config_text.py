@@ -31,6 +31,8 @@ CONFIG: Final = {
     "name": "How pages, bulletins and logs name the market.",
     "first_date": "First trading day; the exchange's clock begins on it. Only looked at while the journal is empty.",
     "opens_at": "When a new day is rolled: references move, T+1 buckets open (D27). Before the first trading hour.",
+    "transfers_from": "From when on a trading day allowances move between registry and trading account (R13.2).",
+    "transfers_to": "Until when; a transfer that is asked for later is refused.",
     "roll_needs_settlement": "Wait with the next day until settlement has reported the last one (D26, D27). false only "
     "where nothing is settled, in tests of software.",
     "close_automatically": "Close the day at the end of trading, by the exchange's own scheduler. false: an operator.",

@@ -42,8 +42,9 @@ class Role(NamedTuple):
 
 
 _TRADER_MESSAGES = frozenset(BULK_COMMANDS) | frozenset(AUCTION_COMMANDS) | {m.Withdraw, m.TransferOut}
+# Halt, but not resume: where opening balances differ the registry stops the open, and an operator decides (R13.1).
 _SETTLEMENT_MESSAGES = frozenset(
-    {m.Deposit, m.TransferIn, m.TransferOut, m.TransferOutDone, m.Withdraw, m.SettleDay, m.SendStatement}
+    {m.Deposit, m.TransferIn, m.TransferOut, m.TransferOutDone, m.Withdraw, m.SettleDay, m.SendStatement, m.Halt}
 )
 
 ROLES: Final[dict[str, Role]] = {
