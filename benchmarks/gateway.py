@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,21 @@ from engine import messages as m
 from engine.calendar import day_start_ns
 from engine.records import BUY, COMMAND, IOC, LIMIT, NEW, SELL
 from gateway import config as cfg
-from gateway import libzmq
+from gateway import keys, libzmq
+from gateway import protocol as p
 from gateway.client import Client
 from gateway.operator import OperatorClient
 
 DATE = 20251203
 OPEN_NS = day_start_ns(DATE) + 10 * 3_600_000_000_000
+NAMES = {
+    "plain": "plain_loopback",
+    "curve": "curve",
+    "python": "python_lane",
+    "resync": "resynchronise",
+    "sessions": "many_sessions",
+}
+PACE_NS = 300_000  # between two writes of the paced disk probe: about what lies between two orders sent one at a time
 SERVE = "import sys; from gateway.server import serve; sys.exit(serve(sys.argv[1], clock='stepped'))"
 
 
@@ -108,7 +117,7 @@ def echo(curve: bool, lane: str) -> Iterator[Any]:
         with child(arguments):
             while not Path(folder, "echo").exists():
                 time.sleep(0.02)
-            socket = zmq.Context.instance().socket(zmq.DEALER)
+            socket: Any = zmq.Context.instance().socket(zmq.DEALER)
             socket.linger, socket.sndhwm, socket.rcvhwm = 0, 10_000, 0
             socket.set(zmq.ROUTING_ID, b"\x01" + os.urandom(15))
             if curve:
@@ -121,8 +130,8 @@ def echo(curve: bool, lane: str) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def exchange(curve: bool, lane: str, members: int = 2) -> Iterator[Path]:
-    """A funded exchange process in the morning session."""
+def exchange(curve: bool, lane: str, members: int = 2, funded: int = 2, **more: Any) -> Iterator[Path]:
+    """An exchange process in the morning session, some members funded. more: of its gateway's configuration."""
     folder = Path(tempfile.mkdtemp(prefix="gateway-", dir="."))
     try:
         gateway = cfg.Gateway(
@@ -130,6 +139,7 @@ def exchange(curve: bool, lane: str, members: int = 2) -> Iterator[Path]:
             lane=lane,  # type: ignore[arg-type]
             orders_per_second=10_000_000,
             orders_burst=10_000_000,
+            **more,
         )
         config = cfg.Config(
             first_date=DATE,
@@ -141,7 +151,7 @@ def exchange(curve: bool, lane: str, members: int = 2) -> Iterator[Path]:
         cfg.create(folder / "m", config, days=[DATE, 20251204])
         with child(["-c", SERVE, str(folder / "m")]):
             with OperatorClient(folder / "m", timeout=120) as ops:
-                for account in range(1, members + 1):
+                for account in range(1, funded + 1):
                     ops.execute(m.Deposit(account=account, amount=10**15, document=f"d{account}"))
                     ops.execute(
                         m.TransferIn(account=account, instrument="CEA24", quantity=10**12, transfer=f"t{account}")
@@ -210,13 +220,18 @@ def open_load(native: Native, clients: list[Client], frames: np.ndarray) -> Load
     return made
 
 
-def fdatasync_ns(folder: Path, count: int = 500) -> np.ndarray:
-    """Writing a group of one order into a preallocated file and fdatasync, ns each."""
+def fdatasync_ns(folder: Path, count: int = 500, pause_ns: int = 0) -> np.ndarray:
+    """Writing a group of one order into a preallocated file and fdatasync, ns each; with a pause before each.
+
+    A disk that is asked at once again answers sooner than one that is asked at the pace of round trips.
+    """
     path = folder / "fdatasync.probe"
     fd = os.open(path, os.O_RDWR | os.O_CREAT)
     os.posix_fallocate(fd, 0, 1 << 20)
     out = np.zeros(count, np.int64)
     for i in range(count):
+        if pause_ns:
+            time.sleep(pause_ns / 1e9)
         began = time.monotonic_ns()
         os.pwrite(fd, bytes(128), 128 * i)
         os.fdatasync(fd)
@@ -261,12 +276,14 @@ def measure(curve: bool, lane: str, runs: int, total: int) -> dict[str, Any]:
             found["echo_one_at_a_time"] = microseconds(control.ping(pings), 50, 99)
             found["one_at_a_time"] = microseconds(single.ping(pings), 50, 99)
             found["fdatasync"] = microseconds(fdatasync_ns(folder), 50, 99)
-            fair = found["echo_one_at_a_time"]["p50_us"] + 1.5 * found["fdatasync"]["p50_us"] + 30
-            found["one_at_a_time_allowed_p50_us"] = round(fair, 1)
+            found["fdatasync_paced"] = microseconds(fdatasync_ns(folder, pause_ns=PACE_NS), 50, 99, 99.9)
+            for disk, name in (("fdatasync", "allowed"), ("fdatasync_paced", "allowed_paced")):
+                fair = found["echo_one_at_a_time"]["p50_us"] + 1.5 * found[disk]["p50_us"] + 30
+                found[f"one_at_a_time_{name}_p50_us"] = round(fair, 1)
             rate = found["orders_per_second"]["single"] * 0.2
-            latencies = np.zeros(min(total, int(3 * rate)), np.int64)
-            single.run(len(latencies), 1 << 20, 1, int(1e9 / rate), latencies)
-            found["at_20_percent"] = {"rate": round(rate), **microseconds(latencies, 50, 99, 99.9)}
+            found["at_20_percent"] = {"rate": round(rate)} | {
+                name: open_loop(stream, rate, total, runs) for name, stream in (("echo", control), ("exchange", single))
+            }
             a.link.next_request = int(single.next_requests[0])
             both = np.concatenate([records(BUY, LIMIT, 1), records(SELL, LIMIT, 1)])
             trading = open_load(native, [a, b], both)
@@ -275,6 +292,128 @@ def measure(curve: bool, lane: str, runs: int, total: int) -> dict[str, Any]:
             found["trading"] = {"orders_per_second": round(total / seconds), "reports": events}
             a.link.socket = b.link.socket = None  # their numbers are the load's now
     return found
+
+
+def open_loop(stream: Load, rate: float, total: int, runs: int) -> dict[str, float]:
+    """Latencies at a fixed rate from the intended send time: medians over the runs of each run's percentiles."""
+    found = []
+    for _ in range(runs):
+        latencies = np.zeros(min(total, int(3 * rate)), np.int64)
+        stream.run(len(latencies), 1 << 20, 1, int(1e9 / rate), latencies)
+        found.append([float(np.percentile(latencies, q)) / 1000 for q in (50, 99, 99.9)])
+    middle = np.median(np.array(found), axis=0)
+    return dict(zip(("p50_us", "p99_us", "p99.9_us"), middle.round(1).tolist(), strict=True))
+
+
+class Logins:
+    """Many logged-in sessions in this process: plain sockets, without a client's memory around each."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        endpoints = cfg.read_endpoints(folder)
+        assert endpoints is not None
+        self.pid = endpoints.pid
+        self.context: zmq.Context[Any] = zmq.Context()
+        self.context.set(zmq.MAX_SOCKETS, count + 64)
+        self.sockets: list[Any] = []
+        self.tokens: list[int] = []
+        self.next_requests: list[int] = []
+        for start in range(1, count + 1, 100):
+            group = range(start, min(start + 100, count + 1))
+            for number in group:
+                self.sockets.append(
+                    self._connect(endpoints.members, keys.read_secret(folder / f"keys/member-{number}.key"))
+                )
+            for number in group:
+                self._take(self.sockets[number - 1])
+
+    def _connect(self, address: str, secret: keys.Secret) -> Any:
+        socket = self.context.socket(zmq.DEALER)
+        socket.linger = 0
+        socket.set(zmq.ROUTING_ID, b"\x01" + os.urandom(15))
+        socket.curve_serverkey = secret.server_public.encode()
+        socket.curve_publickey, socket.curve_secretkey = secret.public.encode(), secret.secret.encode()
+        socket.connect(address)
+        socket.send(p.encode(p.Login(version=p.PROTOCOL_VERSION, heartbeat_ms=p.HEARTBEAT_MS, resume="quick")))
+        return socket
+
+    def _take(self, socket: Any) -> None:
+        while socket.poll(60_000):
+            frame = socket.recv()
+            message = p.decode_from_exchange(frame) if p.is_map(frame[0]) else None
+            if isinstance(message, p.LoginAccepted):
+                self.tokens.append(message.token)
+                self.next_requests.append(message.next_request)
+                return
+        raise RuntimeError("a login was not answered")
+
+    def beat(self, seconds: float) -> None:
+        """Each session sends its heartbeat every p.HEARTBEAT_MS, one after the other, and reads what has come."""
+        frames = [p.encode(p.Heartbeat(token=token)) for token in self.tokens]
+        began, n = time.monotonic(), len(frames)
+        step = p.HEARTBEAT_MS / 1000 / n
+        for turn in range(int(seconds / step)):
+            wait = began + turn * step - time.monotonic()
+            if wait > 0:
+                time.sleep(wait)
+            socket = self.sockets[turn % n]
+            with contextlib.suppress(zmq.Again):
+                while True:
+                    socket.recv(zmq.DONTWAIT)
+            socket.send(frames[turn % n], zmq.DONTWAIT)
+
+    def load(self, native: Native, count: int) -> Load:
+        """Orders from the first ``count`` sessions in turn."""
+        frames = np.concatenate([records(BUY, IOC, 1)] * count)
+        made = Load(native, self.sockets[:count], frames, self.tokens[:count], False)
+        made.next_requests[:] = self.next_requests[:count]
+        return made
+
+    def close(self) -> None:
+        for socket in self.sockets:
+            socket.close(0)
+        self.context.term()
+
+
+def process_figures(pid: int) -> tuple[int, float]:
+    """Resident bytes and CPU seconds of a process (Linux)."""
+    text = Path(f"/proc/{pid}/status").read_text()
+    resident = int(next(line for line in text.splitlines() if line.startswith("VmRSS")).split()[1]) * 1024
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return resident, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def many_sessions(count: int, active: int, runs: int, total: int, seconds: float) -> dict[str, Any]:
+    """``count`` sessions logged in over CURVE with heartbeats; then ``active`` of them trade, against one of them."""
+    native = Native()
+    with exchange(True, "hot", members=count, funded=active, snapshot_commands=0) as folder:
+        before = process_figures(Logins(folder, 1).pid)[0]
+        logins = Logins(folder, count)
+        logins.beat(p.HEARTBEAT_MS / 1000)
+        cpu = process_figures(logins.pid)[1]
+        logins.beat(seconds)
+        resident, after = process_figures(logins.pid)
+        one, many = logins.load(native, 1), logins.load(native, active)
+        rates: dict[str, list[float]] = {"one": [], "many": []}
+        for run in range(runs + 1):  # the first warms up
+            many.next_requests[0] = one.next_requests[0]
+            seconds_many = many.run(total, 8_192, 1)[0]
+            one.next_requests[0] = many.next_requests[0]
+            seconds_one = one.run(total, 8_192, 1)[0]
+            if run:
+                rates["many"].append(total / seconds_many)
+                rates["one"].append(total / seconds_one)
+        logins.close()
+    median = {name: float(np.median(values)) for name, values in rates.items()}
+    return {
+        "sessions": count,
+        "heartbeat_s": p.HEARTBEAT_MS / 1000,
+        "resident_mb": round(resident / 1e6),
+        "resident_before_mb": round(before / 1e6),
+        "cpu_of_a_core": round((after - cpu) / seconds, 3),
+        "active": active,
+        "orders_per_second": {name: round(value) for name, value in median.items()},
+        "one_of_active": round(median["one"] / median["many"], 3),
+    }
 
 
 def resynchronise(reports: int) -> dict[str, Any]:
@@ -301,6 +440,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--orders", type=int, default=1_000_000, help="orders of one throughput run")
     parser.add_argument("--smoke", action="store_true", help="small numbers: does it run at all")
+    parser.add_argument("--only", choices=("plain", "curve", "python", "resync", "sessions"), help="one part")
     parser.add_argument("--echo", nargs=2, metavar=("FOLDER", "LANE"), help=argparse.SUPPRESS)
     parser.add_argument("--curve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -308,11 +448,17 @@ def main() -> None:
         echo_server(arguments.echo[0], arguments.curve, arguments.echo[1])
         return
     runs, total = (1, 50_000) if arguments.smoke else (arguments.runs, arguments.orders)
-    result: dict[str, Any] = {
-        "plain_loopback": measure(False, "hot", runs, total),
-        "curve": measure(True, "hot", runs, total),
-        "python_lane": measure(False, "plain", min(runs, 3), max(total // 20, 20_000)),
-        "resynchronise": resynchronise(10_000 if arguments.smoke else 100_000),
+    small = arguments.smoke
+    parts: dict[str, Callable[[], dict[str, Any]]] = {
+        "plain": lambda: measure(False, "hot", runs, total),
+        "curve": lambda: measure(True, "hot", runs, total),
+        "python": lambda: measure(False, "plain", runs, max(total // 20, 20_000)),
+        "resync": lambda: resynchronise(10_000 if small else 100_000),
+        "sessions": lambda: many_sessions(
+            50 if small else 4_000, 5 if small else 200, runs, total // 4, 2 if small else 20
+        ),
+    }
+    result: dict[str, Any] = {NAMES[name]: part() for name, part in parts.items() if arguments.only in (None, name)} | {
         "conditions": {
             "machine": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
@@ -321,7 +467,7 @@ def main() -> None:
             "libzmq": zmq.zmq_version(),
             "transport": "TCP loopback; exchange, load and echo in processes of their own",
             "orders": f"{total} IOC buys of one session per run, median of {runs}; journaled, fdatasync per group",
-        },
+        }
     }
     print(json.dumps(result, indent=None if arguments.json else 2))
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from engine.records import COMMAND, MESSAGE, RECORD_BYTES
 from gateway import hot
-from gateway.memory import Used, reserved
+from gateway.memory import AHEAD_RECORDS, Used, reserved
 
 # A group closes when the input is drained or at this many commands: 1 MiB, some 1 ms of engine time, so that a
 # slow disk (3 ms a commit) still allows millions a second.
@@ -113,7 +113,7 @@ class CommandLog:
 
     def growing(self) -> list[Used]:
         """What grows, for :class:`gateway.memory.TouchAhead`."""
-        return [lambda: (self.records, self.count), lambda: (self.previous, self.count)]
+        return [lambda: (self.records, self.count, AHEAD_RECORDS), lambda: (self.previous, self.count, AHEAD_RECORDS)]
 
     def append(self, commands: np.ndarray, payloads: bytes) -> None:
         """Takes a group. commands: COMMAND[n], sequenced; payloads of its MESSAGE commands, in order."""

@@ -20,11 +20,14 @@ from numba.extending import intrinsic
 from engine.records import CANCEL, COMMAND, EVENT, MASS_CANCEL, MESSAGE, NOTICE, RECORD_BYTES, REDUCE, REJECTED
 from gateway.libzmq import call4
 
+KEY_WORDS: Final = ("key_0", "key_1", "key_2", "key_3", "key_4")  # 40 characters of Z85
+
 HOT: Final = np.dtype(
     [
         ("token", "<u8"),
         ("route_low", "<u8"),  # the 16 bytes of the routing id
         ("route_high", "<u8"),
+        *((name, "<u8") for name in KEY_WORDS),  # the public key, as libzmq attaches it to each message
         ("cursor", "<u8"),  # number of the next report to send
         ("last_heard_ns", "<i8"),
         ("last_sent_ns", "<i8"),
@@ -155,14 +158,45 @@ def _take(row, source, count, buffer_at, filled, session, now_ns):  # type: igno
     return 1
 
 
+@njit(cache=True, inline="always")
+def _is_key(row, text_at):  # type: ignore[no-untyped-def]
+    """True where the 40 characters at an address (0: none) are the session's key."""
+    if text_at == 0:
+        return False
+    key = _words_at(text_at, 5)
+    return (
+        row.key_0 == key[0]
+        and row.key_1 == key[1]
+        and row.key_2 == key[2]
+        and row.key_3 == key[3]
+        and row.key_4 == key[4]
+        and _bytes_at(text_at, 41)[40] == 0
+    )
+
+
 @njit(cache=True)
 def drain(  # type: ignore[no-untyped-def]
-    socket, f_recv, f_data, f_size, f_more, messages_at, hot, buffer_at, capacity, limit, now_ns, over, state
+    socket,
+    f_recv,
+    f_data,
+    f_size,
+    f_more,
+    f_gets,
+    user_id_at,
+    messages_at,
+    hot,
+    buffer_at,
+    capacity,
+    limit,
+    now_ns,
+    over,
+    state,
 ):
     """Takes messages of a ROUTER until none waits, the batch is full, or one is Python's.
 
     messages_at: two initialised zmq_msg_t. hot: HOT[65,536]. buffer_at: the batch's records, ``capacity`` of them,
-    ``state[STATE_COUNT]`` filled. over: uint8, room for a routing id and a frame. Returns EMPTY, FULL, SLOW, CAPPED.
+    ``state[STATE_COUNT]`` filled. over: uint8, room for a routing id and a frame. user_id_at: the property's name,
+    0 where connections have no keys. Returns EMPTY, FULL, SLOW, CAPPED.
     """
     first, second = messages_at, messages_at + 64
     taken = 0
@@ -191,7 +225,12 @@ def drain(  # type: ignore[no-untyped-def]
             route = _words_at(route_at, 2)
             if row.takes != 0 and row.token == token and row.route_low == route[0] and row.route_high == route[1]:
                 count = size // RECORD_BYTES
-                if count <= 1_024 and _take(row, data_at, count, buffer_at, state[STATE_COUNT], session, now_ns):
+                known = user_id_at == 0 or _is_key(row, call4(f_gets, second, user_id_at, 0, 0))
+                if (
+                    known
+                    and count <= 1_024
+                    and _take(row, data_at, count, buffer_at, state[STATE_COUNT], session, now_ns)
+                ):
                     state[STATE_COUNT] += count
                     continue
         kept = min(size, over.size - route_size)
@@ -282,14 +321,31 @@ def index_events(events, base, streams, blocks, previous, used, marks, touched):
 
     marks: uint8[65,536], zero; touched: uint16, the sessions that grew. Returns (blocks in use, number touched).
     """
-    n = 0
-    for i in range(events.size):
-        session = np.int64(events[i].session)
-        used = push(streams, blocks, previous, used, session, base + i)
+    n = at = 0
+    while at < events.size:
+        session = np.int64(events[at].session)
+        end = at + 1
+        while end < events.size and events[end].session == session:
+            end += 1
+        row = streams[session]  # a run of one session's events: its row is read and written once
+        tail, fill = np.int64(row.tail), np.int64(row.fill)
+        if row.next_no == 0:
+            row.first_no = row.next_no = 1
+        row.next_no += np.uint64(end - at)
+        for i in range(at, end):
+            if tail == 0 or fill == BLOCK:
+                previous[used] = tail
+                tail = used
+                fill = 0
+                used += 1
+            blocks[tail, fill] = base + i
+            fill += 1
+        row.tail, row.fill = tail, fill
         if marks[session] == 0:
             marks[session] = 1
             touched[n] = session
             n += 1
+        at = end
     for i in range(n):
         marks[touched[i]] = 0
     return used, n
@@ -414,6 +470,7 @@ def deliver(  # type: ignore[no-untyped-def]
         places[counts[session]] = i
         counts[session] += 1
     head8 = out[:HEADER_BYTES].view(np.int64)
+    source = events.view(np.int64)
     n_left = 0
     begin = 0
     for t in range(touched.size):
@@ -432,9 +489,9 @@ def deliver(  # type: ignore[no-untyped-def]
             head8[3] = sent_ns
             words = out[HEADER_BYTES : HEADER_BYTES + m * RECORD_BYTES].view(np.int64)
             for k in range(m):
-                source = events[places[sent + k] : places[sent + k] + 1].view(np.int64)
+                at = 8 * places[sent + k]
                 for w in range(8):
-                    words[8 * k + w] = source[w]
+                    words[8 * k + w] = source[at + w]
             route_at = row_address(hot, session) + 8
             if int32(call4(f_send, socket, route_at, ROUTE_BYTES, SNDMORE | DONTWAIT)) < 0:
                 break

@@ -40,7 +40,8 @@ class HotLane:
         initialise(self._first)
         initialise(self._first + libzmq.MESSAGE_BYTES)
         self._property = ctypes.CFUNCTYPE(ctypes.c_char_p, ctypes.c_void_p, ctypes.c_char_p)(f["zmq_msg_gets"])
-        self._f = tuple(f[f"zmq_msg_{name}"] for name in ("recv", "data", "size", "more"))
+        self._f = tuple(f[f"zmq_msg_{name}"] for name in ("recv", "data", "size", "more", "gets"))
+        self._user_id = ctypes.create_string_buffer(b"User-Id")
         self._f_send = f["zmq_send"]
         self._over = np.zeros(ROUTE_BYTES_MAX + p.FRAME_BYTES_MAX + 64, np.uint8)
         self._state = np.zeros(hot.STATE_FIELDS, np.int64)
@@ -62,12 +63,14 @@ class HotLane:
         """Takes what is waiting; makes a group whenever the batch is full."""
         state, curve = self._state, core.config.curve
         batch = core.batch
+        user_id_at = ctypes.addressof(self._user_id) if curve else 0
         for _ in range(ROUNDS_MAX):
             core.mono_ns = now = time.monotonic_ns()
             state[hot.STATE_COUNT], state[hot.STATE_MESSAGES] = batch.count, 0
             why = hot.drain(  # type: ignore[call-arg]
                 self._socket,
                 *self._f,
+                user_id_at,
                 self._first,
                 core.hot,
                 batch.address,

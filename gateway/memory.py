@@ -3,7 +3,7 @@
 The first touch of a fresh page is not free. On a virtual machine whose host has not given the page yet, a huge
 page took 8 to 10 ms when this was measured, and a day's arrays met one every few thousand orders: whoever's
 order it was waited. So the arrays are reserved in their full size, which costs nothing, and :class:`TouchAhead`
-keeps :data:`AHEAD_BYTES` behind their used part present, so that the exchange's loop never asks for a page.
+keeps the room for the next :data:`AHEAD_RECORDS` present, so that the exchange's loop never asks for a page.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Final
 import numpy as np
 
 HUGE_PAGE: Final = 2 << 20
-# What is kept present behind the used part of each array: half a second of a million events a second.
-AHEAD_BYTES: Final = 32 << 20
+# What is kept present behind the used part: half a second of a million events a second, 32 MiB of records.
+AHEAD_RECORDS: Final = 1 << 19
 STEP_BYTES: Final = HUGE_PAGE  # one call of the kernel: the thread can be stopped in between
 PERIOD_S: Final = 0.05  # 3 MiB at a million events a second: far less than what is kept ahead
 NORESERVE: Final = getattr(mmap, "MAP_NORESERVE", 0x4000)  # Linux's number: the module lacks the name before 3.13
 MADV_POPULATE_WRITE: Final = 23  # Linux 5.14; makes pages present without changing what is in them
 
-Used = Callable[[], tuple[np.ndarray, int]]  # an array, and how many of its rows are in use
+Used = Callable[[], tuple[np.ndarray, int, int]]  # an array, its rows in use, how many more are wanted present
 
 
 def reserved(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
@@ -53,8 +53,8 @@ def reserved(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
 class TouchAhead:
     """A thread that makes the pages behind the used part of some arrays present, before anybody writes there."""
 
-    def __init__(self, arrays: list[Used], ahead_bytes: int = AHEAD_BYTES) -> None:
-        self._arrays, self._ahead = arrays, ahead_bytes
+    def __init__(self, arrays: list[Used]) -> None:
+        self._arrays = arrays
         self._present: dict[int, int] = {}  # address of an array → its bytes that are present
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="touch-ahead", daemon=True)
@@ -75,12 +75,12 @@ class TouchAhead:
         """Makes present what is missing. False where the kernel cannot: nothing is lost but the head start."""
         live: dict[int, int] = {}
         for used in self._arrays:
-            array, rows = used()
+            array, rows, more = used()
             if not array.nbytes:
                 continue
             address, row_bytes = array.ctypes.data, array.nbytes // len(array)
             at = self._present.get(address, 0)
-            wanted = min(rows * row_bytes + self._ahead, array.nbytes)
+            wanted = min((rows + more) * row_bytes, array.nbytes)
             while at < wanted and not self._stopping.is_set():
                 step = min(STEP_BYTES, array.nbytes - at)
                 if self._madvise(address + at, step, MADV_POPULATE_WRITE):

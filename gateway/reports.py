@@ -21,7 +21,7 @@ import xxhash
 
 from engine.records import EVENT, NO_ACCOUNT, NOTICE
 from gateway import hot
-from gateway.memory import Used, reserved
+from gateway.memory import AHEAD_RECORDS, Used, reserved
 from gateway.protocol import REPORTS_PER_FRAME
 
 # Reserved memory is touched only where it is used, so a day of 67 million events costs nothing before it comes,
@@ -64,7 +64,12 @@ class ReportStore:
 
     def growing(self) -> list[Used]:
         """What grows, for :class:`gateway.memory.TouchAhead`."""
-        return [lambda: (self.events, self.count), lambda: (self.blocks, self.used), lambda: (self.previous, self.used)]
+        blocks = AHEAD_RECORDS // hot.BLOCK + 1
+        return [
+            lambda: (self.events, self.count, AHEAD_RECORDS),
+            lambda: (self.blocks, self.used, blocks),
+            lambda: (self.previous, self.used, blocks),
+        ]
 
     # --- who gets what -------------------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from engine.codes import Code
-from gateway.hot import FILL_UNIT, REFILL_NS_MAX
+from gateway.hot import FILL_UNIT, KEY_WORDS, REFILL_NS_MAX
 
 NS_PER_MS: Final = 1_000_000
 
@@ -296,6 +296,9 @@ class Session:
         row = self.row
         row["token"], row["account"], row["kinds"], row["members"] = self.token, self.account, kinds, members
         route = self.route.ljust(16, b"\0")[:16]
+        key = self.key.encode("ascii", "replace").ljust(40, b"\0")
+        for i, name in enumerate(KEY_WORDS):
+            row[name] = int.from_bytes(key[8 * i : 8 * i + 8], "little")
         row["route_low"], row["route_high"] = int.from_bytes(route[:8], "little"), int.from_bytes(route[8:], "little")
         live = self.state in (State.RESYNC, State.ACTIVE)
         row["heartbeat_ns"] = self.heartbeat_ns if live else 0

@@ -31,9 +31,12 @@ ROUND_NS = 1_000_000  # a frame takes at least so long
 class MemoryJournal:
     """Groups in memory; what is committed survives a crash of the core."""
 
+    took_ns = 0
+
     def __init__(self) -> None:
         self.groups: list[tuple[np.ndarray, bytes]] = []
         self.open: list[tuple[np.ndarray, bytes]] = []
+        self.flying: list[tuple[np.ndarray, bytes]] = []  # their commit was begun: a crash may lose or keep them
 
     def append(self, commands: np.ndarray, payloads: bytes) -> None:
         self.open.append((commands.copy(), payloads))
@@ -42,6 +45,13 @@ class MemoryJournal:
         self.groups += self.open
         self.open = []
         return 0
+
+    def begin(self) -> None:
+        self.flying, self.open = self.open, []
+
+    def wait(self) -> None:
+        self.groups += self.flying
+        self.flying = []
 
 
 class Wire:
@@ -83,8 +93,11 @@ class Wire:
 class World:
     """One exchange core, its journal, and the channel. ``faults`` sets the odds per frame."""
 
-    def __init__(self, chance: random.Random, *, core_class: type[Core] = Core, snapshots: bool = False) -> None:
+    def __init__(
+        self, chance: random.Random, *, core_class: type[Core] = Core, snapshots: bool = False, overlap_from: int = 0
+    ) -> None:
         self.chance, self.core_class, self.snapshots = chance, core_class, snapshots
+        self.overlap_from = overlap_from
         self.now_ns = 1_000_000_000
         self.loss = self.cut = self.late = 0.0
         self.journal = MemoryJournal()
@@ -117,13 +130,16 @@ class World:
             core.apply(commands, payloads)
         clock.time_ns = max(exchange.time_ns, clock.time_ns, MORNING if self.epoch > 1 else 0)
         self.core = core
+        core.overlap_from = self.overlap_from
         core.tick(self.now_ns)
         bootstrap(core)
         self.down = False
 
     def crash(self) -> None:
         """The process dies: what was not committed is gone, every connection too."""
-        self.journal.open = []
+        if self.chance.random() < 0.5:
+            self.journal.wait()
+        self.journal.open, self.journal.flying = [], []
         self.waiting = []
         self.down = True
         for wire in list(self.wires.values()):
@@ -160,7 +176,10 @@ class World:
         self.waiting = [w for w in self.waiting if w[0] > self.now_ns]
         for _, wire, frame in due:
             core.receive(wire.plane, wire.route, wire.key, frame)
-        core.flush()
+        if core.batch.count:
+            core.advance()
+        elif self.chance.random() < 0.5:  # the disk may take its time
+            core.finish()
         core.pump()
         core.tick(self.now_ns)
         core.pump()

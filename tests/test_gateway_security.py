@@ -20,10 +20,10 @@ from gateway.operator import OperatorClient
 from gateway.server import Server, StartError
 
 
-@pytest.fixture
-def served(tmp_path):
-    """A server in a thread of this process, so that a test can reach into it."""
-    market = gm.make(tmp_path / "m")
+@pytest.fixture(params=["plain"])
+def served(tmp_path, request):
+    """A server in a thread of this process, so that a test can reach into it; parameter: its lane."""
+    market = gm.make(tmp_path / "m", lane=request.param)
     server = Server(market, "stepped")
     server.open()
     thread = threading.Thread(target=server.run)
@@ -83,6 +83,10 @@ def test_a_handler_that_is_gone_lets_nobody_in(served):
         served._housekeeping(time.monotonic_ns())
 
 
+BOTH_LANES = pytest.mark.parametrize("served", [pytest.param("plain", marks=pytest.mark.slow), "hot"], indirect=True)
+
+
+@BOTH_LANES
 def test_a_revoked_key_loses_its_session_at_once_and_a_new_one_takes_its_place(served):
     folder = served.market.folder / "keys"
     with Client(served.market.folder, key="member-1") as me:
@@ -95,16 +99,18 @@ def test_a_revoked_key_loses_its_session_at_once_and_a_new_one_takes_its_place(s
         me.sync()
         with pytest.raises(LoginRefused, match="in use"):
             Client(served.market.folder, key="member-1-b", timeout=2.0)
+        me.buy("CEA24", "59.50", 1)
         keys.save(folder, keys.KeyTable([*(k for k in table.keys if k is not old), new]))
         assert gm.wait_until(lambda: old.public not in served.core.keys.by_public)
         with pytest.raises(GatewayError, match="may not"):
-            me.sync()
+            me.buy("CEA24", "59.50", 1)  # a plain order: what machine code would take without asking Python
     with Client(served.market.folder, key="member-1-b") as again:
         assert again.account == 1
     with pytest.raises(NoAnswer):
         Client(served.market.folder, key="member-1", timeout=1.0)
 
 
+@BOTH_LANES
 def test_a_key_that_expires_loses_its_session_though_it_only_sends_plain_orders(served):
     folder = served.market.folder / "keys"
     with Client(served.market.folder, key="member-1") as me:
@@ -119,6 +125,18 @@ def test_a_key_that_expires_loses_its_session_though_it_only_sends_plain_orders(
         assert gm.wait_until(lambda: token not in served.core.tokens)
         with pytest.raises(GatewayError):
             me.buy("CEA24", "59.50", 1)
+
+
+@pytest.mark.parametrize("served", ["hot"], indirect=True)
+def test_machine_code_takes_no_order_of_a_connection_with_another_key(served):
+    with Client(served.market.folder, key="member-1", timeout=2.0) as me:
+        me.buy("CEA24", "59.50", 1)
+        seq, session = served.core.exchange.seq, served.core.sessions[me.link.session]
+        session.key = served.core.sessions[me.link.session].key[::-1]  # token and connection stay, the key does not
+        served.core._refresh(session)
+        with pytest.raises(GatewayError):
+            me.buy("CEA24", "59.50", 1)
+        assert served.core.exchange.seq == seq and served.core.counters.session_rejects
 
 
 def test_a_bad_key_file_keeps_the_old_one_and_alarms(served):
