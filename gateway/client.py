@@ -197,7 +197,7 @@ class Client:
         plane: str = "members",
         **link: Any,
     ) -> None:
-        """where: a market folder, or ``tcp://host:port``. key: a key file, or its name in the folder's keys/.
+        """where: a market folder, or ``tcp://host:port``. key: its name in the folder's keys/, or a key file.
 
         timeout: seconds that a call waits for its outcome. resume: ``restart`` fetches all reports of the day, so
         that :meth:`orders` and :meth:`fills` are complete; ``quick`` none.

@@ -162,8 +162,10 @@ class Connection:
         if isinstance(key, keyfile.Secret):
             return key
         path = Path(key)
-        if self._folder is not None and not path.exists():
-            path = self._folder / "keys" / f"{key}.key"
+        if self._folder is not None:
+            named = self._folder / "keys" / f"{key}.key"
+            if named.is_file() or not path.is_file():  # a market's own name for a key wins; a folder is no key
+                path = named
         return keyfile.read_secret(path)
 
     # --- connecting ------------------------------------------------------------------------------------------

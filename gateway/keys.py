@@ -148,6 +148,8 @@ def write_secret(path: Path, secret: Secret) -> None:
 def read_secret(path: Path) -> Secret:
     """A secret file; KeyFileError where it is missing, broken, or readable by others."""
     try:
+        if path.is_dir():
+            raise KeyFileError(f"{path}: is a folder, not a key file")
         if path.stat().st_mode & 0o077:
             raise KeyFileError(f"{path}: others can read it; chmod 600")
         return msgspec.json.decode(path.read_bytes(), type=Secret)
