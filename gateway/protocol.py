@@ -160,7 +160,7 @@ class StepClock(Control, tag="step_clock"):
 
     token: Token
     id: Number
-    time_ns: int
+    time_ns: Number
 
 
 class Confirm(Control, tag="confirm"):

@@ -77,7 +77,7 @@ HOURS = (9.75, 13.5, 13.5, 14.9, 12.0, 9.0)  # where a world's day stands
 FRAMES_PER_BLOCK = 8
 BURST = 300  # frames made from the first frame that ran a block
 RANK_EVERY = 250  # frames: which blocks are rare is looked at anew
-RESIDENT_MB_MAX = 1_000  # a world's tables are 300 MB of it; it must not depend on how many frames came
+RESIDENT_MB_MAX = 2_500  # the peak: the tables of a few worlds; it must not depend on how many frames came
 RISK_DOWN = (2, 3, 5)
 TOKEN_AT, OWNER_AT = slice(40, 48), slice(52, 58)
 

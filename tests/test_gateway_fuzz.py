@@ -66,18 +66,30 @@ def test_planted_bugs_in_the_session_layer_are_found(broken):
 
 
 class Brittle(Core):
-    """Planted bug: a crash behind two conditions, each of which one changed field in 270 fulfils."""
+    """Planted bug: a crash that needs two odd values in one record."""
 
     def _one(self, plane, session, head, record):
-        if head[4] == 255 and head[3] == 65_535:
+        if head[4] >= 2**31 and head[3] >= 2**31:
             raise KeyError("planted")
         return super()._one(plane, session, head, record)
 
 
 @pytest.mark.slow
-def test_the_guided_search_finds_a_crash_behind_two_unlikely_conditions():
+def test_the_guided_search_finds_a_crash_that_needs_two_odd_values_at_once():
     with pytest.raises(Failure, match="planted"):
         Fuzzer(3, core_class=Brittle, modules=[gateway.core]).run(10, 10_000)
+
+
+def test_a_clock_beyond_what_a_record_can_bear_is_refused():
+    """Found by the fuzzer: an operator's step_clock to 2**64 - 1 ended the exchange at its next command."""
+    world = World(random.Random(1))
+    ops = world.client("ops1")
+    for time_ns in (2**64 - 1, 2**63):
+        frame = ff.Frame(body={"t": "step_clock", "token": 0, "id": 1, "time_ns": time_ns})
+        before = world.core.counters.malformed
+        world.core.receive("operators", ops.link.socket.route, ops.link.socket.key, frame.render(ops.link.token, 1))
+        assert world.core.counters.malformed == before + 1 and not world.core.batch.count
+    world.client("member-1").buy("CEA24", 5_900, 1)
 
 
 def test_machine_code_takes_exactly_what_the_plain_checks_take():
