@@ -19,6 +19,10 @@ Rate = Annotated[float, typer.Option(help="Messages per second and vintage; of h
 Members = Annotated[int, typer.Option(min=2, max=4_000)]
 Deadline = Annotated[int, typer.Option(min=0, help="Days to the surrender deadline: the nearer, the more need.")]
 Date = Annotated[int, typer.Option(help="Trading date, YYYYMMDD.")]
+Cancels = Annotated[float, typer.Option(min=0, max=1, help="Share of the messages that cancel an order. Assumed.")]
+Takers = Annotated[float, typer.Option(min=0, max=1, help="Share of the orders that take the best five. Assumed.")]
+Distance = Annotated[float, typer.Option(help="Mean distance of a limit order from the touch, fen. Assumed.")]
+Size = Annotated[float, typer.Option(help="Mean size of an order, t. Assumed.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -29,12 +33,17 @@ def zero(
     rate: Rate = 1.0,
     members: Members = 40,
     days_to_deadline: Deadline = 20,
+    cancels: Cancels = 0.35,
+    takers: Takers = 0.1,
+    distance: Distance = 15.0,
+    size: Size = 400.0,
     date: Date = 20251203,
     json: Json = False,
 ) -> None:
     """Zero intelligence: messages come as a Poisson stream."""
     given = {"seed": seed, "rate": rate, "members": members, "days_to_deadline": days_to_deadline, "date": date}
-    _simulate({"kind": "zero", **given}, out, json)
+    orders = {"cancels": cancels, "takers": takers, "distance_fen": distance, "size_t": size}
+    _simulate({"kind": "zero", **given, **orders}, out, json)
 
 
 @app.command()
@@ -46,12 +55,17 @@ def hawkes(
     decay: Annotated[float, typer.Option(help="How fast that fades, per second.")] = 0.1,
     members: Members = 40,
     days_to_deadline: Deadline = 20,
+    cancels: Cancels = 0.35,
+    takers: Takers = 0.1,
+    distance: Distance = 15.0,
+    size: Size = 400.0,
     date: Date = 20251203,
     json: Json = False,
 ) -> None:
     """Hawkes: messages excite further messages, so they come in clusters."""
     given = {"seed": seed, "rate": rate, "members": members, "days_to_deadline": days_to_deadline, "date": date}
-    _simulate({"kind": "hawkes", "excitement": excitement, "decay": decay, **given}, out, json)
+    orders = {"cancels": cancels, "takers": takers, "distance_fen": distance, "size_t": size}
+    _simulate({"kind": "hawkes", "excitement": excitement, "decay": decay, **given, **orders}, out, json)
 
 
 def _simulate(given: dict[str, Any], out: Path | None, json: bool) -> None:
@@ -79,7 +93,9 @@ def _simulate(given: dict[str, Any], out: Path | None, json: bool) -> None:
         typer.echo(msgspec.json.format(msgspec.json.encode(report), indent=2).decode())
         return
     p = report.parameters
-    typer.echo(f"seed {p.seed}, {p.kind}, {p.rate} messages/s and vintage (assumed), {p.members} members, {p.date}")
+    unused = () if p.kind == "hawkes" else ("excitement", "decay")
+    fields = {n: v for n, v in msgspec.to_builtins(p).items() if n not in ("vintages", *unused)}
+    typer.echo("rates, shares and sizes are assumed: " + ", ".join(f"{n} {v}" for n, v in fields.items()))
     typer.echo(
         f"{report.orders:,} orders, {report.cancels:,} cancels, {report.rejected:,} refused, {report.deals:,} deals"
     )
