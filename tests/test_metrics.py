@@ -211,3 +211,18 @@ def test_a_running_exchange_serves_what_really_happened(tmp_path, lane):
             for path in ("health", "healthz", "ready", "readyz"):
                 assert fetch(f"{base}/{path}")[0] == 200
             assert fetch(f"{base}/other")[0] == 404
+
+
+def test_each_unit_and_timer_runs_a_command_that_there_is(repository):
+    from cea.main import command
+
+    known = command()
+    units = sorted((repository / "docs" / "operations").glob("*.service"))
+    assert len(units) >= 5
+    for unit in units:
+        words = re.findall(r"/bin/cea ([a-z]+)", unit.read_text())
+        assert words, unit
+        for word in words:
+            assert known.get_command(None, word) is not None, (unit, word)
+    timers = [path.stem for path in (repository / "docs" / "operations").glob("*.timer")]
+    assert timers and all((repository / "docs" / "operations" / f"{name}.service").exists() for name in timers)

@@ -210,8 +210,10 @@ class Surveillance:
     def _minute(self, time_ns: int) -> None:
         """Before the first event of another minute: look at what there is, then turn the bucket."""
         s = self.state[0]
-        if self.date == 0:  # a stream that begins in the middle of a day
-            self.start_day(trading_date(time_ns), {})
+        if self.date == 0:  # a stream that begins in the middle of a day; before the rules began there is none
+            date = trading_date(time_ns)
+            if date >= self.rules.hours[0].from_date:
+                self.start_day(date, {})
         next_look = int(s["next_look_ns"])
         if next_look:
             self._look(next_look, closing=time_ns >= self.close_ns)
