@@ -16,6 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from cea.output import Exit, fail
+
 if TYPE_CHECKING:
     from gateway.operator import OperatorClient
     from settlement.bridge import Bridge
@@ -187,7 +189,7 @@ def watch(folder: Path, stopped: Callable[[float], bool]) -> None:
 
     from cea.folder import open_registry
     from cea.replaying import load_market
-    from gateway.client import GatewayError
+    from gateway.client import GatewayError, LoggedOut
     from gateway.operator import OperatorClient
     from settlement.progress import Progress, Step
 
@@ -203,6 +205,8 @@ def watch(folder: Path, stopped: Callable[[float], bool]) -> None:
                     LOG.info("watching %s", folder)
                     while not stopped(LOOK_S):
                         service.look()
+            except LoggedOut as error:  # by another one of us, or an operator: to come back would throw that one out
+                fail(f"{error}: only one service settles a market", Exit.CONFIG)
             except (GatewayError, SQLAlchemyError, OSError) as error:
                 if str(error) != away:
                     away = str(error)

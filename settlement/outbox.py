@@ -20,6 +20,8 @@ from settlement.exchange_port import Answer
 from settlement.ledger import Posting
 
 EXCHANGE: Final = "exchange"
+# Answers that are written in one transaction: a day's statements are thousands of messages, each commit a sync.
+_NOTED_TOGETHER: Final = 256
 
 
 class OutboxState(StrEnum):
@@ -75,11 +77,17 @@ class Outbox:
         """Send what is waiting, in order; stops at the first message without an answer, so that the order is
         kept. Returns how many still wait."""
         waiting = self.waiting()
-        for position, (key, message) in enumerate(waiting):
-            answer = self._send(message)
-            self._note(key, answer)
-            if answer is None:
-                return len(waiting) - position
+        answers: list[tuple[str, Answer | None]] = []
+        try:
+            for position, (key, message) in enumerate(waiting):
+                answer = self._send(message)
+                answers.append((key, answer))
+                if answer is None:
+                    return len(waiting) - position
+                if len(answers) >= _NOTED_TOGETHER:
+                    self._note(answers)
+        finally:
+            self._note(answers)
         return 0
 
     def state(self, key: str) -> OutboxState | None:
@@ -89,14 +97,19 @@ class Outbox:
             found = connection.execute(select(table.c.state).where(table.c.key == key)).scalar_one_or_none()
         return None if found is None else OutboxState(found)
 
-    def _note(self, key: str, answer: Answer | None) -> None:
+    def _note(self, answers: list[tuple[str, Answer | None]]) -> None:
+        """Keep the answers, and forget them here. A crash before it sends messages again, which do nothing then."""
+        if not answers:
+            return
         table = schema.outbox
-        values: dict[str, object] = {"attempts": table.c.attempts + 1}
-        if answer is not None:
-            values["state"] = (OutboxState.DONE if answer.done else OutboxState.REFUSED).value
-            values["answer"] = answer.text
         with store.writing(self.engine) as connection:
-            connection.execute(update(table).where(table.c.key == key).values(**values))
+            for key, answer in answers:
+                values: dict[str, object] = {"attempts": table.c.attempts + 1}
+                if answer is not None:
+                    values["state"] = (OutboxState.DONE if answer.done else OutboxState.REFUSED).value
+                    values["answer"] = answer.text
+                connection.execute(update(table).where(table.c.key == key).values(**values))
+        answers.clear()
 
 
 _decoder: Final = msgspec.json.Decoder(

@@ -135,6 +135,8 @@ def test_a_service_that_is_killed_goes_on_and_one_that_is_told_stops(tmp_path: P
         while (found := progress.read(folder)) is None or found.step != Step.DONE:
             assert time.monotonic() < deadline, found
             time.sleep(0.05)
+        first, service = service, subprocess.Popen(words, stderr=subprocess.DEVNULL)
+        assert first.wait(20) == Exit.CONFIG, "two services would throw each other out for ever"
         service.send_signal(signal.SIGTERM)
         assert service.wait(20) == 0
     finally:
