@@ -30,7 +30,7 @@ from gateway.core import Core
 from gateway.lane import HotLane
 from gateway.libzmq import LibzmqMissing
 from gateway.market_data import Publisher
-from gateway.memory import TouchAhead
+from gateway.memory import AHEAD_RECORDS, TouchAhead
 from gateway.metrics import Metrics
 from gateway.scheduler import bootstrap, run_until, sync_sessions
 from gateway.session import NS_PER_MS
@@ -174,7 +174,7 @@ class Server:
             [
                 *self.core.store.growing(),
                 *self.core.log.growing(),
-                lambda: (exchange.market.deals, int(exchange.market.market[0]["deals"])),
+                lambda: (exchange.market.deals, int(exchange.market.market[0]["deals"]), AHEAD_RECORDS),
             ]
         )
         self._touching.start()
