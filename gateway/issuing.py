@@ -46,6 +46,15 @@ def _alone(folder: Path) -> Iterator[None]:
         os.close(fd)
 
 
+def _send(ops: Client, command: m.Message) -> None:
+    """Sends what can be read; IssueError names the field of what cannot."""
+    try:
+        m.decode(m.encode(command))
+    except msgspec.ValidationError as error:
+        raise IssueError(str(error)) from None
+    ops.execute(command)
+
+
 def issue(ops: Client, keys: Path, *, name: str, role: str, account: int, why: str) -> Path:
     """A new key with a session of its own for an account; the path of the secret file.
 
@@ -59,7 +68,8 @@ def issue(ops: Client, keys: Path, *, name: str, role: str, account: int, why: s
         path = keys / f"{name}.key"
         if any(key.name == name for key in table.keys) or path.exists() or path.with_suffix(REVOKED).exists():
             raise IssueError(f"name: {name!r} is or was a key's name")
-        session = max((key.session for key in table.keys), default=0) + 1
+        # a number is given once, also after its key is gone: the session's reports of the day go with it
+        session = max(ops.link.query("status")["last_session"], *(key.session for key in table.keys)) + 1
         if session > SESSION_MAX:
             raise IssueError(f"session: all {SESSION_MAX:,} numbers are given")
         if not ops.link.query("balances", account=account)[0]["status"]:
@@ -71,7 +81,7 @@ def issue(ops: Client, keys: Path, *, name: str, role: str, account: int, why: s
             raise IssueError(f"name: {error}") from None
         key = keyfile.make(keys, keyfile.NewKey(name, role, account), session, server)
         try:
-            ops.execute(m.OpenSession(session=session, account=account, role=role, key=key.public, name=name, why=why))
+            _send(ops, m.OpenSession(session=session, account=account, role=role, key=key.public, name=name, why=why))
         except BaseException:
             path.unlink()
             raise
@@ -90,9 +100,11 @@ def revoke(ops: Client, keys: Path, *, name: str, why: str) -> int:
         if key is None:
             raise IssueError(f"name: there is no key {name!r}")
         if key.role not in ROLES or key.account == NO_ACCOUNT:
-            raise IssueError(f"name: {name!r} is a {key.role}'s key; the keys of {', '.join(ROLES)} are revoked here")
+            raise IssueError(
+                f"name: {name!r} has the role {key.role}; only keys of {', '.join(ROLES)} are revoked here"
+            )
         if sum(k.session == key.session for k in table.keys) == 1:
-            ops.execute(m.RevokeSession(session=key.session, why=why))
+            _send(ops, m.RevokeSession(session=key.session, why=why))
         keyfile.save(keys, keyfile.KeyTable(k for k in table.keys if k.name != name))
         secret = keys / f"{name}.key"
         if secret.exists():

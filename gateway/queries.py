@@ -13,6 +13,7 @@ from engine.codes import TEXT_EN, Code
 from engine.market import UNLIMITED
 from engine.records import NO_ACCOUNT
 from gateway import protocol as p
+from gateway.negotiations import ended
 from gateway.roles import ROLES
 
 if TYPE_CHECKING:
@@ -125,6 +126,12 @@ def _desk(core: Core, session: Session, args: dict[str, Any]) -> dict[str, Any]:
         raise Refused(Code.UNKNOWN_ACCOUNT)
     found: dict[str, Any] = msgspec.to_builtins(core.exchange.desk.view(accounts[0], first))
     return found
+
+
+def _negotiations(core: Core, session: Session, args: dict[str, Any]) -> dict[str, Any]:
+    """The account's dialogues at the desk that have ended today; operators name the account."""
+    accounts = [_int(args, "account", 0, 0, 1 << 32)] if _is_operator(session) else _accounts(core, session)
+    return ended(core.store, accounts, _int(args, "first", 0, 0, 1 << 32))
 
 
 def _auctions(core: Core, session: Session, args: dict[str, Any]) -> dict[str, Any]:
@@ -259,6 +266,7 @@ def _status(core: Core, session: Session, args: dict[str, Any]) -> dict[str, Any
         "halted": bool(m["halted"]),
         "cancel_only": bool(m["cancel_only"]),
         "logged_in": len(core.tokens),
+        "last_session": max(core.exchange.administration.state.sessions, default=0),
         "open_orders": int(market.book.pool[0]["live"]),
         "deals": int(m["deals"]),
         "fees": {"trading": int(m["trading_fees"]), "settlement": int(m["settlement_fees"])},
@@ -295,6 +303,7 @@ ANSWERS: Final[dict[str, Callable[[Any, Any, dict[str, Any]], Any]]] = {
     "open_orders": _open_orders,
     "balances": _balances,
     "desk": _desk,
+    "negotiations": _negotiations,
     "auctions": _auctions,
     "all_balances": _all_balances,
     "members": _members,

@@ -8,7 +8,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,52 @@ from typing import Any
 import gateway_market as gm
 import pytest
 
+from gateway import config as cfg
 from gateway.monitor import users
+from gateway.operator import OperatorClient
 
 PASSWORD = "a long enough password"
+DAYS = [20251202, gm.DATE, 20251204, 20251205, 20251208]
+MEMBERS = 5
+CASH = 20_000_000_00
+TONNES = 300_000
+LIT = "return getComputedStyle(document.body).backgroundColor"
+
+
+def market(folder: Path) -> None:
+    """A market with its registry: five members with cash and allowances there, to be moved in with :func:`fund`."""
+    from cea.folder import make_market
+
+    operators = (
+        *(cfg.Operator(name) for name in ("ops1", "ops2", "tester")),
+        cfg.Operator("settlement", "settlement"),
+        cfg.Operator("monitor", "viewer"),
+    )
+    make_market(folder, endowments(), days=DAYS, first_date=gm.DATE, operators=operators)
+
+
+def endowments() -> list[Any]:
+    """What each member brings."""
+    from cea.folder import Endowment, vintages_on
+
+    stock = dict.fromkeys(vintages_on(gm.DATE)[0], TONNES)
+    return [Endowment(n, f"Member {n:02d}", CASH, stock) for n in range(1, MEMBERS + 1)]
+
+
+def fund(folder: Path) -> None:
+    """Moves everything in through the registry, and opens the morning."""
+    from cea.folder import open_registry
+    from cea.funding import fund as move_in
+    from cea.replaying import load_market
+
+    registry = open_registry(load_market(folder))
+    try:
+        with OperatorClient(folder, key=str(folder / "keys" / "settlement.key")) as client:
+            move_in(registry, client, endowments(), client.time()["time_ns"])
+    finally:
+        registry.close()
+    with OperatorClient(folder, key="tester") as tester:
+        tester.step_clock(gm.MORNING)
 
 
 def people(folder: Path) -> None:
@@ -31,14 +73,14 @@ def people(folder: Path) -> None:
 class Monitor:
     """`cea monitor` as a child process."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
         (folder / "run" / "monitor.json").unlink(missing_ok=True)
         with (folder / "run" / "monitor.log").open("ab") as log:
             # not under the test's name: NiceGUI changes its ways when it sees that pytest runs it
             env = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "NICEGUI"))}
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "cea.main", "monitor", str(folder), "--port", "0"],
+                [sys.executable, "-m", "cea.main", "monitor", str(folder), "--port", "0", *options],
                 env={**env, "PYTHONPATH": str(gm.ROOT)},
                 stdout=log,
                 stderr=log,
@@ -89,6 +131,10 @@ return top && (e === top || e.contains(top)) ? [r.left, r.top, r.width, r.height
 """
 
 
+SHOWN = """css => [...document.querySelectorAll(css)].filter(
+    e => e.getClientRects().length && getComputedStyle(e).visibility !== 'hidden')"""
+
+
 class Page:
     """A person at the page."""
 
@@ -101,16 +147,23 @@ class Page:
 
     def find(self, css: str, seconds: float = 15.0) -> Any:
         """The element, when it is there and shown."""
-        from selenium.webdriver.common.by import By
-
         found: list[Any] = []
 
         def there() -> bool:
-            found[:] = [e for e in self.driver.find_elements(By.CSS_SELECTOR, css) if e.is_displayed()]
+            found[:] = self.shown(css)
             return bool(found)
 
         assert gm.wait_until(there, seconds), f"{css} is not there:\n{self.text()[:2000]}"
         return found[-1]
+
+    def shown(self, css: str) -> list[Any]:
+        """Every element that fits and is shown, as the browser itself sees it at one moment."""
+        return list(self.driver.execute_script(f"return ({SHOWN})(arguments[0])", css))
+
+    def says(self, css: str) -> str:
+        """The text of the last element that fits and is shown; empty where there is none."""
+        last = f"const all = ({SHOWN})(arguments[0]); return all.length ? all[all.length - 1].innerText : ''"
+        return str(self.driver.execute_script(last, css))
 
     def click(self, css: str, seconds: float = 15.0) -> None:
         """Clicks as a person does: on an element that has come to rest and that nothing covers.
@@ -144,19 +197,55 @@ class Page:
         """Fails where a text does not come up."""
         assert gm.wait_until(lambda: text in self.text(), seconds), f"{text!r} does not come:\n{self.text()[:3000]}"
 
+    def type(self, css: str, text: str, seconds: float = 15.0) -> None:
+        """Types into a field until it holds exactly the text: a page that is drawn anew loses letters."""
+        from selenium.common.exceptions import InvalidElementStateException, StaleElementReferenceException
+        from selenium.webdriver.common.keys import Keys
+
+        def typed() -> bool:
+            try:
+                field = self.find(css, seconds)
+                if field.get_property("value") == text:
+                    return True
+                field.send_keys(Keys.CONTROL, "a")
+                field.send_keys(text or Keys.DELETE)
+                return bool(field.get_property("value") == text)
+            except (InvalidElementStateException, StaleElementReferenceException):
+                return False
+
+        assert gm.wait_until(typed, seconds), f"{css} does not take {text!r}:\n{self.text()[:2000]}"
+
+    def press(self, keys: str) -> None:
+        """Keys to whatever has the focus."""
+        from selenium.webdriver.common.action_chains import ActionChains
+
+        ActionChains(self.driver).send_keys(keys).perform()
+
     def login(self, name: str, password: str = PASSWORD) -> None:
-        """Logs in by typing."""
+        """Logs in by typing. Returns when the click is done, not when the market is there."""
         self.driver.get(self.url + "login")
-        self.find("input[type=password]")
-        fields = self.driver.find_elements("css selector", "input")
-        fields[0].send_keys(name)
-        fields[1].send_keys(password)
+        self.type("#field-name", name)
+        self.type("#field-password", password)
         self.click("#enter")
+
+    def in_english(self) -> None:
+        """Changes the language, if need be."""
+        self.find("#language")
+        if self.says("#language") == "English":
+            self.click("#language")
+            assert gm.wait_until(lambda: "Controls" in self.text(), 15), self.text()
 
     def tab(self, name: str) -> None:
         """Chooses a tab of a page that is connected: a click before that would be lost."""
         assert gm.wait_until(lambda: self.driver.execute_script("return window.ceaOld === false"), 20), self.text()
-        self.click(f"#tab-{name}")
+        chosen = f"#tab-{name}.q-tab--active"
+        for _ in range(3):
+            if self.all(chosen):
+                return
+            self.click(f"#tab-{name}")
+            if gm.wait_until(lambda: bool(self.all(chosen)), 3):
+                return
+        raise AssertionError(f"tab {name} does not open:\n{self.text()[:2000]}")
 
     def act(self, control: str, reason: str, **fields: str) -> None:
         """Fills a control's dialog in and sends it."""
@@ -164,20 +253,38 @@ class Page:
         dialog = f"#field-{next(iter(fields), 'reason')}"
         for _ in range(3):
             self.click(f"#do-{control}")
-            if gm.wait_until(lambda: any(e.is_displayed() for e in self.all(dialog)), 5):
+            if gm.wait_until(lambda: bool(self.shown(dialog)), 5):
                 break
         for name, value in fields.items():
-            self.find(f"#field-{name}").send_keys(value)
-        self.find("#field-reason").send_keys(reason)
+            self.type(f"#field-{name}", value)
+        self.type("#field-reason", reason)
         self.click("#do-it")
+
+    def done(self, text: str, seconds: float = 15.0) -> str:
+        """The outcome of the last act, once it has a text in it and the dialog is gone."""
+
+        def there() -> bool:
+            return not self.shown("#do-it") and text in self.says("#effect")
+
+        assert gm.wait_until(there, seconds), f"{text!r} does not come:\n{self.text()[:3000]}"
+        return self.says("#effect")
 
 
 @contextlib.contextmanager
-def monitored(folder: Path) -> Iterator[Monitor]:
+def at_the_page(url: str, *, width: int = 1280, height: int = 900) -> Iterator[Page]:
+    """A person with a browser of their own."""
+    driver = browser(width, height)
+    try:
+        yield Page(driver, url)
+    finally:
+        driver.quit()
+
+
+@contextlib.contextmanager
+def monitored(folder: Path, *options: str) -> Iterator[Monitor]:
     """A monitor process that ends with the test."""
-    monitor = Monitor(folder)
+    monitor = Monitor(folder, *options)
     try:
         yield monitor
     finally:
         monitor.stop()
-        time.sleep(0)

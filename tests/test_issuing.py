@@ -61,6 +61,9 @@ def test_a_revoked_key_is_out_at_once_and_its_name_is_not_given_again(place):
     assert reload(world, folder) == 0 and not (folder / "risk-3.key").exists()
     with pytest.raises(issuing.IssueError, match="is or was"):
         issuing.issue(ops, folder, name="risk-3", role="risk", account=3, why="again")
+    issuing.issue(ops, folder, name="risk-2", role="risk", account=2, why="another member")
+    reload(world, folder)
+    assert keys.load(folder).keys[-1].session == session + 1, "a number is given once: its reports go with it"
     member = world.client("member-1")
     assert member.buy("CEA24", 5900, 1).open
     issuing.revoke(ops, folder, name="member-1", why="credentials were stolen")
@@ -90,16 +93,23 @@ def test_what_cannot_be_issued_names_its_field_and_leaves_nothing_behind(place, 
             issuing.revoke(ops, folder, name=name, why="reason")
 
 
-def test_a_secret_goes_where_the_exchange_refuses_and_an_unwritten_file_is_made_good_by_the_exchange(place):
+def test_a_secret_goes_where_the_exchange_refuses_and_an_unwritten_file_is_made_good(place, monkeypatch):
     world, ops, folder = place
-    world.core.exchange.market.sessions["open"][5] = 1  # planted: the number is taken by a session of another key
-    world.core.exchange.administration.state.sessions[5] = msgspec.structs.replace(
-        world.core.exchange.administration.state.sessions[1], key="k" * 40
-    )
+    with pytest.raises(issuing.IssueError, match="why"):
+        issuing.issue(ops, folder, name="new", role="trader", account=1, why="x" * 501)  # longer than a reason may be
+    world.core.exchange.market.sessions["open"][5] = 1  # planted: the exchange has the number, and does not say so
+    known = world.core.exchange.administration.state.sessions
+    known[5] = msgspec.structs.replace(known[1], key="k" * 40)
+    ask = ops.link.query
+
+    def older(what, **args):
+        return {**ask(what, **args), "last_session": 4} if what == "status" else ask(what, **args)
+
+    monkeypatch.setattr(ops.link, "query", older)
     with pytest.raises(GatewayError):
         issuing.issue(ops, folder, name="new", role="trader", account=1, why="reason")
-    assert not (folder / "new.key").exists() and len(keys.load(folder).keys) == 4
     world.core.exchange.market.sessions["open"][5] = 0
+    assert not (folder / "new.key").exists() and len(keys.load(folder).keys) == 4
     ops.execute(m.OpenSession(session=5, account=1, role="trader", key="z" * 40, name="lost", why="power cut"))
     assert reload(world, folder) == 1, "a session without a key in the file is revoked"
     assert not world.core.exchange.market.sessions[5]["open"]

@@ -96,6 +96,8 @@ def test_a_viewer_and_a_reason_that_is_none_never_reach_the_exchange(keys):
     suspend = controls.CONTROLS["suspend"]
     assert "account" in controls.perform(keys, li, suspend, {}, "a good reason").text
     assert "number" in controls.perform(keys, li, suspend, {"account": "x"}, "a good reason").text
+    assert "account" in controls.perform(keys, li, suspend, {"account": "-5"}, "a good reason").text
+    assert "why" in controls.perform(keys, li, suspend, {"account": "5"}, "x" * 501).text
     assert not controls.confirm(keys, guest, 1).ok
 
 

@@ -10,6 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from engine import messages as m
 from engine.auction_messages import AuctionCancel
 from engine.bulk_messages import BulkCancel, BulkFreeze
@@ -190,7 +192,10 @@ def perform_as(folder: Path, key: str, control: Control, values: Values, why: st
     if len(why) < REASON_MIN:
         return Result(False, f"reason: at least {REASON_MIN} characters")
     try:
-        commands = control.make(values, why)
+        # decoded once here, as the exchange will: it logs out whoever sends what cannot be read
+        commands = [m.decode(m.encode(command)) for command in control.make(values, why)]
+    except msgspec.ValidationError as error:
+        return Result(False, str(error))
     except (ValueError, KeyError) as error:
         return Result(False, f"a field is missing or no number: {error}")
     try:

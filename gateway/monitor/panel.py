@@ -80,8 +80,8 @@ class Panel:
 
     @contextmanager
     def dialog(self, title: str, width: str = "w-96") -> Iterator[Any]:
-        """A dialog that is gone once it is closed."""
-        with ui.dialog() as dialog, ui.card().classes(width):
+        """A dialog that is gone once it is closed; of the page, not of whatever the click was in."""
+        with self.view.floor, ui.dialog() as dialog, ui.card().classes(width):
             ui.label(title).classes("text-h6")
             yield dialog
         dialog.on("hide", dialog.delete)

@@ -74,6 +74,7 @@ class View:
             for name, panel in self.panels.items():
                 with ui.tab_panel(name).classes("q-pa-none"), ui.column().classes("w-full gap-3 items-stretch"):
                     panel.build()
+        self.floor = ui.element("div")  # where dialogs are
         self.tabs.on_value_change(self.tick)
         ui.keyboard(on_key=self._key)
         ui.timer(TICK_S, self.tick)
