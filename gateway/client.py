@@ -504,6 +504,17 @@ class Client:
         found: list[dict[str, Any]] = self.link.query("balances")
         return found
 
+    def negotiations(self) -> list[dict[str, Any]]:
+        """The account's dialogues at the bulk desk that have ended today: terms, how they ended, every step."""
+        found: list[dict[str, Any]] = []
+        first = 0
+        while True:
+            data = self.link.query("negotiations", first=first)
+            found += data["dialogues"]
+            first = data["next"]
+            if not first:
+                return found
+
     def time(self) -> dict[str, Any]:
         """Exchange time, phase and today's boundaries."""
         found: dict[str, Any] = self.link.query("time")

@@ -16,7 +16,9 @@ from engine.records import CANCEL, MASS_CANCEL, MESSAGE, NEW, REDUCE, REPLACE, T
 from gateway import protocol as p
 
 SESSION_CONTROLS: Final = frozenset({p.Login, p.Logout, p.Heartbeat, p.Retransmit})
-MEMBER_QUERIES: Final = frozenset({"open_orders", "balances", "desk", "auctions", "time", "snapshot", "instruments"})
+MEMBER_QUERIES: Final = frozenset(
+    {"open_orders", "balances", "desk", "negotiations", "auctions", "time", "snapshot", "instruments"}
+)
 OPERATOR_QUERIES: Final = MEMBER_QUERIES | {
     "status",
     "deals",
