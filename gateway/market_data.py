@@ -496,7 +496,7 @@ class MarketDataClient:
         self.composite: Composite | None = None
         self.notices: list[Bulletin] = []
         self.market_gaps = 0
-        self._market_seq = -1
+        self._epoch = self._market_seq = -1
         self._wanted: set[str] = set(self.codes)
         self.socket = self._connect()
 
@@ -542,10 +542,13 @@ class MarketDataClient:
             self.screens[message.code] = message
         elif isinstance(message, FeedStatus):
             self._wanted |= {code for code, book in self.books.items() if book.status(message)}
+            if message.epoch == self._epoch and message.market > self._market_seq >= 0:
+                self.market_gaps += 1  # what was lost is not sent again: notices are in members' reports too
+                self._market_seq = message.market
         elif isinstance(message, (Composite, Bulletin)):
-            if self._market_seq >= 0 and message.seq != self._market_seq + 1:
+            if self._market_seq >= 0 and (message.epoch, message.seq) != (self._epoch, self._market_seq + 1):
                 self.market_gaps += 1
-            self._market_seq = message.seq
+            self._epoch, self._market_seq = message.epoch, message.seq
             if isinstance(message, Composite):
                 self.composite = message
             else:

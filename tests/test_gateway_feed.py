@@ -1,0 +1,194 @@
+"""Market data over real sockets: a stalled reader, losses, reconnects, and a journal's disk that is nearly full."""
+
+from __future__ import annotations
+
+import os
+import random
+import statistics
+import threading
+import time
+
+import gateway_market as gm
+import pytest
+import zmq
+
+from engine.codes import Code
+from gateway import keys
+from gateway import market_data as md
+from gateway.client import Client
+from gateway.operator import OperatorClient
+from gateway.server import SEND_FRAMES_MAX, Server
+
+BUFFER_BYTES = 4_096  # of the feed's connections here: a reader that stalls is behind after a second, not a minute
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """A server in a thread of this process whose sockets buffer little."""
+    server = Server(gm.make(tmp_path_factory.mktemp("feed") / "m", lane="hot"), "stepped")
+    server.context.sndbuf = BUFFER_BYTES  # of all sockets that it makes
+    server.open()
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    with OperatorClient(server.market.folder) as ops:
+        gm.fund(ops)
+    yield server
+    server.stopping = True
+    thread.join()
+    server.close()
+
+
+class SmallReader(md.MarketDataClient):
+    """A market-data client whose connection holds few frames."""
+
+    def _connect(self) -> zmq.Socket:
+        context = self.link.context
+        context.rcvbuf, context.rcvhwm = BUFFER_BYTES, 1
+        try:
+            return super()._connect()
+        finally:
+            del context.rcvbuf, context.rcvhwm
+
+
+def trade(me: Client, other: Client, rounds: int, chance: random.Random) -> float:
+    """Orders that move the book and deal; the median time of one call, in seconds."""
+    times = []
+    for _ in range(rounds):
+        price = 5_900 + chance.randrange(40)
+        who, side = (me, "buy") if chance.random() < 0.5 else (other, "sell")
+        began = time.perf_counter()
+        who.order(side, "CEA24", price, 1 + chance.randrange(9))
+        times.append(time.perf_counter() - began)
+    return statistics.median(times)
+
+
+def same_as_the_engines(reader: md.MarketDataClient, folder) -> None:
+    """After the last message the reader's book is the engine's."""
+    with OperatorClient(folder) as ops:
+        book = ops.book("CEA24")
+    engines = tuple(tuple(tuple(level) for level in book[side][: None if reader.full else 5]) for side in book)
+
+    def arrived() -> bool:
+        reader.poll(0.05)
+        return reader.books["CEA24"].live and reader.books["CEA24"].levels() == engines
+
+    assert gm.wait_until(arrived, 15.0), "the reader never came to the engine's book"
+
+
+@pytest.mark.slow
+def test_a_stalled_subscriber_costs_the_others_nothing_and_learns_of_its_gap(served):
+    folder = served.market.folder
+    chance = random.Random(1)
+    with (
+        Client(folder, key="member-1") as me,
+        Client(folder, key="member-2") as other,
+        md.MarketDataClient(folder, codes=["CEA24"]) as good,
+    ):
+        ratios = []
+        for _ in range(3):  # the control before each stall; on a busy machine one window of three must hold
+            good.poll(0.1)
+            quiet = trade(me, other, 300, chance)
+            good.poll(0.1)
+            with SmallReader(folder, key="drop", codes=["CEA24"]) as stalled:
+                assert gm.wait_until(lambda s=stalled: s.poll(0.05) is not None and s.books["CEA24"].live)
+                sent = good.books["CEA24"].seq
+                ratio = trade(me, other, 1_200, chance) / quiet
+                good.poll(0.2)
+                assert good.books["CEA24"].seq - sent > SEND_FRAMES_MAX + 300, "not enough was published to stall"
+                assert stalled.books["CEA24"].gaps == 0, "it has read nothing yet"
+                same_as_the_engines(stalled, folder)
+                assert stalled.books["CEA24"].gaps >= 1, "messages were dropped, and it knows"
+            ratios.append(ratio)
+            if ratio <= 1.5:
+                break
+        assert min(ratios) <= 1.5, f"orders beside a stalled reader took {ratios} of the quiet time"
+        assert good.books["CEA24"].gaps == 0, "the reader beside it lost nothing"
+        same_as_the_engines(good, folder)
+        me.mass_cancel()
+        other.mass_cancel()
+
+
+class LossyReader(md.MarketDataClient):
+    """A reader that loses messages on the way, and its connection."""
+
+    def __init__(self, *args, chance: random.Random, **more) -> None:
+        self.chance, self.lost, self.cuts = chance, 0, 0
+        super().__init__(*args, **more)
+
+    def take(self, message: md.FeedMessage) -> None:
+        if self.chance.random() < 0.2:
+            self.lost += 1
+        else:
+            super().take(message)
+
+    def cut(self) -> None:
+        """The connection breaks; what is published until the next one stands is gone."""
+        self.cuts += 1
+        self.socket.close(0)
+        self.socket = self._connect()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("key", "full"), [("public", False), ("monitor", True)])
+def test_random_losses_and_reconnects_end_with_the_engines_book(served, key, full):
+    folder = served.market.folder
+    chance = random.Random(2)
+    with (
+        Client(folder, key="member-1") as me,
+        Client(folder, key="member-2") as other,
+        LossyReader(folder, key=key, codes=["CEA24"], full=full, chance=chance) as reader,
+    ):
+        for _ in range(40):
+            trade(me, other, 12, chance)
+            if chance.random() < 0.2:
+                reader.cut()
+            if chance.random() < 0.1:
+                me.mass_cancel()
+            reader.poll(0.02)
+        book = reader.books["CEA24"]
+        reader.chance = random.Random(0)
+        reader.chance.random = lambda: 1.0  # type: ignore[method-assign]  # the channel has healed
+        same_as_the_engines(reader, folder)
+        assert reader.lost > 20 and reader.cuts > 2 and book.gaps > 3 and book.resyncs > book.gaps
+        me.mass_cancel()
+        other.mass_cancel()
+
+
+@pytest.mark.slow
+def test_a_nearly_full_disk_leaves_cancels_only_until_an_operator_ends_it(served):
+    from engine import messages as m
+
+    folder = served.market.folder
+    disk = served.journal._disk
+    real = disk.free_bytes
+    with Client(folder, key="member-3") as me, OperatorClient(folder) as ops:
+        order = me.buy("CEA23", "56.00", 10)
+        disk.free_bytes = lambda: 0
+        try:
+            assert gm.wait_until(lambda: bool(served.core.exchange.market.market[0]["cancel_only"]))
+            refused = me.buy("CEA23", "56.00", 1)
+            assert (refused.status, refused.code) == ("rejected", Code.CANCEL_ONLY)
+            assert me.reduce(order.order_id, 4).ok and me.cancel(order.order_id).ok, "risk can be taken down"
+            assert any("nearly full" in text for text in ops.status()["alarms"])
+        finally:
+            disk.free_bytes = real
+        time.sleep(1.2)  # a housekeeping later there is room again, and still nobody but an operator ends it
+        assert me.buy("CEA23", "56.00", 1).code == Code.CANCEL_ONLY
+        ops.execute(m.CancelOnly(on=False, why="room was made"))
+        assert me.buy("CEA23", "56.00", 1).accepted
+        me.mass_cancel()
+
+
+def test_a_keys_name_wins_over_what_lies_in_the_working_folder(tmp_path, monkeypatch):
+    folder = gm.make(tmp_path / "m").folder
+    monkeypatch.chdir(tmp_path)
+    os.mkdir("settlement")  # as the repository's own folder of that name
+    (tmp_path / "member-1").write_text("somebody's notes")
+    for name in ("settlement", "member-1"):
+        assert Client(folder, key=name, connect=False).link.secret.name == name
+    loose = folder / "keys" / "member-2.key"
+    assert Client(folder, key=str(loose), connect=False).link.secret.name == "member-2"
+    with pytest.raises(keys.KeyFileError, match=r"keys/nobody\.key"):
+        Client(folder, key="nobody", connect=False)
+    with pytest.raises(keys.KeyFileError, match="folder"):
+        Client("tcp://127.0.0.1:1", key="settlement", connect=False)
