@@ -21,6 +21,7 @@ CEA25_REFERENCE = 9821  # its published close of 2026-08-14
 LANES: Final = ("plain", "hot")
 LAST_PORT: Final = 65_532
 MEMBERS_MAX: Final = 4_000  # 3,902 trading accounts exist
+FIRST_VINTAGE = 2020  # plain CEA: the first allocation, of 2019 and 2020 (R1.3)
 _MINUTE_NS = 60 * 10**9
 DAY_FILE = Path(__file__).with_name("day_20251203.toml")
 
@@ -74,12 +75,14 @@ def accepted(result: Any, what: str) -> None:
 
 def fill_registry(market: Market, endowments: Sequence[Endowment]) -> None:
     """Opening entries: real-name accounts, vintages, allowances issued with serial numbers (R13.1)."""
+    from settlement.compliance import FIRST_YEAR, LAST_YEAR
     from settlement.registry import AccountForm
 
     registry, now = open_registry(market), market.start_ns()
     try:
         for code in market.config.instruments:
-            vintage = 2000 + int(code[3:]) if code[3:].isdigit() else 2020
+            vintage = 2000 + int(code[3:]) if code[3:].isdigit() else 0
+            vintage = vintage if FIRST_YEAR <= vintage <= LAST_YEAR else FIRST_VINTAGE
             accepted(registry.add_asset(code, "allowance", vintage), f"vintage {code}")
         with registry.batch(now):
             for e in endowments:

@@ -10,6 +10,7 @@ from sqlalchemy import insert, select, update
 
 from settlement import schema, store
 from settlement.base import Posted, RegistryBase, account_fault, find_account
+from settlement.compliance import FIRST_YEAR, LAST_YEAR
 from settlement.errors import ALREADY_EXISTS, BAD_FIELD, INSUFFICIENT, UNKNOWN_ACCOUNT, Refused
 from settlement.kinds import CNY, FINAL_BUCKETS, ActKind
 from settlement.ledger import Act, Leg, Posting
@@ -43,6 +44,8 @@ class AccountActs(RegistryBase):
             return Refused(BAD_FIELD, "code", f"{code!r} is not 1 to 16 of A-Z, 0-9, _ . -")
         if kind not in ASSET_KINDS:
             return Refused(BAD_FIELD, "kind", f"{kind!r} is not one of {', '.join(ASSET_KINDS)}")
+        if kind == "allowance" and not FIRST_YEAR <= vintage <= LAST_YEAR:
+            return Refused(BAD_FIELD, "vintage", f"an allowance has a vintage from {FIRST_YEAR} on, not {vintage}")
         with store.writing(self.engine) as connection:
             row = connection.execute(select(schema.asset).where(schema.asset.c.code == code)).one_or_none()
             if row is None:
@@ -117,8 +120,9 @@ def form_fault(form: AccountForm) -> Refused | None:
         if not value or len(value) > longest or not value.isprintable():
             return Refused(BAD_FIELD, field, f"{value!r} is not 1 to {longest} printable characters")
     for field in ("province", "bank_account"):
-        if len(getattr(form, field)) > 40:
-            return Refused(BAD_FIELD, field, "longer than 40 characters")
+        value = getattr(form, field)
+        if len(value) > 40 or not value.isprintable():
+            return Refused(BAD_FIELD, field, f"{value!r} is not up to 40 printable characters")
     if form.kind not in ACCOUNT_KINDS:
         return Refused(BAD_FIELD, "kind", f"{form.kind!r} is not one of {', '.join(ACCOUNT_KINDS)}")
     return None

@@ -20,6 +20,7 @@ class VintageRule:
 VINTAGE_RULES: Final = (VintageRule(20210716, 2019),)
 
 FIRST_YEAR: Final = 2019  # the national market's first compliance year
+LAST_YEAR: Final = 2199  # beyond it a digit is wrong
 OFFSET_DIVISOR: Final = 20  # 5 % of the obligation (R13.5)
 CARRY_BASE_T: Final = 10_000  # R13.8
 CARRY_FIRST_DATE: Final = 20240101

@@ -107,7 +107,7 @@ class Outbox:
                 values: dict[str, object] = {"attempts": table.c.attempts + 1}
                 if answer is not None:
                     values["state"] = (OutboxState.DONE if answer.done else OutboxState.REFUSED).value
-                    values["answer"] = answer.text
+                    values["answer"] = " ".join(answer.text.split())  # one line: a dump has a line a row
                 connection.execute(update(table).where(table.c.key == key).values(**values))
         answers.clear()
 

@@ -211,6 +211,15 @@ def test_an_obligation_has_a_year_and_a_date(entity: Registry, terms: tuple[int,
     assert entity.warnings(2024, DAY)
 
 
+def test_an_allowance_has_a_vintage_and_a_form_one_line_a_field(world: Registry) -> None:
+    """A vintage that was forgotten could not be mended: an asset's terms stay. A dump has one line a row."""
+    assert code(world.add_asset("CEA30")) == "bad_field"
+    assert code(world.add_asset("CEA30", vintage=30)) == "bad_field"
+    assert world.add_asset("CEA30", vintage=2030) is None
+    form = AccountForm(9, "R9", "Nine", "91-9", province="Hu\nbei")
+    assert code(world.open_account(form, "open-9", NOON)) == "bad_field"
+
+
 def test_serial_numbers_that_are_used_up_refuse_an_issue(world: Registry) -> None:
     refused = world.issue(1, "CEA24", 10**12, "too-many", NOON)
     assert isinstance(refused, Refused)
