@@ -199,6 +199,29 @@ def test_a_member_trades_and_an_operator_looks_on(running, capsys) -> None:
     assert "card 99" in cea("certify", "--only", 99, code=Exit.USAGE)
 
 
+def test_an_operator_acts_with_a_reason_and_two_persons_undo_a_kill_switch(running, capsys) -> None:
+    cea = Live(running[0], capsys)
+    assert "--position-max" in cea("operate")
+    cea("operate", "halt", "--vintage", "CEA23", "--why", "technical failure")
+    assert cea.json("status")["instruments"]["CEA23"]["halted"]
+    cea("operate", "resume", "--vintage", "CEA23", "--why", "cause is gone")
+    assert not cea.json("status")["instruments"]["CEA23"]["halted"]
+    assert "needs --account" in cea("operate", "kill", "--why", "stolen", code=Exit.USAGE)
+    assert "does not take --deal" in cea("operate", "halt", "--deal", 1, "--why", "stolen", code=Exit.USAGE)
+    assert "there is no act" in cea("operate", "stop", "--why", "stolen", code=Exit.USAGE)
+    assert "at least 5" in cea("operate", "resume", "--vintage", "CEA23", "--why", "x", code=Exit.NO)
+    cea("operate", "kill", "--account", 3, "--why", "credentials were stolen")
+    back = ("operate", "reactivate", "--account", 3, "--second", "ops2", "--why", "they were replaced")
+    number = cea.json(*back)["proposal"]
+    assert "waits for ops2" in cea("operate", "confirm", "--proposal", number, code=Exit.NO)
+    assert "confirmed and done" in cea("operate", "confirm", "--proposal", number, "-a", "ops2")
+    assert "mode 0600" in cea(
+        "operate", "issue-key", "--account", 3, "--key", "risk-3b", "--role", "risk", "--why", "asked"
+    )
+    assert "session" in cea("operate", "revoke-key", "--key", "risk-3b", "--why", "asked again")
+    assert "there is no key" in cea("operate", "revoke-key", "--key", "risk-3b", "--why", "asked again", code=Exit.NO)
+
+
 def test_money_and_allowances_go_in_and_out_through_the_running_exchange(running, capsys) -> None:
     """D23, D24: each act in both books, once; what is refused says why; the check finds both books equal."""
     folder, _ = running
