@@ -43,6 +43,7 @@ DRAIN_MESSAGES: Final = BATCH_RECORDS
 POLL_MS: Final = 20  # how long the loop sleeps at most: the resolution of time-outs
 PUBLISH_NS: Final = 1 * NS_PER_MS  # market data at most 1,000 times a second: an order never waits for its own picture
 PUBLISH_LATE_NS: Final = 9 * NS_PER_MS  # and at least 100 times a second while the loop has no pause
+TIMERS_NS: Final = 5 * NS_PER_MS  # between two looks at the timers where nothing but heartbeats comes
 HOUSEKEEPING_NS: Final = 1_000 * NS_PER_MS  # key file, disk space, scheduler
 # Report frames that wait for one slow reader: 256 x 16 KiB = 4 MiB at most.
 SEND_FRAMES_MAX: Final = 256
@@ -174,6 +175,7 @@ class Server:
             [
                 *self.core.store.growing(),
                 *self.core.log.growing(),
+                *self.snapshots.growing(),
                 lambda: (exchange.market.deals, int(exchange.market.market[0]["deals"]), AHEAD_RECORDS),
             ]
         )
@@ -353,6 +355,7 @@ class Server:
             poller.register(socket, zmq.POLLIN)
         core, snapshots = self.core, self.snapshots
         assert snapshots is not None, "made at the start"
+        timers_ns = 0
         while not self.stopping:
             waits = core.dirty or (core.publisher is not None and core.publisher.waiting)
             ready = self._poll(poller, 0 if core.pending else 1 if waits else POLL_MS)
@@ -365,6 +368,9 @@ class Server:
                 core.advance()
             else:
                 core.finish()
+                if now < timers_ns and not waits and not core.dirty:
+                    continue  # thousands of sessions' heartbeats: nothing to send, nothing due yet
+            timers_ns = now + TIMERS_NS
             core.pump()
             core.tick(now)
             busy = core.pending is not None or self.sockets[zap.MEMBERS] in ready
