@@ -78,6 +78,7 @@ def stream(server: Server, commands: int, resting: int) -> np.ndarray:
     for key in server.core.keys.keys:
         if key.role == "trader":
             session_of[key.account] = key.session
+    session_of[0] = session_of[1]  # account 0 does not exist: a member hears that
     records["session"] = session_of[records["account"]]
     order = np.argsort(records["session"], kind="stable")
     sessions = records["session"][order]

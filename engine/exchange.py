@@ -360,6 +360,10 @@ class Exchange:
         found, self._snapshot_room = state.copy_into(self, self._snapshot_room)
         return found
 
+    def keep_snapshots_in(self, room: np.ndarray) -> None:
+        """Memory for :meth:`snapshot_view`, uint8[n], best with its pages present: a first touch is slow."""
+        self._snapshot_room = room
+
     @classmethod
     def restore(
         cls,
