@@ -182,6 +182,14 @@ def test_a_ring_of_bulk_deals_over_three_days_is_found_and_not_over_more_days_th
             assert "1 → 2 → 3 → 1" in rings[0].text and rings[0].deals == (31,)
 
 
+def test_days_without_a_deal_count_as_days():
+    watch = desk_watch(ring_days=3)
+    bulk_deal(watch, 10, 1, 2)
+    for n, date in enumerate((20251204, 20251205, 20251208), 2):
+        day(watch, 10 * n, date)
+    assert not watch.agreed.deals and not watch.agreed.flows
+
+
 def test_a_chain_of_bulk_deals_that_does_not_close_is_no_ring():
     watch = desk_watch()
     for seq, (seller, buyer) in enumerate(((1, 2), (2, 3), (3, 4), (1, 4)), 10):

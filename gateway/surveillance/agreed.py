@@ -66,6 +66,7 @@ class AgreedDeals:
 
     def __init__(self) -> None:
         self.date = 0
+        self.dates: list[int] = []  # trading days whose deals are kept, today the last
         self.deals: deque[Agreed] = deque(maxlen=AGREED_MAX)
         self.fresh: list[Agreed] = []  # since the last look
         self.auctioned: list[Auctioned] = []  # since the last look
@@ -91,8 +92,8 @@ class AgreedDeals:
         self.cancelled_bids.clear()
         self._won.clear()
         self._kept = 0
-        known = sorted({d.date for d in self.deals})
-        oldest = known[-(days - 1)] if len(known) >= days > 1 else (0 if days > 1 else date)
+        self.dates = [*self.dates, date][-days:]
+        oldest = self.dates[0]
         self._refill(d for d in self.deals if d.date >= oldest)
 
     def _refill(self, deals: Iterable[Agreed]) -> None:
