@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from session_world import World
 
 from engine.codes import Code
-from engine.records import ACCEPTED, COMMAND, NEW
+from engine.records import ACCEPTED, COMMAND, NEW, NOTICE
 from gateway import protocol as p
 from gateway.client import LoginRefused, SessionRejected, UnknownOutcome
 from gateway.core import Core
@@ -274,6 +275,26 @@ def test_the_exchange_knows_the_way_to_a_client_from_heartbeats_that_come_back_a
     client.link._send(p.encode(p.Heartbeat(token=client.link.token, time_ns=78)))
     world.advance(10**9)
     assert session.round_trip_ns == before and session.ping_time_ns == 77, "a time that we did not send says nothing"
+
+
+def test_the_operators_stream_by_pages_has_each_event_once_with_its_payload():
+    world = World(random.Random(1))
+    ops, member = world.client("ops1"), world.client("member-1")
+    ops.link.stream_pages = deque()
+    ops.link.subscribe(1)
+    member.buy("CEA24", 5900, 1)
+    ops.sync()
+    ops.link.subscribe(5)  # asked again from the middle: what was seen is cut off
+    ops.link.stream_next = world.core.store.first_event_no + world.core.store.count
+    member.buy("CEA24", 5901, 1)
+    member.kill("over")
+    ops.sync()
+    events = np.concatenate([page for page, _ in ops.link.stream_pages])
+    payloads = b"".join(data for _, data in ops.link.stream_pages)
+    store = world.core.store
+    assert len(events) == store.count and int(events["quantity"][events["kind"] == NOTICE].sum()) == len(payloads)
+    whole = b"".join(store.payloads[i] for i in sorted(store.payloads))
+    assert payloads == whole
 
 
 def test_the_dead_mans_switch_cancels_unless_it_is_held():

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Final
 
 from nicegui import ui
 
 from engine.calendar import format_time
 from gateway.monitor.panel import Panel
 from gateway.surveillance.alerts import KINDS
+
+ROWS_SHOWN: Final = 200  # `cea alerts` lists all
 
 
 class AlertsPanel(Panel):
@@ -28,7 +30,7 @@ class AlertsPanel(Panel):
                 {"name": a.name, "time": format_time(a.time_ns)[:8], "kind": self._kind(a.kind), "code": a.instrument,
                  "accounts_named": ", ".join(map(str, a.accounts)), "text": a.text,
                  "acknowledged": self.picture.acknowledged.get(a.name, "")}
-                for a in reversed(list(self.picture.alerts))
+                for a in list(self.picture.alerts)[: -ROWS_SHOWN - 1 : -1]
             ],
         )  # fmt: skip
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from nicegui import ui
 
 from engine.calendar import format_time, trading_date
 from engine.prices import format_amount, format_price
 from gateway.monitor.panel import Panel
+
+ROWS_SHOWN: Final = 200  # the oldest first; `cea bulk ls --operator` lists all
 
 
 class DeskPanel(Panel):
@@ -34,7 +36,7 @@ class DeskPanel(Panel):
                 {"number": d["declaration"], "maker": d["maker"], "side": names[d["side"]], "code": d["instrument"],
                  "price": format_price(d["price"]), "quantity": f"{d['quantity']:,}", "state": self.w(d["state"]),
                  "text": d.get("note", "")}
-                for d in desk.get("declarations", ())
+                for d in desk.get("declarations", ())[:ROWS_SHOWN]
             ],
         )  # fmt: skip
         self.rows(
@@ -43,7 +45,7 @@ class DeskPanel(Panel):
                 {"number": t["thread"], "declaration_no": t["declaration"], "taker": t["taker"],
                  "price": format_price(t["price"]), "quantity": f"{t['quantity']:,}",
                  "state": f"{self.w(t['state'])} ({len(t['steps'])})"}
-                for t in desk.get("threads", ())
+                for t in desk.get("threads", ())[:ROWS_SHOWN]
             ],
         )  # fmt: skip
         self.rows("auctions", [self._auction_row(n, a) for n, a in sorted(self.picture.auctions.items())])
