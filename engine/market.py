@@ -482,9 +482,12 @@ class Market:
         m["deals"] = at + 1
         return at + 1
 
-    def grow_deals(self) -> None:
-        """Doubles the table of the day's deals; addresses change, so the exchange takes them anew."""
-        grown = aligned_zeros(2 * len(self.deals), DEAL)
+    def grow_deals(self, rows: int = 0) -> None:
+        """Doubles the table of the day's deals (to ``rows`` at least); the exchange takes its address anew."""
+        size = 2 * len(self.deals)
+        while size < rows:
+            size *= 2
+        grown = aligned_zeros(size, DEAL)
         grown[: len(self.deals)].view(np.uint8)[:] = self.deals.view(np.uint8)  # numpy copies records field by field
         self.deals = grown
         self.market[0]["deals_capacity"] = len(self.deals)
