@@ -221,7 +221,7 @@ class RelaySessions:
                 self.waiting.append(w)
         table, heartbeat = self.keys(), p.Heartbeat(time_ns=self.time_ns)
         for reader in list(self.readers.values()):
-            if table.by_public.get(reader.key.public) != reader.key:
+            if table.authorised(reader.key.public, time.time_ns()) != reader.key:
                 replies += self._say(reader, p.LoggedOut(code=Code.NOT_AUTHORISED, text=TEXT_EN[Code.NOT_AUTHORISED]))
                 self._end(reader)
             elif now - reader.heard_ns > reader.heartbeat_ns * p.HEARTBEATS_LOST:
@@ -246,7 +246,8 @@ class Relay:
         self.client: MarketDataClient | None = None
         self.stopping = False
         self.frames = self.drops = self.connects = 0
-        self._tried = 0.0
+        self._tried = self._looked = 0.0
+        self._feed_at = ""
         self._stamp = -1
         self._table = keyfile.KeyTable(())
         self._reported_ns = time.monotonic_ns()
@@ -343,6 +344,8 @@ class Relay:
             log.warning("no exchange: %s", error)
             return
         self.connects += 1
+        endpoints = cfg.read_endpoints(self.source)
+        self._feed_at = endpoints.feed if endpoints is not None else ""
         self.client.socket.subscribe("")  # screens, and instruments that are listed later
         self._note_upstream()
         log.info("following %s", ", ".join(self.client.codes))
@@ -435,7 +438,17 @@ class Relay:
             self._drop_client()
         self._serve()
 
+    def _moved(self) -> bool:
+        """True where the exchange was started again on another port: looked at once a second."""
+        if time.monotonic() - self._looked < RETRY_S:
+            return False
+        self._looked = time.monotonic()
+        endpoints = cfg.read_endpoints(self.source)
+        return endpoints is not None and endpoints.feed != self._feed_at
+
     def _follow(self) -> None:
+        if self._moved():
+            self._drop_client()
         client = self.client
         if client is None:
             return
