@@ -18,6 +18,7 @@ from engine.auction_messages import AuctionAnnounce, AuctionAnswer, AuctionApply
 from engine.bulk_messages import BulkCounter, BulkDeclare, BulkOffer
 from engine.journal import RealDisk
 from engine.journal.rewrite import sound_groups
+from engine.prices import format_price
 from engine.records import MESSAGE
 from gateway import keys as keyfile
 from gateway.client import Client, GatewayError
@@ -255,7 +256,7 @@ def test_the_desk_with_its_dialogues_and_the_auction_stand_on_the_page(world, pa
     page.done("Cancel a declaration: ")
     ops.step_clock(opens + gm.HOUR)
     page.tab("desk")
-    page.waits_for("40,000 t ≥ 59.")  # what was sold, and the lowest price that was dealt
+    page.waits_for(f"40,000 t ≥ {format_price(reference + 5)}")  # what was sold, and the lowest price that was dealt
 
 
 def test_texts_of_members_stay_texts(world, page):
