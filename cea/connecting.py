@@ -60,18 +60,18 @@ def operator(folder: Path, name: str = "ops1") -> Iterator[OperatorClient]:
 
 
 @contextmanager
-def explained(folder: Path) -> Iterator[None]:
-    """Turns what a client raises into one line and an exit code."""
+def explained(folder: Path | None) -> Iterator[None]:
+    """Turns what a client raises into one line and an exit code. ``folder`` None: an exchange at an address."""
     from gateway.client import GatewayError, NoAnswer, UnknownOutcome
     from gateway.config import read_endpoints
     from gateway.keys import KeyFileError
 
-    if read_endpoints(folder) is None:
+    if folder is not None and read_endpoints(folder) is None:
         fail(f"no exchange runs on {folder}; start it with `cea serve {folder}`", Exit.UNREACHABLE)
     try:
         yield
     except NoAnswer as error:
-        fail(f"{error}; start the exchange with `cea serve {folder}`", Exit.UNREACHABLE)
+        fail(f"{error}" + (f"; start it with `cea serve {folder}`" if folder is not None else ""), Exit.UNREACHABLE)
     except UnknownOutcome as error:
         fail(f"{error}; look with `cea orders`", Exit.UNREACHABLE)
     except KeyFileError as error:

@@ -395,17 +395,18 @@ def balances(folder: Folder = HERE, who: Key = "", as_json: Json = False) -> Non
 def certify(
     folder: Folder = HERE,
     who: Key = "",
+    at: Annotated[str, typer.Option(help="An exchange's address, tcp://host:port; the key is then a key file.")] = "",
     only: Annotated[list[int] | None, typer.Option(help="Only this card; may be given several times.")] = None,
     as_json: Json = False,
 ) -> None:
     """Run the protocol's numbered cards against an exchange with your own key.
 
     Needs trading hours (or a stepped clock inside them): some cards place small orders and cancel them. Exit code 1
-    when a card fails.
+    when a card fails, 3 when the key cannot be used, 4 when nobody answers it.
     """
     from cea.member_commands import certify_command
 
-    certify_command(folder, who, only or [], as_json=as_json)
+    certify_command(folder, who, only or [], at=at, as_json=as_json)
 
 
 # --- looking in ------------------------------------------------------------------------------------------------

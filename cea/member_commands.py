@@ -157,24 +157,29 @@ def balances_command(folder: Path, who: str, *, as_json: bool) -> None:
         out.print(table(("vintage", *(name.replace("_", " ") for name in names)), cells))
 
 
-def certify_command(folder: Path, who: str, only: Sequence[int], *, as_json: bool) -> None:
-    """Runs the cards and tells what each found."""
-    from gateway.cards import CARDS, certify
+def certify_command(folder: Path, who: str, only: Sequence[int], *, at: str, as_json: bool) -> None:
+    """Runs the cards, of a market folder's exchange or at an address, and tells what each found."""
+    from gateway.cards import CARDS, certify, prove_login
 
     known = [card.number for card in CARDS]
     unknown = [n for n in only if n not in known]
     if unknown:
         fail(f"card {unknown[0]}: there are {known[0]} … {known[-1]}", Exit.USAGE)
-    key = chosen_key(folder, who)
-    with explained(folder):
-        results = certify(folder, key, lambda card: not only or card.number in only)
+    if at and not who:
+        fail("--at needs a key file: name it with --as", Exit.USAGE)
+    where, key = (at, who) if at else (folder, chosen_key(folder, who))
+    with explained(None if at else folder):
+        prove_login(where, key)
+        results = certify(where, key, lambda card: not only or card.number in only)
     if as_json:
         print_json([r._asdict() for r in results])
     else:
+        rows = [(r.number, r.title, "passed" if r.passed else "FAILED") for r in results]
+        console().print(table(("card", "what it is about", "result"), rows, left=3))
         for r in results:
-            print(
-                f"{r.number:>3}  {'passed' if r.passed else 'FAILED'}  {r.title}{': ' + r.reason if r.reason else ''}"
-            )
+            if not r.passed:
+                print(f"card {r.number}, {r.title}: {r.reason}")
+        print(f"{sum(r.passed for r in results)} of {len(results)} cards passed; each is described in docs/protocol.md")
     failed = [r for r in results if not r.passed]
     if failed:
         fail(f"{len(failed)} of {len(results)} cards failed", Exit.NO)

@@ -36,7 +36,7 @@ from engine.records import (
 )
 from gateway import keys as keyfile
 from gateway import protocol as p
-from gateway.connection import Connection
+from gateway.connection import Connection, GatewayError
 
 ANSWER_SECONDS: Final = 5.0
 
@@ -417,6 +417,19 @@ CARDS: Final = tuple(
         1,
     )
 )  # fmt: skip
+
+
+def prove_login(where: str | os.PathLike[str], key: str | keyfile.Secret, seconds: float = ANSWER_SECONDS) -> None:
+    """Before any card: the key is known and a trader's. Raises GatewayError with the reason, so that a wrong key or
+    address is one clear sentence and not twenty failed cards."""
+    link = Connection(where, key, timeout=seconds, resume="quick")
+    try:
+        link.open()
+        assert link.login is not None
+        if link.login.role != "trader":
+            raise GatewayError(f"the key {link.secret.name} is a {link.login.role}'s; the cards need a trader's")
+    finally:
+        link.close()
 
 
 def certify(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import socket as sockets
 import time
 from collections import deque
 from collections.abc import Callable
@@ -35,6 +36,7 @@ RECONNECT_NS: Final = 250 * NS_PER_MS
 # Reports applied in one go before the caller gets its turn.
 FRAMES_AT_ONCE: Final = 4_096
 SEND_WAIT_MS: Final = 1_000
+LISTENS_S: Final = 1.0  # whether somebody listens is known in a round trip
 
 
 class GatewayError(Exception):
@@ -529,9 +531,22 @@ class Connection:
         """Logs in and resynchronises. Raises LoginRefused, NoAnswer."""
         if not self.wait(lambda: self.active):
             self._drop()
-            raise NoAnswer(
-                f"no answer from {self.where}: the exchange is down, or it does not know the key {self.secret.name}"
-            )
+            raise NoAnswer(f"no answer from {self.where}: {self._why_nobody()}")
+
+    def _why_nobody(self) -> str:
+        """What a refused handshake (D7) looks like from here, told apart from an exchange that is not there."""
+        unknown = f"it does not know the key {self.secret.name}, or the key's time is over"
+        target = self._target()
+        if target is None:
+            return "no exchange runs there"
+        if self._socket_for != self._dealer:  # a test's channel
+            return f"the exchange is down, or {unknown}"
+        host, _, port = target.address.removeprefix("tcp://").rpartition(":")
+        try:
+            sockets.create_connection((host, int(port)), LISTENS_S).close()
+        except (OSError, ValueError) as error:
+            return f"nobody listens at {target.address} ({error}): the exchange is down, or the address is another"
+        return f"{target.address} listens, but {unknown}, or the exchange's public key in the key file is another's"
 
     def request(self, records: np.ndarray, payload: bytes = b"") -> list[int]:
         """Sends records (COMMAND[n], one frame) and returns their request numbers. The session must be active."""

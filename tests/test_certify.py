@@ -1,0 +1,112 @@
+"""`cea certify` as a member's developer meets it: cards one by one, and one clear sentence where it cannot begin."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+
+import gateway_market as gm
+import pytest
+import zmq
+from test_cli import run
+
+from cea.output import Exit
+from gateway import config as cfg
+from gateway import keys
+from gateway.cards import CARDS, prove_login
+from gateway.client import GatewayError, NoAnswer
+from gateway.server import Server
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    server = Server(gm.make(tmp_path_factory.mktemp("certify") / "m", lane="hot"), "stepped")
+    server.open()
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    yield server
+    server.stopping = True
+    thread.join()
+    server.close()
+
+
+def certify(capsys, *words: object) -> tuple[int, str, str]:
+    """Exit code, standard output, standard error."""
+    code = run("certify", *words)
+    seen = capsys.readouterr()
+    return code, seen.out, seen.err
+
+
+def test_each_card_runs_by_its_number_and_all_run_together(served, capsys):
+    folder = served.market.folder
+    code, out, _ = certify(capsys, "-m", folder)
+    assert code == Exit.OK and f"{len(CARDS)} of {len(CARDS)} cards passed" in out
+    assert all(card.title in out for card in CARDS)
+    for card in CARDS:
+        code, out, _ = certify(capsys, "-m", folder, "--only", card.number, "--json")
+        (row,) = json.loads(out)
+        assert code == Exit.OK and (row["number"], row["title"], row["passed"]) == (card.number, card.title, True)
+
+
+def test_a_members_developer_needs_only_a_key_file_and_an_address(served, capsys):
+    key = served.market.folder / "keys" / "member-2.key"
+    code, out, _ = certify(capsys, "--at", served.endpoints.members, "--as", key, "--only", 1, "--only", 9)
+    assert code == Exit.OK and "2 of 2 cards passed" in out
+    code, _, err = certify(capsys, "--at", served.endpoints.members)
+    assert code == Exit.USAGE and "key file" in err
+
+
+def test_a_failing_card_says_what_was_seen_and_fails_the_command(served, capsys):
+    judge = served.core._judge_login
+    served.core._judge_login = lambda plane, route, key, message: judge(
+        plane, route, key, type(message)(version=1, claim=message.claim)
+    )
+    try:
+        code, out, err = certify(capsys, "-m", served.market.folder, "--only", 2)
+    finally:
+        served.core._judge_login = judge
+    assert code == Exit.NO and "FAILED" in out and "answered LoginAccepted" in out and "1 of 1 cards failed" in err
+
+
+def test_wrong_keys_and_wrong_addresses_are_told_apart(served, tmp_path, capsys, monkeypatch):
+    folder, address = served.market.folder, served.endpoints.members
+    monkeypatch.setattr("gateway.cards.prove_login.__defaults__", (1.0,))
+    public, secret = (k.decode() for k in zmq.curve_keypair())
+    stranger = tmp_path / "stranger.key"
+    keys.write_secret(stranger, keys.Secret("stranger", public, secret, served.endpoints.server_public))
+    code, _, err = certify(capsys, "--at", address, "--as", stranger)
+    assert code == Exit.UNREACHABLE and "listens" in err and "does not know the key stranger" in err
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    code, _, err = certify(capsys, "--at", f"tcp://127.0.0.1:{port}", "--as", folder / "keys" / "member-1.key")
+    assert code == Exit.UNREACHABLE and "nobody listens" in err
+    code, _, err = certify(capsys, "-m", folder, "--as", "nobody")
+    assert code == Exit.CONFIG and "there is no key nobody" in err
+    code, _, err = certify(capsys, "-m", folder, "--as", "risk-1")
+    assert code == Exit.NO and "is a risk's; the cards need a trader's" in err
+    with pytest.raises(GatewayError, match="trader"):
+        prove_login(folder, "drop")
+    loose = tmp_path / "loose.key"
+    loose.write_bytes((folder / "keys" / "member-1.key").read_bytes())
+    loose.chmod(0o644)
+    code, _, err = certify(capsys, "--at", address, "--as", loose)
+    assert code == Exit.CONFIG and "chmod 600" in err
+
+
+def test_a_market_that_is_not_running_is_said_so(tmp_path, capsys, monkeypatch):
+    market = gm.make(tmp_path / "m")
+    code, _, err = certify(capsys, "-m", market.folder)
+    assert code == Exit.UNREACHABLE and "no exchange runs" in err
+    cfg.write_endpoints(  # what a killed exchange leaves behind
+        market,
+        cfg.Endpoints(members="tcp://127.0.0.1:9", operators="tcp://127.0.0.1:9", feed="", operator_feed="",
+                      metrics="", curve=True, server_public="", pid=0),
+    )  # fmt: skip
+    monkeypatch.setattr("gateway.cards.prove_login.__defaults__", (0.5,))
+    with pytest.raises(NoAnswer, match="nobody listens"):
+        prove_login(market.folder, "member-1", 0.5)
+    code, _, err = certify(capsys, "-m", market.folder)
+    assert code == Exit.UNREACHABLE and "nobody listens" in err and "cea serve" in err
