@@ -29,7 +29,8 @@ from settlement import progress
 
 log = logging.getLogger(__name__)
 
-STATUS_S: Final = 0.15  # with the page's own quarter of a second below the 500 ms within which it must follow
+STATUS_S: Final = 0.15  # how often the exchange is asked how it stands
+EVENTS_S: Final = 0.05  # how often what has come of the stream is taken: deals do not wait for the next answer
 UNWATCHED_S: Final = 1.0  # while no browser looks; below STALE_S, so that the first look is at something fresh
 SLOW_S: Final = 2.0  # desk and sessions: lists that grow with the market; metrics
 PAGE_S: Final = 0.5  # the next page of accounts (4,000 in four seconds), and how far the settlement is
@@ -123,10 +124,16 @@ class Feed(threading.Thread):
                 next_page = now + PAGE_S
                 next_member = self._members(ops, next_member)
                 picture.settlement = progress.read(self.folder)
-            self._take(ops.event_pages())
             picture.seen, picture.error = time.monotonic(), ""
-            pause = STATUS_S if picture.watched(now) else UNWATCHED_S
-            self._ending.wait(max(0.0, pause - (time.monotonic() - now)))
+            self._listen(ops, now + (STATUS_S if picture.watched(now) else UNWATCHED_S))
+
+    def _listen(self, ops: OperatorClient, until: float) -> None:
+        """Takes events as they come, until a moment on the monotonic clock."""
+        while True:
+            self._take(ops.event_pages())
+            left = until - time.monotonic()
+            if left <= 0 or self._ending.wait(min(left, EVENTS_S)):
+                return
 
     def _known_auctions(self, ops: OperatorClient) -> None:
         """Auctions of earlier days: the stream begins with this one's morning."""

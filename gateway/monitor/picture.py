@@ -120,7 +120,7 @@ class Picture:
         self.acknowledged: dict[str, str] = {}
         self.settlement: Progress | None = None
         self.day_result: dict[str, Any] = {}
-        self.events = 0
+        self.events = self.dealt = 0
         self.last_event_ns = 0
         self._sample: dict[str, tuple[int, int]] = {}  # vintage → weight, price now (R7.1)
         self._cancelled: set[int] = set()
@@ -174,6 +174,7 @@ class Picture:
             self._sample[code] = (self._sample[code][0], price)
             weights, prices = zip(*self._sample.values(), strict=True)
             self.curves.setdefault(COMPOSITE, Curve()).add(time_ns, composite_price(list(prices), list(weights)))
+        self.dealt += 1
         self.tape.appendleft(
             {
                 "no": int(event["ref"]),
