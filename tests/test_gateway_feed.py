@@ -159,6 +159,43 @@ def test_random_losses_and_reconnects_end_with_the_engines_book(served, key, ful
         other.mass_cancel()
 
 
+def subscriber(folder, key: str, address: str) -> zmq.Socket:
+    """A bare reader of a feed, with a member's or an operator's key."""
+    secret = keys.read_secret(folder / "keys" / f"{key}.key")
+    socket = zmq.Context.instance().socket(zmq.SUB)
+    socket.linger = 0
+    socket.curve_serverkey = secret.server_public.encode()
+    socket.curve_publickey, socket.curve_secretkey = secret.public.encode(), secret.secret.encode()
+    socket.subscribe("S")  # the status, every second
+    socket.connect(address)
+    return socket
+
+
+@pytest.mark.slow
+def test_a_revoked_market_data_key_is_cut_off_and_full_depth_is_for_operators(served):
+    """D10: a PUB socket cannot check each message, so the feed is bound anew when a key goes."""
+    folder, table = served.market.folder, keys.load(served.market.folder / "keys")
+    revoked = subscriber(folder, "public", served.endpoints.feed)
+    stays = subscriber(folder, "drop", served.endpoints.feed)
+    peeping = subscriber(folder, "drop", served.endpoints.operator_feed)
+    operator = subscriber(folder, "monitor", served.endpoints.operator_feed)
+    try:
+        assert revoked.poll(5_000) and stays.poll(5_000) and operator.poll(5_000), "all who may read do"
+        assert not peeping.poll(0), "a member's key gets nothing of the operators' feed"
+        keys.save(folder / "keys", keys.KeyTable(k for k in table.keys if k.name != "public"))
+        assert gm.wait_until(lambda: "public" not in {k.name for k in served.core.keys.keys})
+        for socket in (revoked, stays):
+            while socket.poll(50):
+                socket.recv_multipart()
+        assert stays.poll(5_000), "the others connect anew by themselves"
+        assert not revoked.poll(1_500), "more than a status later nothing has come"
+    finally:
+        keys.save(folder / "keys", table)
+        for socket in (revoked, stays, peeping, operator):
+            socket.close()
+    assert gm.wait_until(lambda: "public" in {k.name for k in served.core.keys.keys})
+
+
 @pytest.mark.slow
 def test_a_nearly_full_disk_leaves_cancels_only_until_an_operator_ends_it(served):
     from engine import messages as m

@@ -79,7 +79,7 @@ def test_a_drop_copy_sees_its_accounts_only(exchange):
 
 def test_a_second_login_of_the_same_key_takes_over(exchange):
     folder = exchange[0].folder
-    first = Client(folder, key="member-5")
+    first = Client(folder, key="member-5")  # D7
     with Client(folder, key="member-5") as second:
         with pytest.raises(LoggedOut, match="taken over"):
             first.sync()
@@ -111,7 +111,7 @@ def test_a_kill_loses_nothing_and_reports_come_again_byte_for_byte(tmp_path, lan
         assert after[: len(before)] == before
         assert {o.order_id for o in again.orders()} >= {o.order_id for o in orders}
         assert ops.status()["epoch"] == 2 and hash_before != ops.state_hash()
-        assert process.stop() == 0  # a clean stop, then a start from its snapshot
+        assert process.stop() == 0  # a clean stop, then a start from its snapshot: the day's reports stay (D5)
         process.start()
         process.ready()
         third = Client(folder, key="member-1")

@@ -97,7 +97,7 @@ def test_a_revoked_key_loses_its_session_at_once_and_a_new_one_takes_its_place(s
         keys.save(folder, keys.KeyTable([*table.keys, new]))  # overlap: both hold
         assert gm.wait_until(lambda: new.public in served.core.keys.by_public)
         me.sync()
-        with pytest.raises(LoginRefused, match="in use"):
+        with pytest.raises(LoginRefused, match="in use"):  # another key of the session (D7)
             Client(served.market.folder, key="member-1-b", timeout=2.0)
         me.buy("CEA24", "59.50", 1)
         keys.save(folder, keys.KeyTable([*(k for k in table.keys if k is not old), new]))

@@ -115,6 +115,20 @@ def scenario(seed: int, steps: list[str], core_class: type[Core] = Core) -> None
     agree(world, client)
 
 
+def test_a_session_is_lost_after_three_silent_intervals_and_its_next_word_brings_it_back():
+    """D9; and D3: on real monotonic time, while the exchange's own clock stands still."""
+    world = World(random.Random(1))
+    client = world.client("member-1")
+    session, stands = world.core.sessions[1], world.core.clock.now()
+    assert client.link.login.heartbeat_ms == p.HEARTBEAT_MS == 5_000 and p.HEARTBEATS_LOST == 3
+    world.advance(14_900_000_000)
+    assert session.state is State.ACTIVE
+    world.advance(300_000_000)
+    assert session.state is State.LOST and world.core.clock.now() == stands
+    client.sync()
+    assert session.state is State.ACTIVE and session.logged_in
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32), STEPS)
 def test_client_and_exchange_agree_through_a_lossy_cutting_delaying_channel(seed, steps):
