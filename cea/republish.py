@@ -28,8 +28,8 @@ from gateway.clock import SteppedClock
 from gateway.core import Core
 from gateway.market_data import Publisher
 from gateway.server import PUBLISH_NS, Server, StartError
-from replay.journal import EVERYTHING, JournalReplay, Moment
-from replay.journal_reader import Reader, cut_at, last_sequence
+from replay.journal import JournalReplay, Moment
+from replay.journal_reader import EVERYTHING, Reader, cut_at, last_sequence
 from replay.market_settings import Settings
 from replay.source_files import SourceError
 

@@ -100,19 +100,20 @@ def draw_day(path: Path, bulletin: Bulletin, deals: Deals, hours: Hours) -> Path
 
 
 def _title(b: Bulletin, *, chinese: bool) -> str:
-    composite = "  ".join(
-        f"{name} {format_price(price)}"
-        for name, price in (
-            ("open", b.composite_open),
-            ("high", b.composite_high),
-            ("low", b.composite_low),
-            ("close", b.composite_close),
-        )
-    )
+    prices = (b.composite_open, b.composite_high, b.composite_low, b.composite_close)
+    names = _names(chinese=chinese)
+    composite = "  ".join(f"{name} {format_price(price)}" for name, price in zip(names, prices, strict=False))
     date, change = to_date(b.date).isoformat(), format_change(b.composite_change_bp)
     market = "全国碳市场 National carbon market" if chinese else "National carbon market"
     name = "综合价格 composite" if chinese else "composite"
     return f"{market}  {date}\n{name}  {composite}  {change}"
+
+
+def _names(*, chinese: bool) -> tuple[str, str, str, str, str]:
+    """Open, high, low, close, previous close."""
+    if chinese:
+        return "开 open", "高 high", "低 low", "收 close", "前收 previous"
+    return "open", "high", "low", "close", "previous"
 
 
 def trading_minutes(time_ns: int, hours: Hours) -> float:
@@ -136,7 +137,7 @@ def _axis_of_hours(axis: Any, hours: Hours) -> None:
     axis.axvline(noon, color=PALE, linewidth=1, linestyle=(0, (2, 2)))
     for side in ("top", "right"):
         axis.spines[side].set_visible(False)
-    axis.tick_params(colors=INK, labelsize=8)
+    axis.tick_params(colors=INK, labelsize=9)
 
 
 def _clock(time_ns: int) -> str:
@@ -161,20 +162,22 @@ def _draw_price(
     shown = [v.previous, v.close, *([v.high, v.low] if v.volume else [])]
     margin = max(10, (max(shown) - min(shown)) // 8)
     axis.set_ylim((min(shown) - margin) / 100, (max(shown) + margin) / 100)
-    words = ("前收", "收盘", "开", "高", "低") if chinese else ("previous", "close", "open", "high", "low")
-    range_text = f"{words[3]} {format_price(v.high)}  {words[4]} {format_price(v.low)}  " if v.volume else ""
+    opened, high, low, close, previous = _names(chinese=chinese)
+    range_text = f"{high} {format_price(v.high)}  {low} {format_price(v.low)}  " if v.volume else ""
     axis.set_title(
-        f"{v.code}   {words[2]} {format_price(v.open)}  {range_text}{words[1]} {format_price(v.close)}  "
-        f"{format_change(v.change_bp)}   {words[0]} {format_price(v.previous)}",
+        f"{v.code}   {opened} {format_price(v.open)}  {range_text}{close} {format_price(v.close)}  "
+        f"{format_change(v.change_bp)}   {previous} {format_price(v.previous)}",
         loc="left",
-        fontsize=10,
+        fontsize=11,
         color=INK,
     )
     right = trading_minutes(hours[3], hours) * 1.004
-    axis.text(right, v.close / 100, words[1], fontsize=7, color=colour, va="center", clip_on=False)
+    axis.text(right, v.close / 100, close.replace(" ", "\n"), fontsize=8, color=colour, va="center", clip_on=False)
     if abs(v.close - v.previous) > margin:
-        axis.text(right, v.previous / 100, words[0], fontsize=7, color=INK, va="center", clip_on=False)
-    axis.set_ylabel("元/吨 CNY/t" if chinese else "CNY/t", fontsize=8, color=INK)
+        axis.text(
+            right, v.previous / 100, previous.replace(" ", "\n"), fontsize=8, color=INK, va="center", clip_on=False
+        )
+    axis.set_ylabel("元/吨 CNY/t" if chinese else "CNY/t", fontsize=9, color=INK)
 
 
 def _draw_volume(axis: Any, own: Sequence[tuple[int, int, int]], hours: Hours, *, chinese: bool) -> None:
@@ -190,7 +193,7 @@ def _draw_volume(axis: Any, own: Sequence[tuple[int, int, int]], hours: Hours, *
         width=BIN_MINUTES * 0.8,
         color="#7f97ab",
     )
-    axis.set_ylabel("千吨 kt" if chinese else "kt", fontsize=8, color=INK)
+    axis.set_ylabel("千吨 kt" if chinese else "kt", fontsize=9, color=INK)
     axis.set_ylim(bottom=0)
 
 
@@ -206,5 +209,5 @@ def _draw_gauge(axis: Any, v: VintageClose, *, chinese: bool) -> None:
     axis.axhline(v.close / 100, color=RISE if v.close >= v.previous else FALL, linewidth=1.2)
     axis.set_xticks([])
     axis.set_yticks([low, v.previous / 100, high], [format_price(p) for p in (v.limit_low, v.previous, v.limit_high)])
-    axis.tick_params(colors=INK, labelsize=7)
-    axis.set_title("涨跌幅限制\nlimits" if chinese else "limits", fontsize=8, color=INK)
+    axis.tick_params(colors=INK, labelsize=8)
+    axis.set_title("涨跌幅限制\nlimits" if chinese else "limits", fontsize=9, color=INK)

@@ -130,7 +130,9 @@ def replay_days(
     days, changes = read_days(path)
     chosen = [n for n, day in enumerate(days) if first <= day.date <= last]
     if not chosen:
-        raise SourceError(path, f"has no day between {first} and {last}")
+        raise SourceError(
+            path, f"has no day between {first} and {last}: it goes from {days[0].date} to {days[-1].date}"
+        )
     start = chosen[0]
     before = days[start - 1] if start else None
     replay = DaysReplay(rules or Rules.national(), days[start], before, changes, path)

@@ -90,6 +90,8 @@ class Writer:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path, self.schema, self.rows = path, schema, 0
         self._part = part_of(path)
+        if not path.absolute().parent.is_dir():
+            raise SourceError(path, "its folder does not exist")
         self._open: Any
         if path.suffix == ".parquet":
             self._open = pa_parquet.ParquetWriter(self._part, schema, compression="zstd", compression_level=1)

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 import xxhash
 
+from engine import state
 from engine.calendar import day_start_ns, format_time, parse_clock, trading_date
 from engine.exchange import Exchange, Output
 from engine.journal import Disk
@@ -24,11 +25,10 @@ from engine.journal.segment import SEGMENT_HEADER_BYTES, segment_name
 from engine.journal.snapshot import read_snapshot
 from engine.records import COMMAND
 from replay import journal_reader
-from replay.journal_reader import MINUTE_NS, Reader, cut_at, minute_bounds
+from replay.journal_reader import EVERYTHING, MINUTE_NS, Reader, cut_at, minute_bounds
 from replay.market_settings import Settings, engine_part
 from replay.whole_file import whole_file
 
-EVERYTHING: Final = (1 << 63) - 1
 INDEX_EVERY: Final = 1_000_000  # commands between two states of an index: a third of a second of replay at most
 
 Watch = Callable[[Output], None]
@@ -36,11 +36,41 @@ Progress = Callable[[int, int], None]
 
 
 class MinuteHash(msgspec.Struct, frozen=True):
-    """The state after the last command of a minute (Shanghai time)."""
+    """The state after the last command of a minute (Shanghai time), as :class:`MinuteDigest` hashes it."""
 
     minute: str
     seq: int
     state_hash: str
+
+
+class MinuteDigest:
+    """Hash of the whole state for every minute, at a cost that does not grow with the day's deals.
+
+    xxh3 over xxh3 of the deals, the state machines, and the tables but the deals. Deals are only ever added, so those
+    of earlier minutes are not hashed again; only a message (a deal taken back) can change one, then they are. Only
+    messages change the state machines.
+    """
+
+    def __init__(self) -> None:
+        self._deals, self._counted, self._date = xxhash.xxh3_64(), 0, 0
+        self._machines = b""
+
+    def of(self, exchange: Exchange, *, messages: bool) -> str:
+        """``messages``: whether any came since the last call."""
+        head = exchange.market.market[0]
+        count = int(head["deals"]) if exchange.rules.accounts else 0  # without accounts nobody keeps them
+        date = int(head["date"])
+        if messages or date != self._date or count < self._counted:
+            self._deals, self._counted, self._date = xxhash.xxh3_64(), 0, date
+        self._deals.update(np.ascontiguousarray(exchange.market.deals[self._counted : count]).view("u1").data)
+        self._counted = count
+        if messages:
+            self._machines = b"".join(state.machines(exchange))
+        digest = xxhash.xxh3_64(self._deals.digest())
+        digest.update(self._machines)
+        for part in state.tables(exchange, deals=False):
+            digest.update(part)
+        return digest.hexdigest()
 
 
 class JournalReport(msgspec.Struct):
@@ -87,12 +117,15 @@ def minute_text(time_ns: int) -> str:
     return f"{date[:4]}-{date[4:6]}-{date[6:]} {format_time(time_ns)[:5]}"
 
 
-def sequence_at(disk: Disk, moment: Moment) -> int:
-    """The last sequence of a moment: its own, or that of the last command not after its time. 0 before the first."""
+def sequence_at(disk: Disk, moment: Moment, walked: dict[int, journal_reader.Walked] | None = None) -> int:
+    """The last sequence of a moment: its own, or that of the last command not after its time. 0 before the first.
+
+    ``walked``: gets the segment that was read for it, see :class:`Reader`.
+    """
     if moment.time_ns == EVERYTHING:
         return moment.seq
     last = 0
-    start = 0
+    start, end = 0, EVERYTHING
     for header in segment_headers(disk):  # the first command of each segment says whether the moment lies behind it
         file = disk.open(segment_name(header.index))
         record = file.read(SEGMENT_HEADER_BYTES + 64, COMMAND.itemsize)
@@ -100,9 +133,10 @@ def sequence_at(disk: Disk, moment: Moment) -> int:
         if len(record) < COMMAND.itemsize or record.view(COMMAND)[0]["seq"] != header.first_seq:
             continue  # a segment without commands yet, or one that begins with a seal
         if record.view(COMMAND)[0]["time_ns"] > moment.time_ns:
+            end = header.first_seq - 1
             break
         start = header.first_seq - 1
-    for group in Reader(disk, start):
+    for group in Reader(disk, start, until_seq=end, walked=walked):
         times = group.commands["time_ns"]
         here = int(np.searchsorted(times, moment.time_ns, side="right"))
         if here:
@@ -117,8 +151,15 @@ class JournalReplay:
 
     def __init__(self, settings: Settings, disk: Disk, last_segment: str = "") -> None:
         self.settings, self.disk, self.last_segment = settings, disk, last_segment
-        self.exchange = settings.make()
+        self._exchange: Exchange | None = None
         self.seq = 0
+
+    @property
+    def exchange(self) -> Exchange:
+        """Where the replay stands; before its first step an empty market, made when it is asked for."""
+        if self._exchange is None:
+            self._exchange = self.settings.make()
+        return self._exchange
 
     # --- to a moment ----------------------------------------------------------------------------------------
 
@@ -127,23 +168,25 @@ class JournalReplay:
 
         States are the journal's own snapshots and, where there is one, the index that :meth:`run` wrote.
         """
-        target = sequence_at(self.disk, moment)
+        walked: dict[int, journal_reader.Walked] = {}
+        target = sequence_at(self.disk, moment, walked)
         found = journal_reader.newest_snapshot(self.disk, target, self.settings)
         indexed = _newest_indexed(index, target) if index else None
         if indexed and (found is None or indexed[0] > found[0]):
-            found = indexed[0], indexed[1].read_bytes()
+            found = indexed[0], np.memmap(indexed[1], np.uint8, "r").data  # read once, while it is put into the tables
         if found is not None and not self.seq <= found[0] <= target:
             found = None
         if found is None and self.seq > target:
-            self.exchange, self.seq = self.settings.make(), 0
+            self._exchange, self.seq = None, 0
         if found is not None:
-            self.exchange, self.seq = self.settings.restore(found[1]), found[0]
-        start, end = self.seq, min(target, journal_reader.last_sequence(self.disk)) if progress else target
-        for commands, payloads in self._pieces(Reader(self.disk, self.seq, self.last_segment), target, ()):
+            self._exchange, self.seq = self.settings.restore(found[1]), found[0]
+        start = self.seq
+        reader = Reader(self.disk, self.seq, self.last_segment, until_seq=target, walked=walked)
+        for commands, payloads in self._pieces(reader, target, ()):
             self.exchange.apply(commands, payloads)
             self.seq = int(commands["seq"][-1])
             if progress:
-                progress(self.seq - start, end - start)
+                progress(self.seq - start, target - start)
         return self.seq
 
     def step(self, count: int) -> Iterator[tuple[np.ndarray, Output]]:
@@ -194,13 +237,14 @@ class JournalReplay:
         reader = Reader(self.disk, 0, self.last_segment)
         snapshots = journal_reader.snapshot_sequences(self.disk)
         total = journal_reader.last_sequence(self.disk, self.last_segment) if progress else 0
-        minute, indexed = -1, 0
+        minute, indexed, messages, minutes = -1, 0, True, MinuteDigest()
         time_ns = 0
         for commands, payloads in self._pieces(reader, target, snapshots):
             time_ns = int(commands["time_ns"][0])
             if time_ns // MINUTE_NS != minute and minute >= 0:
-                self._end_minute(report, minute)
-            minute = time_ns // MINUTE_NS
+                self._end_minute(report, minute, minutes.of(self.exchange, messages=messages))
+                messages = False
+            minute, messages = time_ns // MINUTE_NS, messages or bool(payloads)
             out = self.exchange.apply(commands, payloads)
             self.seq = int(commands["seq"][-1])
             report.first_seq = report.first_seq or int(commands["seq"][0])
@@ -223,15 +267,14 @@ class JournalReplay:
             if progress:
                 progress(self.seq, max(total, self.seq))
         if minute >= 0:
-            self._end_minute(report, minute)
+            self._end_minute(report, minute, minutes.of(self.exchange, messages=messages))
         report.last_seq = self.seq
         report.state_hash = f"{self.exchange.state_hash():016x}"
         report.events_hash = digest.hexdigest()
         return report
 
-    def _end_minute(self, report: JournalReport, minute: int) -> None:
-        text = minute_text(minute * MINUTE_NS)
-        report.minutes.append(MinuteHash(text, self.seq, f"{self.exchange.state_hash():016x}"))
+    def _end_minute(self, report: JournalReport, minute: int, state_hash: str) -> None:
+        report.minutes.append(MinuteHash(minute_text(minute * MINUTE_NS), self.seq, state_hash))
 
     def _check_snapshot(self, report: JournalReport, name: str) -> None:
         found = read_snapshot(self.disk, name)

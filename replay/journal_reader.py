@@ -20,6 +20,8 @@ from replay.market_settings import Settings
 
 BATCH_COMMANDS: Final = 8_192  # 512 kB: stays in the cache
 MINUTE_NS: Final = 60 * 1_000_000_000
+EVERYTHING: Final = (1 << 63) - 1
+Walked = tuple[np.ndarray, SegmentRef, int]
 
 
 class Reader:
@@ -29,10 +31,22 @@ class Reader:
     so it is known before the last batch of its day is given out.
     """
 
-    def __init__(self, disk: Disk, after_seq: int = 0, last_segment: str = "") -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        after_seq: int = 0,
+        last_segment: str = "",
+        until_seq: int = EVERYTHING,
+        walked: dict[int, Walked] | None = None,
+    ) -> None:
+        """Segments that begin behind ``until_seq`` are not read.
+
+        ``walked``: segments that were read already, by index; those before the one that is read are taken out of it.
+        """
         self.disk, self.after_seq = disk, after_seq
+        self._walked = {} if walked is None else walked
         self.seals: dict[int, Seal] = {}
-        headers = segment_headers(disk)
+        headers = [h for h in segment_headers(disk) if h.first_seq <= until_seq]
         names = [segment_name(h.index) for h in headers]
         if last_segment in names:
             headers = headers[: names.index(last_segment) + 1]
@@ -47,12 +61,16 @@ class Reader:
         wrong there.
         """
         with ThreadPoolExecutor(1) as ahead:
-            coming = ahead.submit(_walk, self.disk, self.headers[0]) if self.headers else None
+            coming = ahead.submit(self._walk, self.headers[0]) if self.headers else None
             for position in range(len(self.headers)):
                 assert coming is not None
-                data, ref, last = coming.result()
+                data, ref, last = walked = coming.result()
+                here = self.headers[position].index
+                for index in [i for i in self._walked if i < here]:
+                    del self._walked[index]
+                self._walked[here] = walked
                 following = self.headers[position + 1] if position + 1 < len(self.headers) else None
-                coming = ahead.submit(_walk, self.disk, following) if following else None
+                coming = ahead.submit(self._walk, following) if following else None
                 if last >= 0 and decode_header(data, last).kind == SEAL:
                     seal = decode_seal(decode_group(data, last).payloads)
                     self.seals[seal.last_seq] = seal
@@ -62,8 +80,11 @@ class Reader:
                 if following and (ref.next_seq, ref.crc) != (following.first_seq, following.prev_crc):
                     return
 
+    def _walk(self, header: SegmentHeader) -> Walked:
+        return self._walked.get(header.index) or _walk(self.disk, header)
 
-def _walk(disk: Disk, header: SegmentHeader) -> tuple[np.ndarray, SegmentRef, int]:
+
+def _walk(disk: Disk, header: SegmentHeader) -> Walked:
     """A segment's bytes, its sound part, and the offset of its last group (-1: none)."""
     name = segment_name(header.index)
     file = disk.open(name)
@@ -110,6 +131,8 @@ def cut_at(group: Group, bounds: list[int]) -> Iterator[tuple[np.ndarray, bytes]
 
 def minute_bounds(times_ns: np.ndarray) -> list[int]:
     """Positions behind which another minute begins."""
+    if times_ns[0] // MINUTE_NS == times_ns[-1] // MINUTE_NS:
+        return []  # times never fall
     minutes = times_ns // MINUTE_NS
     return [int(n) + 1 for n in np.flatnonzero(minutes[1:] != minutes[:-1])]
 
@@ -126,12 +149,12 @@ def snapshot_sequences(disk: Disk) -> dict[int, str]:
     return found
 
 
-def newest_snapshot(disk: Disk, until_seq: int, settings: Settings) -> tuple[int, bytes] | None:
+def newest_snapshot(disk: Disk, until_seq: int, settings: Settings) -> tuple[int, memoryview] | None:
     """(sequence, state) of the newest sound snapshot not behind ``until_seq`` under these rules, or None."""
     for seq, name in sorted(snapshot_sequences(disk).items(), reverse=True):
         if seq > until_seq:
             continue
         found = read_snapshot_file(disk, name)  # its increments are reports of the day: the engine's state needs none
         if found is not None and found[0].rules_hash.startswith(settings.rules.hash()):
-            return seq, found[1].tobytes()
+            return seq, found[1].data
     return None

@@ -134,11 +134,14 @@ def events(settings: Settings, disk: Disk, last_segment: str, wanted: Wanted, pl
     chosen = EventFilter(wanted.account, wanted.instrument, wanted.order)
     kept: list[dict[str, Any]] = []
     life: list[dict[str, Any]] = []
+    shown = 0
     wait = _pace(wanted.speed)
 
     def watch(out: Output) -> None:
+        nonlocal shown
         for row, event in zip(rows_of(out, replay.exchange.market, chosen), _times(out, replay, chosen), strict=True):
             wait(event)
+            shown += 1
             if wanted.order is not None:
                 life.append(row)
             if not plain:
@@ -153,8 +156,13 @@ def events(settings: Settings, disk: Disk, last_segment: str, wanted: Wanted, pl
             report = replay.run(watch=watch, progress=update)
     else:
         report = replay.run(watch=watch)
-    if wanted.order is not None and not plain:
-        typer.echo(life_of(life) if life else f"order {wanted.order}: no event")
+    codes = replay.exchange.market.codes
+    if wanted.instrument is not None and wanted.instrument not in codes:
+        raise SourceError("--instrument", f"{wanted.instrument!r}: the journal has {', '.join(codes) or 'none'}")
+    if life and not plain:
+        typer.echo(life_of(life))
+    if not shown:
+        typer.echo("no event passes the filter", err=True)
     return report.ok, kept
 
 
@@ -183,11 +191,13 @@ def what_if(settings: Settings, disk: Disk, changes: list[str], plain: bool) -> 
     for change in changes:
         name, equals, value = change.partition("=")
         if not equals or name not in type(settings.rules).__struct_fields__:
-            raise SourceError("--what-if", f"{change!r}: expected RULE=VALUE with a field of the rules")
+            known = ", ".join(type(settings.rules).__struct_fields__)
+            raise SourceError("--what-if", f"{change!r}: expected RULE=VALUE, where RULE is one of {known}")
         try:
             fields[name] = msgspec.json.decode(value)
         except msgspec.DecodeError as error:
-            raise SourceError("--what-if", f"{change!r}: the value is no JSON ({error})") from error
+            text = f"{change!r}: the value is no JSON, where text stands in quotes ({error})"
+            raise SourceError("--what-if", text) from error
     try:
         run = WhatIf(settings, fields)
     except ValueError as error:

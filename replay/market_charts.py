@@ -269,7 +269,9 @@ def _draw_heat(figure: Any, day: Day) -> None:
             markersize=2,
             label=words("成交", "deals"),
         )
-        axes.legend(loc="upper left", fontsize=8)
+        axes.legend(
+            loc="lower right", bbox_to_anchor=(1, 1), frameon=False, fontsize=8, markerscale=3
+        )  # outside: orders stand everywhere
     _title(
         axes,
         f"{day.code} {to_date(day.date)} 盘口深度（每分钟）",

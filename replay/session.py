@@ -17,6 +17,7 @@ from typing import Final
 import numpy as np
 
 from replay.ladder import PriceSurvey
+from replay.source_files import SourceError
 from replay.source_rows import BOOK, BOOK_10, FILL, IMMEDIATE, NEW, ROW, Batch, Importer
 
 SPOOL_BYTES: Final = 64 << 20  # held in memory at most, per spool; AMZN's five levels of a day take 25 MB
@@ -76,6 +77,8 @@ class Session:
         try:
             for batch in importer.batches():
                 session._take(batch)
+            if not len(session.rows):
+                raise SourceError(importer.path, "holds no row")
         except BaseException:
             session.close()
             raise

@@ -81,7 +81,10 @@ def _simulate(given: dict[str, Any], out: Path | None, json: bool) -> None:
         raise typer.Exit(WRONG_USE)
     try:
         parameters = msgspec.convert(given, Parameters).checked()
-        to_date(parameters.date)
+        try:
+            to_date(parameters.date)
+        except ValueError as error:
+            raise ValueError(f"--date {parameters.date}: {error}") from None
     except ValueError as error:  # msgspec's is one of them
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(WRONG_USE) from None

@@ -152,6 +152,7 @@ def test_a_wrong_order_count_of_an_mbp_row_is_found(tmp_path) -> None:
         ("C,1\n", "line 1: too few fields"),
         ("C,1,a,b\n", "line 1: too many fields"),
         ("B,1\n", "no book file lies beside it"),
+        ("\n\n", "holds no row"),
     ],
 )
 def test_a_broken_stream_is_refused_with_line_and_reason(tmp_path, text, says) -> None:

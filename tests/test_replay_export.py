@@ -157,6 +157,8 @@ def test_a_name_without_a_known_ending_is_refused(market, tmp_path) -> None:
     run = CliRunner().invoke(app, ["export", str(market[0]), str(tmp_path / "x.txt")])
     assert run.exit_code == 2 and "must end with .parquet or .csv" in run.stderr
     assert CliRunner().invoke(app, ["export", str(market[0]), "x.csv", "--what", "all"]).exit_code == 2
+    run = CliRunner().invoke(app, ["export", str(market[0]), str(tmp_path / "nowhere" / "x.csv")])
+    assert run.exit_code == 2 and "its folder does not exist" in run.stderr
 
 
 def test_the_parquet_schema_is_the_documented_one(market, tmp_path) -> None:

@@ -17,7 +17,7 @@ from engine.journal.segment import SEGMENT_HEADER_BYTES
 from engine.records import FILL_MAKER
 from replay.commands import app
 from replay.event_text import life_of
-from replay.journal import JournalReplay, JournalReport, Moment, compare_minutes, parse_moment
+from replay.journal import JournalReplay, JournalReport, MinuteDigest, Moment, compare_minutes, parse_moment
 from replay.journal_reader import Reader, last_sequence
 from replay.market_settings import settings_for
 from replay.source_files import SourceError
@@ -40,8 +40,29 @@ def test_a_replay_ends_in_the_state_of_the_exchange_and_meets_seals_and_snapshot
     assert r.state_hash == f"{market[1].state_hash():016x}" and last_sequence(replay.disk) == r.last_seq
     assert r.ok and (r.seals_checked, r.snapshots_checked) == (3, 1)
     assert (r.first_seq, r.last_seq, r.commands) == (1, market[1].seq, market[1].seq)
-    assert len(r.minutes) > 100 and r.minutes[-1].state_hash == r.state_hash
+    assert len(r.minutes) > 100
+    assert r.minutes[-1].state_hash == MinuteDigest().of(replay.exchange, messages=True)
     assert replay.exchange.snapshot() == market[1].snapshot()
+
+
+def test_a_minutes_hash_is_of_the_whole_state_however_its_deals_were_counted(replay) -> None:
+    digest, minutes = MinuteDigest(), []
+
+    def watch(out) -> None:
+        messages = bool(out.payloads)  # every message has a notice
+        here = digest.of(replay.exchange, messages=messages)
+        minutes.append(here == MinuteDigest().of(replay.exchange, messages=True))
+
+    replay.run(watch=watch)
+    market = replay.exchange.market
+    assert len(minutes) > 100 and all(minutes) and int(market.market[0]["deals"]) > 10
+    before = digest.of(replay.exchange, messages=True)
+    market.deals[3]["flags"] ^= 1  # planted: a deal, then an account
+    assert digest.of(replay.exchange, messages=True) != before
+    market.deals[3]["flags"] ^= 1
+    assert digest.of(replay.exchange, messages=True) == before
+    market.accounts[2]["available"] += 1
+    assert digest.of(replay.exchange, messages=False) != before
 
 
 def test_two_replays_give_the_same_hashes(market, replay) -> None:
@@ -144,7 +165,7 @@ def test_an_orders_whole_life_is_one_view(market, replay) -> None:
     assert f"{rows[0]['instrument']} at " in life_of(rows) and f"{dealt:,} t dealt in " in life_of(rows)
     text = CliRunner().invoke(app, ["journal", str(market[0]), "--order", str(order)]).stdout.splitlines()
     assert len(text) == len(rows) + 1 and text[-1] == life_of(rows)
-    assert "no event" in CliRunner().invoke(app, ["journal", str(market[0]), "--order", "999"]).stdout
+    assert "no event" in CliRunner().invoke(app, ["journal", str(market[0]), "--order", "999"]).stderr
 
 
 def test_filters_by_account_and_instrument_hold(market) -> None:
@@ -183,7 +204,8 @@ def test_what_if_shows_what_a_narrower_limit_refuses(market) -> None:
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["--what-if", "beast_levels=1"], "a field of the rules"),
+        (["--what-if", "beast_levels=1"], "best_levels,"),
+        (["--instrument", "CEA99"], "the journal has CEA23, CEA24"),
         (["--what-if", "best_levels=x"], "no JSON"),
         (["--what-if", "best_levels=-1"], "best_levels"),
         (["--at", "noon"], "expected a sequence number"),

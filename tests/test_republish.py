@@ -126,7 +126,9 @@ def test_nobody_can_trade_or_look_in_without_a_key(market, tmp_path) -> None:
             with pytest.raises(GatewayError):
                 reader.execute(messages.CloseDay())
         keys = sorted(p.name for p in (folder / "keys").glob("*.key"))
-        assert keys == ["monitor.key", "public.key", "server.key"] and not any((folder / "journal").iterdir())
+        assert keys == ["monitor.key", "public.key", "relay.key", "server.key"] and not any(
+            (folder / "journal").iterdir()
+        )
         endpoints = read_endpoints(folder)
         assert endpoints is not None and endpoints.curve
     finally:
