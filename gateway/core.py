@@ -83,7 +83,7 @@ class Counters:
     def __init__(self) -> None:
         self.commands = self.groups = self.events = self.frames = 0
         self.session_rejects = self.malformed = self.throttled = self.logins = self.login_rejects = 0
-        self.timeouts = self.blocked = self.alarms = self.feed_drops = 0
+        self.timeouts = self.blocked = self.alarms = self.feed_overruns = 0
         self.session_codes = [0] * 256  # refusals of the session layer, by code
 
 
@@ -128,8 +128,8 @@ class Core:
         self.received_ns = 0
         self._login_route = b""
         self.stopping = False
-        # metrics: so many commands' reports go out now; began ns (monotonic) of their turn of the loop
-        self.reported: Callable[[int, int], None] = lambda commands, began_ns: None
+        # metrics: the reports of these commands go out now; began ns (monotonic) of their turn of the loop
+        self.reported: Callable[[np.ndarray, np.ndarray, int], None] = lambda commands, events, began_ns: None
         self.clock_stepped: Callable[[int], None] = lambda time_ns: None  # the server notes it for its next start
         self.update_routing()
 
@@ -714,7 +714,7 @@ class Core:
         self.pending, latest = None, self.received_ns
         self.received_ns = group.received_ns
         self._note(group.records, b"", group.events, b"")
-        self.reported(len(group.records), group.began_ns)
+        self.reported(group.records, group.events, group.began_ns)
         self.received_ns = latest
 
     def apply(self, records: np.ndarray, payloads: bytes) -> None:
@@ -726,7 +726,7 @@ class Core:
         if payloads:
             self.update_routing()
         self._note(records, payloads, out.events, out.payloads)
-        self.reported(len(records), self.mono_ns)
+        self.reported(records, out.events, self.mono_ns)
         if payloads and not closed and self.exchange.market.market[0]["day_closed"]:
             self._end_day()
 

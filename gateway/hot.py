@@ -17,7 +17,7 @@ import numpy as np
 from numba import carray, int32, njit, types, uint8, uint64
 from numba.extending import intrinsic
 
-from engine.records import CANCEL, COMMAND, EVENT, MASS_CANCEL, MESSAGE, NOTICE, RECORD_BYTES, REDUCE, REJECTED
+from engine.records import CANCEL, COMMAND, EVENT, MASS_CANCEL, MESSAGE, NOTICE, RECORD_BYTES, REDUCE
 from gateway.libzmq import call4
 
 KEY_WORDS: Final = ("key_0", "key_1", "key_2", "key_3", "key_4")  # 40 characters of Z85
@@ -281,21 +281,6 @@ def unsent(hot, streams, numbers):  # type: ignore[no-untyped-def]
             total += waiting
             worst = max(worst, waiting)
     return total, worst
-
-
-@njit(cache=True)
-def count_rejects(events, counts):  # type: ignore[no-untyped-def]
-    """Adds the refusals among the events to ``counts``: int64[256], by code."""
-    for i in range(events.size):
-        if events[i].kind == REJECTED:
-            counts[events[i].reason & 255] += 1
-
-
-@njit(cache=True)
-def count_kinds(commands, counts):  # type: ignore[no-untyped-def]
-    """Adds the commands to ``counts``: int64[256], by kind."""
-    for i in range(commands.size):
-        counts[commands[i].kind] += 1
 
 
 @njit(cache=True)

@@ -1,8 +1,8 @@
 """Prometheus metrics, health and readiness on an HTTP port of their own, in a thread that never touches the engine.
 
 Once a second the exchange copies its integer counters here (:meth:`Metrics.update`); a scrape only formats what was
-copied. Nothing is counted per message: refusals by code come from the day's events, a second's worth at once, and the
-time of a commit is put into its histogram once per group.
+copied. Nothing is labelled or counted per message in Python: a group's kinds, refusals, latency and commit time are
+added once a group, in integers.
 
 - ``/metrics``: Prometheus text
 - ``/healthz`` (and ``/health``): 200 while the loop has turned within :data:`ALIVE_S`, else 503
@@ -41,7 +41,7 @@ from prometheus_client.core import (
 
 from engine.codes import Code
 from engine.records import RECORD_VERSION
-from gateway import hot
+from gateway.counting import count as count_group
 from gateway.session import State
 from settlement import progress
 
@@ -61,7 +61,7 @@ COUNTERS: Final = {
     "login_rejects": "logins refused",
     "timeouts": "sessions that fell silent",
     "blocked": "sends that a slow reader did not take",
-    "feed_drops": "market-data messages that at least one slow subscriber lost",
+    "feed_overruns": "times that a slow subscriber's queue of market data ran full",
     "alarms": "alarms raised",
 }
 GAUGES: Final = {
@@ -180,10 +180,8 @@ class Metrics:
         self.kinds = np.zeros(256, np.int64)
         self.latency = [0] * (len(LATENCY_BOUNDS_NS) + 1)
         self.latency_ns = 0
-        self._seen_commands = 0
         self.timed: TimedJournal | None = None
         self._copied_at = 0.0
-        self._seen_events = 0
         self._server: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
 
@@ -195,21 +193,20 @@ class Metrics:
         core.journal = self.timed
         core.reported = self._reported
 
-    def _reported(self, commands: int, began_ns: int) -> None:
-        """A group's reports go out: one reading of the clock a group, weighted by its commands."""
-        took = time.monotonic_ns() - began_ns
-        self.latency[bisect_left(LATENCY_BOUNDS_NS, took)] += commands
-        self.latency_ns += took * commands
+    def _reported(self, commands: np.ndarray, events: np.ndarray, began_ns: int) -> None:
+        """A group's reports go out: one reading of the clock a group, weighted by its commands; kinds and refusals."""
+        took, n = time.monotonic_ns() - began_ns, len(commands)
+        self.latency[bisect_left(LATENCY_BOUNDS_NS, took)] += n
+        self.latency_ns += took * n
+        count_group(commands, events, self.kinds, self.rejects)
 
     def update(self, core: Core, journal: Journal) -> None:
-        """Copies the numbers of this moment: some ten microseconds, and a pass over the last second's events."""
+        """Copies the numbers of this moment: some ten microseconds."""
         exchange = core.exchange
         head = exchange.market.market[0]
         for name in COUNTERS:
             self.counters[name] = getattr(core.counters, name)
         self.session_rejects = list(core.counters.session_codes)
-        self._count_rejects(core)
-        self._count_kinds(core)
         unsent, worst = core.unsent()
         phase = int(exchange.market.phase(core.clock.now())) if head["date"] else 0
         self.gauges |= {
@@ -233,20 +230,6 @@ class Metrics:
             "cea_epoch": core.epoch,
         }
         self._copied_at = time.monotonic()
-
-    def _count_rejects(self, core: Core) -> None:
-        """Refusals by the market's rules, by code, from the events since the last look."""
-        count = core.store.count
-        first = self._seen_events if self._seen_events <= count else 0  # fewer: a new day has begun
-        hot.count_rejects(core.store.events[first:count], self.rejects)
-        self._seen_events = count
-
-    def _count_kinds(self, core: Core) -> None:
-        """Commands by kind since the last look, from the day's log; what came in the second before a roll is lost."""
-        count = core.log.count
-        first = self._seen_commands if self._seen_commands <= count else 0
-        hot.count_kinds(core.log.records[first:count], self.kinds)
-        self._seen_commands = count
 
     @staticmethod
     def _days_left(core: Core, date: int) -> int:

@@ -35,6 +35,7 @@ from gateway import protocol as p
 from gateway import zap
 from gateway.client import GatewayError
 from gateway.market_data import BookBuilder, BookSnapshot, BookUpdate, FeedStatus, MarketDataClient, decode
+from gateway.publishing import publish
 from gateway.roles import ROLES
 from gateway.session import NS_PER_MS
 
@@ -245,7 +246,7 @@ class Relay:
         self.context: zmq.Context[Any] = zmq.Context()
         self.client: MarketDataClient | None = None
         self.stopping = False
-        self.frames = self.drops = self.connects = 0
+        self.frames = self.overruns = self.connects = 0
         self._tried = self._looked = 0.0
         self._feed_at = ""
         self._stamp = -1
@@ -392,7 +393,7 @@ class Relay:
             client.notices.clear()  # nobody reads them here
             if isinstance(message, BookUpdate):
                 client.books[message.code].trades.clear()
-        self._publish([topic, body])
+        self.overruns += publish(self.feed, (topic, body))
 
     def _known(self, code: str) -> None:
         """An instrument that was listed after we came."""
@@ -405,15 +406,6 @@ class Relay:
         rows = client.link.query("instruments")
         self.sessions.instruments = tuple(msgspec.convert(rows, list[p.Instrument]))
         self.sessions.codes = frozenset(client.books)
-
-    def _publish(self, parts: list[bytes]) -> None:
-        try:
-            self.feed.send_multipart(parts, zmq.DONTWAIT)
-        except zmq.Again:  # somebody's queue is full: it alone loses the frame
-            self.drops += 1
-            self.feed.set(zmq.XPUB_NODROP, 0)
-            self.feed.send_multipart(parts, zmq.DONTWAIT)
-            self.feed.set(zmq.XPUB_NODROP, 1)
 
     # --- the loop --------------------------------------------------------------------------------------------
 
@@ -493,7 +485,7 @@ class Relay:
         return {
             "readers": len(self.sessions.readers),
             "frames": self.frames,
-            "drops": self.drops,
+            "overruns": self.overruns,
             "connects": self.connects,
             "gaps": sum(b.gaps for b in books),
             "refused": self.sessions.refused,

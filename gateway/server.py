@@ -32,6 +32,7 @@ from gateway.libzmq import LibzmqMissing
 from gateway.market_data import Publisher
 from gateway.memory import AHEAD_RECORDS, TouchAhead
 from gateway.metrics import Metrics
+from gateway.publishing import publish
 from gateway.scheduler import bootstrap, run_until, sync_sessions
 from gateway.session import NS_PER_MS
 from gateway.snapshots import Restored, Snapshots
@@ -338,13 +339,7 @@ class Server:
         socket = self.sockets.get(zap.OPERATOR_FEED if operators else zap.FEED)
         if socket is None:
             return
-        try:
-            socket.send_multipart((topic, frame), zmq.DONTWAIT)
-        except zmq.Again:  # somebody's queue is full: it alone loses the message, as PUB does, and we have counted it
-            self.core.counters.feed_drops += 1
-            socket.set(zmq.XPUB_NODROP, 0)
-            socket.send_multipart((topic, frame), zmq.DONTWAIT)
-            socket.set(zmq.XPUB_NODROP, 1)
+        self.core.counters.feed_overruns += publish(socket, (topic, frame))
 
     # --- the loop ----------------------------------------------------------------------------------------------
 

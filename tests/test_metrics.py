@@ -6,7 +6,6 @@ import json
 import re
 import urllib.error
 import urllib.request
-from types import SimpleNamespace
 
 import gateway_market as gm
 import numpy as np
@@ -15,14 +14,15 @@ import zmq
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from engine.codes import Code
 from engine.records import ACCEPTED, CANCEL, COMMAND, EVENT, MESSAGE, NEW, REJECTED
 from gateway import config as cfg
 from gateway import metrics as module
 from gateway.client import Client
+from gateway.counting import KIND_AT, REASON_AT, count
 from gateway.metrics import ALIVE_S, COMMIT_BOUNDS_NS, Metrics, TimedJournal
 from gateway.operator import OperatorClient
-from gateway.server import Server
-from gateway.zap import FEED
+from gateway.publishing import publish
 
 
 class Journal:
@@ -95,19 +95,19 @@ def test_commits_fall_into_the_bucket_of_their_time(monkeypatch):
     assert timed.total_ns == 2_000_110_000
 
 
-def test_refusals_are_counted_once_each_also_over_a_new_day():
-    metrics = Metrics()
-    events = np.zeros(4, EVENT)
-    events["kind"], events["reason"] = [REJECTED, ACCEPTED, REJECTED, REJECTED], [30, 30, 30, 18]
-    core = SimpleNamespace(store=SimpleNamespace(events=events, count=2))
-    metrics._count_rejects(core)
-    core.store.count = 4
-    metrics._count_rejects(core)
-    metrics._count_rejects(core)
-    assert metrics.rejects[30] == 2 and metrics.rejects[18] == 1
-    core.store.count = 1  # a new day: its first event
-    metrics._count_rejects(core)
-    assert metrics.rejects[30] == 3
+def test_a_group_adds_its_kinds_and_refusals_whether_its_records_may_be_written_or_not():
+    kinds, rejects = np.zeros(256, np.int64), np.zeros(256, np.int64)
+    commands, events = np.zeros(6, COMMAND), np.zeros(4, EVENT)
+    commands["kind"] = [NEW, NEW, CANCEL, MESSAGE, NEW, NEW]
+    events["kind"], events["reason"] = [REJECTED, ACCEPTED, REJECTED, REJECTED], [30, 30, 30, 215]
+    count(commands, events, kinds, rejects)
+    commands.flags.writeable = events.flags.writeable = False
+    count(commands, events, kinds, rejects)
+    count(commands[:0], events[:0], kinds, rejects)
+    assert [int(kinds[k]) for k in (NEW, CANCEL, MESSAGE)] == [8, 2, 2] and kinds.sum() == 12
+    assert rejects[30] == 4 and rejects[215] == 2 and rejects.sum() == 6
+    assert COMMAND.fields["kind"][1] == EVENT.fields["kind"][1] == KIND_AT and EVENT.fields["reason"][1] == REASON_AT
+    assert max(Code) < 256 and module.KINDS[NEW] == "new" and module.KINDS[MESSAGE] == "message"
 
 
 def test_health_fails_when_the_loop_stands_and_readiness_in_cancel_only(monkeypatch):
@@ -122,30 +122,17 @@ def test_health_fails_when_the_loop_stands_and_readiness_in_cancel_only(monkeypa
     assert not metrics.health()[0]
 
 
-def test_commands_are_counted_by_kind_once_each_and_over_a_new_day():
-    metrics = Metrics()
-    records = np.zeros(5, COMMAND)
-    records["kind"] = [NEW, NEW, CANCEL, MESSAGE, NEW]
-    core = SimpleNamespace(log=SimpleNamespace(records=records, count=3))
-    metrics._count_kinds(core)
-    core.log.count = 5
-    metrics._count_kinds(core)
-    core.log.count = 1  # a new day's first command
-    metrics._count_kinds(core)
-    assert [int(metrics.kinds[k]) for k in (NEW, CANCEL, MESSAGE)] == [4, 1, 1]
-    assert module.KINDS[NEW] == "new" and module.KINDS[7] == "message"
-
-
 def test_a_latency_counts_for_every_command_of_its_group(monkeypatch):
     metrics = Metrics()
     monkeypatch.setattr(module.time, "monotonic_ns", lambda: 1_000_000)
-    metrics._reported(30, 1_000_000 - 300_000)
-    metrics._reported(1, 0)
+    none = np.zeros(0, EVENT)
+    metrics._reported(np.zeros(30, COMMAND), none, 1_000_000 - 300_000)
+    metrics._reported(np.zeros(1, COMMAND), none, 0)
     assert metrics.latency[2] == 30 and metrics.latency[4] == 1
     assert metrics.latency_ns == 30 * 300_000 + 1_000_000
 
 
-def test_a_slow_subscribers_loss_is_counted_and_the_others_lose_nothing():
+def test_a_slow_subscribers_full_queue_is_counted_once_each_time_and_the_others_lose_nothing():
     with zmq.Context() as context:
         feed = context.socket(zmq.XPUB)
         feed.sndhwm = 5
@@ -158,20 +145,19 @@ def test_a_slow_subscribers_loss_is_counted_and_the_others_lose_nothing():
             reader.subscribe("F")
             reader.connect("inproc://feed")
             feed.recv()
-        core = SimpleNamespace(counters=SimpleNamespace(feed_drops=0))
-        server = SimpleNamespace(sockets={FEED: feed}, core=core)
-        got = []
-        for n in range(50):
-            Server._publish(server, b"F.CEA24", b"%d" % n, False)
+        full, got = [], []
+        for n in range(200):
+            full.append(publish(feed, (b"F.CEA24", b"%d" % n)))
+            assert readers[0].poll(5_000)
             got.append(int(readers[0].recv_multipart()[1]))
-        assert got == list(range(50))
-        assert 30 < core.counters.feed_drops < 50
-        Server._publish(server, b"C.CEA24", b"", False)  # nobody asked for it: nobody lost it
-        before = core.counters.feed_drops
-        for reader in readers:
-            reader.close(0)
-        feed.close(0)
-        assert before < 50
+        assert got == list(range(200)) and sum(full) == 1
+        while readers[1].poll(0):
+            readers[1].recv_multipart()
+        again = [publish(feed, (b"F.CEA24", b"more")) for n in range(20)]  # now nobody reads
+        assert sum(again) >= 1
+        assert not publish(feed, (b"C.CEA24", b""))  # nobody asked for it: nobody lost it
+        for socket in (*readers, feed):
+            socket.close(0)
 
 
 @pytest.mark.parametrize("lane", [pytest.param("plain", marks=pytest.mark.slow), "hot"])
@@ -198,8 +184,9 @@ def test_a_running_exchange_serves_what_really_happened(tmp_path, lane):
 
             module.write_verified(folder, module.Verified(7, 1_764_700_000, 0, "ab"))
 
-            assert gm.wait_until(lambda: samples().get(("cea_rejects_total", "price_above_limit")) == 3, 5)
+            assert gm.wait_until(lambda: samples().get(("cea_open_orders", "")) == 1, 5)  # copied once a second
             found = samples()
+            assert found["cea_rejects_total", "price_above_limit"] == 3
             assert found["cea_open_orders", ""] == 1 and found["cea_sessions", ""] == 2
             assert found["cea_sequence", ""] == found["cea_durable_sequence", ""] > 0
             assert found["cea_commit_seconds_count", ""] > 0 and found["cea_calendar_days_left", ""] == 2
