@@ -106,11 +106,18 @@ class Monitor:
             self.process.wait()
 
 
-def browser(width: int = 1280, height: int = 900) -> Any:
-    """A headless Chromium; the test is skipped, with the reason, where there is none."""
+def programs() -> tuple[str, str]:
+    """Chromium and its driver; the test is skipped, with the reason, where one is missing."""
     chromium, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
     if chromium is None or driver is None:
         pytest.skip("no chromium with chromedriver here: apt-get install chromium chromium-driver")
+    pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    return chromium, driver
+
+
+def browser(width: int = 1280, height: int = 900) -> Any:
+    """A headless Chromium."""
+    chromium, driver = programs()
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
@@ -158,12 +165,32 @@ class Page:
 
     def shown(self, css: str) -> list[Any]:
         """Every element that fits and is shown, as the browser itself sees it at one moment."""
-        return list(self.driver.execute_script(f"return ({SHOWN})(arguments[0])", css))
+        return list(self.js(f"return ({SHOWN})(arguments[0])", css) or [])
 
     def says(self, css: str) -> str:
         """The text of the last element that fits and is shown; empty where there is none."""
         last = f"const all = ({SHOWN})(arguments[0]); return all.length ? all[all.length - 1].innerText : ''"
-        return str(self.driver.execute_script(last, css))
+        return str(self.js(last, css) or "")
+
+    def cells(self, table: str) -> list[list[str]]:
+        """What stands in a table, by rows."""
+        script = "return [...document.querySelectorAll(arguments[0])].map(r => [...r.cells].map(c => c.innerText))"
+        return list(self.js(script, f"#table-{table} tbody tr") or [])
+
+    def js(self, script: str, *given: Any) -> Any:
+        """What a script says; None while the page is between two pages."""
+        from selenium.common.exceptions import JavascriptException, StaleElementReferenceException
+
+        try:
+            return self.driver.execute_script(script, *given)
+        except (JavascriptException, StaleElementReferenceException):
+            return None
+
+    @property
+    def stale(self) -> bool | None:
+        """Whether the page marks what it shows as old; None while there is no page."""
+        found = self.js("return document.body.classList.contains('stale')")
+        return None if found is None else bool(found)
 
     def click(self, css: str, seconds: float = 15.0) -> None:
         """Clicks as a person does: on an element that has come to rest and that nothing covers.
@@ -177,7 +204,7 @@ class Page:
         def clicked() -> bool:
             try:
                 element = self.find(css, seconds)
-                place = self.driver.execute_script(AT_REST, element)
+                place = self.js(AT_REST, element)
                 if place is None or place != last[0]:
                     last[0] = place
                     return False
@@ -191,7 +218,7 @@ class Page:
 
     def text(self) -> str:
         """All text that is shown."""
-        return str(self.driver.execute_script("return document.body.innerText"))
+        return str(self.js("return document.body.innerText") or "")
 
     def waits_for(self, text: str, seconds: float = 15.0) -> None:
         """Fails where a text does not come up."""
@@ -221,6 +248,14 @@ class Page:
 
         ActionChains(self.driver).send_keys(keys).perform()
 
+    def presses(self, keys: str, css: str) -> None:
+        """Keys until what they lead to is there: the first may come while the page is drawn."""
+        for _ in range(3):
+            self.press(keys)
+            if gm.wait_until(lambda: bool(self.all(css)), 5):
+                return
+        raise AssertionError(f"{keys} does not lead to {css}:\n{self.text()[:2000]}")
+
     def login(self, name: str, password: str = PASSWORD) -> None:
         """Logs in by typing. Returns when the click is done, not when the market is there."""
         self.driver.get(self.url + "login")
@@ -237,7 +272,7 @@ class Page:
 
     def tab(self, name: str) -> None:
         """Chooses a tab of a page that is connected: a click before that would be lost."""
-        assert gm.wait_until(lambda: self.driver.execute_script("return window.ceaOld === false"), 20), self.text()
+        assert gm.wait_until(lambda: self.js("return window.ceaOld === false"), 20), self.text()
         chosen = f"#tab-{name}.q-tab--active"
         for _ in range(3):
             if self.all(chosen):

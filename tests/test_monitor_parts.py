@@ -242,6 +242,8 @@ def test_a_picture_is_stale_when_the_last_answer_is_old():
     assert picture.stale(10.0)
     picture.seen = 10.0
     assert not picture.stale(9.9 + STALE_S) and picture.stale(10.1 + STALE_S)
+    every_look = look.TICK_S + look.LOOK_S + 0.2  # ours, and the page's own five times a second
+    assert STALE_S + every_look <= 2.0, "marked within two seconds"
 
 
 def test_only_pages_of_the_same_host_and_port_may_send():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+LOOK_S: Final = 0.1  # how often it is asked whether there is a new deal, which is shown at once
+TICK_S: Final = 0.25  # how often everything else is looked at
 PRIMARY: Final = "#2767b0"  # 5.6 : 1 on white
 SHANGHAI_MS: Final = 8 * 3_600_000  # the chart shows exchange time, wherever the browser stands
 UP, DOWN = "#d33a2f", "#16875b"  # red is up, as everywhere in China

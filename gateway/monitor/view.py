@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from gateway.monitor.pages import Pages
     from gateway.monitor.panel import Panel
 
-LOOK_S: Final = 0.1  # how often it is asked whether there is a new deal, which is shown at once
-TICK_S: Final = 0.25  # how often everything else is looked at
 PANELS: Final[dict[str, type[Panel]]] = {
     "market": MarketPanel,
     "desk": DeskPanel,
@@ -78,7 +76,7 @@ class View:
         self.tabs.on_value_change(self.tick)
         ui.keyboard(on_key=self._key)
         self._due, self._dealt = 0.0, -1
-        ui.timer(LOOK_S, self._look)
+        ui.timer(look.LOOK_S, self._look)
         self.tick()
 
     def show(self, tab: str) -> None:
@@ -117,7 +115,7 @@ class View:
             ui.navigate.to("/login")
             return
         p, now = self.picture, time.monotonic()
-        p.looked, self._due, self._dealt = now, now + TICK_S, p.dealt
+        p.looked, self._due, self._dealt = now, now + look.TICK_S, p.dealt
         stale = p.stale(now)
         ui.run_javascript(f"window.ceaBeat && window.ceaBeat({str(stale).lower()})")
         self.problem.text = p.error if stale else ""
