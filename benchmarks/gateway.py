@@ -60,6 +60,7 @@ class Native:
         self.f = {name.removeprefix("zmq_msg_"): address for name, address in f.items()}
         self.poll = libzmq.address("zmq_poll")
         self.clock = ctypes.cast(ctypes.CDLL(None).clock_gettime, ctypes.c_void_p).value or 0
+        self.sleep = ctypes.cast(ctypes.CDLL(None).usleep, ctypes.c_void_p).value or 0
         self.messages = np.zeros(128, np.uint8)
         init = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(f["zmq_msg_init"])
         init(self.messages.ctypes.data)
@@ -193,7 +194,7 @@ class Load:
         while not load.run(
             self.sockets, f["recv"], f["data"], f["size"], f["zmq_send"], n.poll, self.items.ctypes.data,
             n.messages.ctypes.data, self.frames.ctypes.data, per_frame, total, window, self.tokens, self.next_requests,
-            self.is_echo, n.clock, n.spare, rate_ns, out, time.monotonic_ns() + 1_000_000_000, progress,
+            self.is_echo, n.clock, n.sleep, n.spare, rate_ns, out, time.monotonic_ns() + 1_000_000_000, progress,
         ):  # fmt: skip
             if time.monotonic_ns() - began > 120_000_000_000:
                 raise RuntimeError(f"stuck: {progress.tolist()}")

@@ -14,6 +14,7 @@ SNDMORE = 2
 RECORD = 64
 HEADER = 32
 CLOCK_MONOTONIC = 1
+PAUSE_US = 100
 
 
 @intrinsic
@@ -77,11 +78,12 @@ def answers(data_at, size):
 @njit(cache=True)
 def run(
     sockets, f_recv, f_data, f_size, f_send, f_poll, poll_at, messages_at, records_at, per_frame, total, window, tokens,
-    next_requests, is_echo, f_clock, spare, rate_ns, latencies, slice_end_ns, progress
+    next_requests, is_echo, f_clock, f_usleep, spare, rate_ns, latencies, slice_end_ns, progress
 ):  # fmt: skip
     """Keeps up to ``window`` orders open on the sockets in turn until ``total`` are answered or the slice is over.
 
     rate_ns > 0: open loop, one frame every so many ns, latency from the intended time (of the frame's last answer).
+    What is due is sent every PAUSE_US, and the wait counts: a loop that never slept would take a core from the others.
     progress: int64[6]: sent, answered, first send time, turn, events, intended start.
     """
     n_sockets = sockets.size
@@ -124,8 +126,10 @@ def run(
                         if index < latencies.size:
                             latencies[index] = done_ns - (progress[5] + (index // per_frame) * rate_ns)
                 progress[1] += got
-        if not moved:
-            call4(f_poll, poll_at, n_sockets, 0 if rate_ns > 0 else 1, 0)
+        if not moved and rate_ns > 0:
+            call4(f_usleep, PAUSE_US, 0, 0, 0)
+        elif not moved:
+            call4(f_poll, poll_at, n_sockets, 1, 0)
     return 1
 
 
