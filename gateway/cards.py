@@ -71,8 +71,7 @@ class Probe:
         target = self.link._target()
         if target is None:
             raise CardFailed("no exchange runs there")
-        self.socket: zmq.Socket[Any] = self.link._dealer(target)
-        self.socket.set(zmq.IMMEDIATE, 0)
+        self.socket: zmq.Socket[Any] = self.link._dealer(target, immediate=False)
         self.accepted: p.LoginAccepted | None = None
 
     def __enter__(self) -> Probe:

@@ -194,13 +194,16 @@ class Connection:
         self._go(ClientEvent.CONNECT)
         return True
 
-    def _dealer(self, target: Target) -> zmq.Socket[Any]:
-        """A DEALER that connects to the exchange."""
+    def _dealer(self, target: Target, *, immediate: bool = True) -> zmq.Socket[Any]:
+        """A DEALER that connects to the exchange; ``immediate``: it takes a frame only where a connection stands.
+
+        To change that option later is a trap: libzmq then aborts the process when the connection breaks.
+        """
         socket = self.context.socket(zmq.DEALER)
         socket.linger = 0
         socket.sndhwm, socket.rcvhwm = 10_000, 0  # we read as fast as we can; what waits is bounded by the exchange
         socket.set(zmq.ROUTING_ID, b"\x01" + os.urandom(p.ROUTING_ID_BYTES - 1))  # a secret: see gateway.protocol
-        socket.set(zmq.IMMEDIATE, 1)
+        socket.set(zmq.IMMEDIATE, int(immediate))
         socket.set(zmq.RECONNECT_IVL, 50)
         if target.curve:
             socket.curve_serverkey = (target.server_public or self.secret.server_public).encode()
