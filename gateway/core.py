@@ -40,6 +40,7 @@ from gateway.zap import MEMBERS, OPERATORS
 log = logging.getLogger(__name__)
 
 PHASES: Final = ("pre_open", "morning", "break", "afternoon", "closed")
+ALL_FRAMES: Final = 1 << 30
 TICK_NS: Final = 100 * NS_PER_MS  # how often time-outs are looked at: well below the shortest heartbeat
 BEHIND_LOST_NS: Final = 30_000 * NS_PER_MS  # a socket that takes nothing for so long is logged out
 _RECORD: Final = struct.Struct("<qqqqQQIIHHBBBB")
@@ -120,6 +121,7 @@ class Core:
         self.tokens: dict[int, Session] = {}
         self.dirty: set[int] = set()
         self.streaming: set[int] = set()  # sessions with a subscription to all events
+        self._stream_frames = ALL_FRAMES
         self.counters = Counters()
         self.proposals: dict[int, tuple[str, Any]] = {}
         self.alarms: list[str] = []
@@ -772,10 +774,14 @@ class Core:
 
     # --- sending -------------------------------------------------------------------------------------------
 
-    def pump(self) -> None:
-        """Sends every session what it has not got yet, as far as its socket takes it."""
+    def pump(self, stream_frames: int = ALL_FRAMES) -> None:
+        """Sends every session what it has not got yet, as far as its socket takes it.
+
+        ``stream_frames``: of the stream of all events, at most so many to each operator; the rest with the next call.
+        """
         if not self.dirty:
             return
+        self._stream_frames = stream_frames
         again: set[int] = set()
         for number in self.dirty:
             session = self.sessions.get(number)
@@ -812,7 +818,9 @@ class Core:
     def _send_stream(self, plane: str, session: Session, sent_ns: int) -> bool:
         session.stream_cursor = max(session.stream_cursor, self.store.first_event_no)
         end_no = self.store.first_event_no + self.store.count
-        while session.stream_cursor < end_no:
+        for _ in range(self._stream_frames):
+            if session.stream_cursor >= end_no:
+                break
             events, payloads = self.store.event_page(session.stream_cursor)
             end = session.stream_cursor + len(events)
             flags = p.CAUGHT_UP if end == end_no else 0
@@ -822,7 +830,7 @@ class Core:
             if not self._try(plane, session, frame):
                 return False
             session.stream_cursor = end
-        return True
+        return session.stream_cursor >= end_no
 
     def _try(self, plane: str, session: Session, frame: bytes) -> bool:
         if self.send(plane, session.route, frame):

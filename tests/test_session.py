@@ -311,6 +311,30 @@ def test_the_operators_stream_by_pages_has_each_event_once_with_its_payload():
     assert payloads == whole
 
 
+def test_the_operators_stream_goes_out_in_pieces_so_that_no_member_waits_for_it():
+    world = World(random.Random(1))
+    ops, member = world.client("ops1"), world.client("member-1")
+    core, sent = world.core, []
+    session = core.sessions[4]
+    orders = np.zeros(300, COMMAND)  # refused or not: several frames of events
+    orders["kind"], orders["price"], orders["quantity"] = NEW, 5_900, 1
+    for _ in range(2):
+        member.link.request(orders)
+    member.sync()
+    ops.link.stream_pages = deque()
+    ops.link.subscribe(1)
+    core.pump, pump = lambda frames=1: (pump(1), sent.append(session.stream_cursor))[0], core.pump
+    while session.stream_cursor < core.store.first_event_no + core.store.count:
+        world.advance(10**6)
+        assert len(sent) < 200
+    steps = np.diff([1, *filter(None, sent)])
+    assert 0 < steps.max() <= p.REPORTS_PER_FRAME and (steps > 0).sum() >= 3, "a frame a turn"
+    core.pump = pump
+    member.sync()
+    ops.sync()
+    assert sum(len(page) for page, _ in ops.link.stream_pages) == core.store.count
+
+
 def test_the_dead_mans_switch_cancels_unless_it_is_held():
     world = World(random.Random(1))
     client = world.client("member-1")
