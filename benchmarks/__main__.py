@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "settlement": ((), ("--quick",)),
     "desk": ((), ("--smoke",)),
     "surveillance": ((), ("--smoke",)),
+    "room": ((), ("--smoke",)),
     "replay": ((), ("--smoke",)),
     "cea": ((), ("--smoke",)),
 }

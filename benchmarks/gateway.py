@@ -456,7 +456,7 @@ def main() -> None:
         "python": lambda: measure(False, "plain", runs, max(total // 20, 20_000)),
         "resync": lambda: resynchronise(10_000 if small else 100_000),
         "sessions": lambda: many_sessions(
-            50 if small else 4_000, 5 if small else 200, runs, total // 4, 2 if small else 20
+            50 if small else 4_000, 5 if small else 200, runs, total // 4, 2 if small else 10
         ),
     }
     result: dict[str, Any] = {NAMES[name]: part() for name, part in parts.items() if arguments.only in (None, name)} | {

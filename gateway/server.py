@@ -169,7 +169,8 @@ class Server:
         if self.config.overlap_from and commit.available():
             self._overlapped = commit.OverlappedJournal(self.journal)
             self.core.journal, self.core.overlap_from = self._overlapped, self.config.overlap_from
-        self.metrics.attach(self.core)
+        if self.config.metrics:
+            self.metrics.attach(self.core)
         self.core.tick(time.monotonic_ns())
         bootstrap(self.core)
         self.core.publisher = Publisher(
@@ -443,7 +444,8 @@ class Server:
         self._check_disk()
         self._due_ns = min(self._due_ns, self.core.clock.now())
         self._keep_day()
-        self.metrics.update(self.core, self.journal)
+        if self.config.metrics:
+            self.metrics.update(self.core, self.journal)
 
     def reload_keys(self) -> None:
         """Takes a changed key file; a bad one is refused with an alarm, and the old one stays."""

@@ -1,0 +1,230 @@
+"""What the operators' room costs the members: metrics alone at full rate; metrics, monitor, surveillance at half.
+
+    python -m benchmarks.room --json [--smoke] [--pairs 5] [--part metrics|room]
+
+metrics   two exchanges, one without metrics, one with them and scraped each second; orders as fast as they are
+          answered, in turn, one run each: pairs of rates. Aim: with ≥ 0.97 of without.
+room      one exchange with metrics. In turn: nobody in the room; `cea monitor` in it (a process of its own with the
+          operators' stream and surveillance) and metrics scraped each second. Orders at half the full rate, open loop,
+          latency from the intended time. Aim: p99 with ≤ 1.1 of without, as many orders answered a second. The
+          control is a process that only spins, with the monitor's low priority: what a machine without a core to spare
+          does by itself. Processor time of the exchange per order is printed beside: other load changes it least.
+
+Orders are immediate-or-cancel buys of one session on an empty book, hot lane, without CURVE, durable. No browser is
+open: a page's cost is its own process's. Load, exchange and monitor share the machine's processors; see the conditions.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from benchmarks import gateway as gw
+from benchmarks.conditions import conditions, describe
+from engine.records import BUY, IOC
+from gateway import config as cfg
+from gateway.client import Client
+from gateway.monitor import users
+from gateway.operator import OperatorClient
+
+SCRAPE_S: Final = 1.0
+SETTLE_S: Final = 1.0  # after the monitor has come, or has gone
+
+
+@contextlib.contextmanager
+def scraped(folder: Path) -> Iterator[list[int]]:
+    """Prometheus' part: the metrics read each second, their size kept."""
+    endpoints = cfg.read_endpoints(folder)
+    assert endpoints is not None
+    ending, sizes = threading.Event(), []
+
+    def read() -> None:
+        while not ending.wait(SCRAPE_S):
+            with urllib.request.urlopen(endpoints.metrics, timeout=5) as answer:
+                sizes.append(len(answer.read()))
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    try:
+        yield sizes
+    finally:
+        ending.set()
+        thread.join()
+
+
+def cpu_seconds(folder: Path) -> float:
+    """Processor time of the exchange so far, all its threads: what other load on the machine changes least."""
+    endpoints = cfg.read_endpoints(folder)
+    assert endpoints is not None
+    fields = Path(f"/proc/{endpoints.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def spinning() -> Iterator[None]:
+    """The control: a process that only uses a processor, with the monitor's low priority."""
+    process = subprocess.Popen([sys.executable, "-c", "import os; os.nice(15)\nwhile True: pass"])
+    time.sleep(SETTLE_S / 2)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def metrics_alone(pairs: int, total: int) -> dict[str, Any]:
+    """Full rate with metrics and without, in turn."""
+    native, one = gw.Native(), gw.records(BUY, IOC, 1)
+    rates: dict[str, list[float]] = {"without": [], "with": []}
+    cpu: dict[str, list[float]] = {"without": [], "with": []}
+    with contextlib.ExitStack() as stack:
+        bare = stack.enter_context(gw.exchange(False, "hot", metrics=False))
+        full = stack.enter_context(gw.exchange(False, "hot"))
+        sizes = stack.enter_context(scraped(full))
+        loads = {}
+        for name, folder in (("without", bare), ("with", full)):
+            client = stack.enter_context(Client(folder, key=str(folder / "keys" / "member-1.key"), heartbeat_ms=60_000))
+            loads[name] = gw.open_load(native, [client], one)
+            loads[name].run(total // 4, 4_096, 1)
+        for n in range(pairs):
+            for name in ("without", "with") if n % 2 else ("with", "without"):
+                folder = bare if name == "without" else full
+                before = cpu_seconds(folder)
+                rates[name].append(total / loads[name].run(total, 8_192, 1)[0])
+                cpu[name].append((cpu_seconds(folder) - before) / total * 1e6)
+    ratios = [b / a for a, b in zip(rates["without"], rates["with"], strict=True)]
+    return {
+        "orders_per_second": {k: round(statistics.median(v)) for k, v in rates.items()},
+        "with_of_without": round(statistics.median(ratios), 3),
+        "pairs": [round(r, 3) for r in ratios],
+        "aim": ">= 0.97",
+        "cpu_us_per_order": {k: round(statistics.median(v), 3) for k, v in cpu.items()},
+        "cpu_with_of_without": round(
+            statistics.median([b / a for a, b in zip(cpu["without"], cpu["with"], strict=True)]), 3
+        ),
+        "scrapes": len(sizes),
+        "scrape_bytes": max(sizes, default=0),
+    }
+
+
+@contextlib.contextmanager
+def monitor(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`cea monitor` with its stream and surveillance; ready when its session is logged in."""
+    mark = folder / "run" / "monitor.json"
+    mark.unlink(missing_ok=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cea.main", "monitor", str(folder), "--port", "0"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        ends = time.monotonic() + 60
+        while not mark.exists():
+            if process.poll() is not None or time.monotonic() > ends:
+                raise RuntimeError("the monitor did not start")
+            time.sleep(0.05)
+        time.sleep(SETTLE_S)
+        yield process
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+def room(pairs: int, seconds: float, full_rate: float) -> dict[str, Any]:
+    """Latency at half the full rate, with the room and without, in turn."""
+    native, one = gw.Native(), gw.records(BUY, IOC, 1)
+    found: dict[str, list[dict[str, float]]] = {"without": [], "with": [], "spinning": []}
+    with gw.exchange(False, "hot") as folder:
+        users.save(folder / "keys", "watcher", "a password that is long", "viewer", "")
+        with Client(folder, key=str(folder / "keys" / "member-1.key"), heartbeat_ms=60_000) as client:
+            load = gw.open_load(native, [client], one)
+            total = 500_000 if seconds > 1 else 20_000
+            load.run(total // 2, 4_096, 1)
+            rate = full_rate or total / load.run(total, 8_192, 1)[0]
+            half = rate / 2
+
+            def window() -> dict[str, float]:
+                latencies = np.zeros(int(half * seconds), np.int64)
+                before = cpu_seconds(folder)
+                took, _ = load.run(len(latencies), 1 << 20, 1, int(1e9 / half), latencies)
+                used = (cpu_seconds(folder) - before) / len(latencies) * 1e6
+                rate = round(len(latencies) / took)
+                return {**gw.microseconds(latencies, 50, 99, 99.9), "orders_per_second": rate, "cpu_us_per_order": used}
+
+            for n in range(pairs):
+                for name in ("without", "with", "spinning")[:: -1 if n % 2 else 1]:
+                    with contextlib.ExitStack() as around:
+                        if name == "with":
+                            around.enter_context(scraped(folder))
+                            around.enter_context(monitor(folder))
+                        elif name == "spinning":
+                            around.enter_context(spinning())
+                        found[name].append(window())
+                    time.sleep(SETTLE_S / 2)
+            with OperatorClient(folder, key=str(folder / "keys" / "ops1.key")) as ops:
+                events = ops.status()["seq"]
+            client.link.socket = None
+
+    def ratios(name: str, key: str) -> list[float]:
+        return [b[key] / a[key] for a, b in zip(found["without"], found[name], strict=True)]
+
+    keys = ("p50_us", "p99_us", "p99.9_us", "orders_per_second", "cpu_us_per_order")
+    return {
+        "full_rate": round(rate),
+        "half_rate": round(half),
+        "windows": found,
+        "with_of_without": {key: round(statistics.median(ratios("with", key)), 3) for key in keys},
+        "spinning_of_without": {key: round(statistics.median(ratios("spinning", key)), 3) for key in keys},
+        "p99_pairs": [round(r, 2) for r in ratios("with", "p99_us")],
+        "aim": "p99 <= 1.1, orders_per_second >= 0.99",
+        "sequence": events,
+    }
+
+
+def main() -> None:
+    """Prints what was measured."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.room", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--smoke", action="store_true", help="does it run at all")
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--orders", type=int, default=500_000, help="orders of one run at the full rate")
+    parser.add_argument("--seconds", type=float, default=2.5, help="of one window at half the rate")
+    parser.add_argument("--rate", type=float, default=0, help="full rate; 0: measured first")
+    parser.add_argument("--part", choices=("metrics", "room"), default="")
+    args = parser.parse_args()
+    if args.smoke:
+        args.pairs, args.orders, args.seconds = 1, 20_000, 0.3
+    found: dict[str, Any] = {"conditions": conditions()}
+    if args.part != "room":
+        found["metrics"] = metrics_alone(args.pairs, args.orders)
+    if args.part != "metrics":
+        found["room"] = room(args.pairs, args.seconds, args.rate)
+    if args.json:
+        print(json.dumps(found, indent=1))
+        return
+    print(describe(conditions()))
+    if "metrics" in found:
+        alone = found["metrics"]
+        print(f"metrics alone, full rate: {alone['with_of_without']} of without (aim 0.97)")
+        print(f"processor time per order: {alone['cpu_with_of_without']} of without")
+    if "room" in found:
+        r = found["room"]
+        print(f"room at {r['half_rate']:,} orders/s, with of without: {r['with_of_without']} (aim p99 1.1)")
+        print(f"a process that spins instead: {r['spinning_of_without']}")
+
+
+if __name__ == "__main__":
+    main()
