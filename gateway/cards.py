@@ -16,7 +16,7 @@ import numpy as np
 import zmq
 
 from engine import messages
-from engine.codes import Code
+from engine.codes import Code, Reason
 from engine.records import (
     ACCEPTED,
     ANY_INSTRUMENT,
@@ -39,6 +39,8 @@ from gateway import protocol as p
 from gateway.connection import Connection, GatewayError
 
 ANSWER_SECONDS: Final = 5.0
+DISCONNECT_SECONDS: Final = 0.3  # the exchange looks at its timers ten times a second
+MALFORMED_MAX: Final = 1_000  # an exchange that takes more of these has no limit
 
 
 class CardFailed(Exception):
@@ -379,6 +381,70 @@ def card_unknown_token(bench: Bench) -> None:
         expect(one.wait(p.SessionReject).code == Code.NOT_LOGGED_IN, "a foreign token was taken")
 
 
+def resting(probe: Probe, request_no: int) -> np.void | None:
+    """Sends an order that rests; its acceptance, None where the market is closed."""
+    probe.send(order(probe, request_no, order_type=0))
+    report = next(e for _, e, _ in probe.reports_until(answers(request_no)) if answers(request_no)(e))
+    return report if int(report["kind"]) == ACCEPTED else None
+
+
+def disconnected(order_id: int) -> Callable[[np.void], bool]:
+    """Fits the report that an order was cancelled because its session was gone."""
+    return lambda e: (int(e["kind"]), int(e["order_id"]), int(e["reason"])) == (CANCELLED, order_id, Reason.DISCONNECT)
+
+
+def card_cancel_on_disconnect(bench: Bench) -> None:
+    with bench.probe() as one:
+        start = one.ready(cancel_on_disconnect_ms=0)
+        mine = resting(one, start.next_request)
+        one.send(p.Logout(token=one.token))
+        one.wait(p.LoggedOut)
+    if mine is None:
+        return
+    time.sleep(DISCONNECT_SECONDS)
+    with bench.probe() as again:
+        again.login(resume="resume", last_report=start.next_report - 1)
+        again.reports_until(disconnected(int(mine["order_id"])))
+
+
+def card_stays_on_disconnect(bench: Bench) -> None:
+    with bench.probe() as one:
+        mine = resting(one, one.ready().next_request)
+        one.send(p.Logout(token=one.token))
+        one.wait(p.LoggedOut)
+    if mine is None:
+        return
+    time.sleep(DISCONNECT_SECONDS)
+    with bench.probe() as again:
+        no = again.ready().next_request
+        again.send(order(again, no, kind=CANCEL, order_id=int(mine["order_id"]), price=0, quantity=0))
+        seen = again.reports_until(answers(no))
+        expect(any(int(e["kind"]) == CANCELLED for _, e, _ in seen), "the order was not there any more")
+
+
+def card_dead_man(bench: Bench) -> None:
+    with bench.probe() as one:
+        mine = resting(one, one.ready().next_request)
+        if mine is None:
+            return
+        one.send(p.DeadMan(token=one.token, within_ms=100))
+        one.reports_until(disconnected(int(mine["order_id"])))
+
+
+def card_malformed_logout(bench: Bench) -> None:
+    with bench.probe() as one:
+        no = one.ready().next_request
+        for _ in range(MALFORMED_MAX):
+            one.send(order(one, no, kind=MESSAGE, quantity=5))  # a payload that is not there
+        refused = 0
+        for message in one.frames():
+            refused += isinstance(message, p.SessionReject) and message.code == Code.MALFORMED
+            if isinstance(message, p.LoggedOut):
+                expect(refused > 0, "logged out without a word before")
+                return
+        raise CardFailed(f"still logged in after {MALFORMED_MAX} messages that cannot be read")
+
+
 CARDS: Final = tuple(
     Card(number, title, text, run)
     for number, (title, text, run) in enumerate(
@@ -412,6 +478,14 @@ CARDS: Final = tuple(
             ("Open orders", "The download is complete up to the journal sequence that it names.", card_open_orders),
             ("Tokens", "A record with a token that is not the session's is refused as NOT_LOGGED_IN (201).",
              card_unknown_token),
+            ("Cancel on disconnect", "Chosen at login, open orders are cancelled once their session is gone so long.",
+             card_cancel_on_disconnect),
+            ("Orders stay", "Not chosen, which is the default, open orders outlive the session.",
+             card_stays_on_disconnect),
+            ("Dead-man switch", "Armed and not armed again in time, it cancels the session's open orders.",
+             card_dead_man),
+            ("Malformed to the end", "A session that goes on sending what cannot be read is logged out.",
+             card_malformed_logout),
         ),
         1,
     )

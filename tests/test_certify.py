@@ -7,6 +7,7 @@ import socket
 import threading
 
 import gateway_market as gm
+import msgspec
 import pytest
 import zmq
 from test_cli import run
@@ -15,7 +16,9 @@ from cea.output import Exit
 from gateway import config as cfg
 from gateway import keys
 from gateway.cards import CARDS, prove_login
-from gateway.client import GatewayError, NoAnswer
+from gateway.cards import certify as run_cards
+from gateway.client import Client, GatewayError, NoAnswer
+from gateway.operator import OperatorClient
 from gateway.server import Server
 
 pytestmark = pytest.mark.slow
@@ -42,13 +45,44 @@ def certify(capsys, *words: object) -> tuple[int, str, str]:
 
 def test_each_card_runs_by_its_number_and_all_run_together(served, capsys):
     folder = served.market.folder
-    code, out, _ = certify(capsys, "-m", folder)
-    assert code == Exit.OK and f"{len(CARDS)} of {len(CARDS)} cards passed" in out
+    for hours in ("before the open", "in the session"):
+        code, out, _ = certify(capsys, "-m", folder)
+        assert code == Exit.OK and f"{len(CARDS)} of {len(CARDS)} cards passed" in out, hours
+        if hours == "before the open":
+            with OperatorClient(folder) as ops:
+                gm.fund(ops)
+    with Client(folder, key="member-1") as me:
+        assert len(me.open_orders()) == 0, "cards leave nothing behind"
     assert all(card.title in out for card in CARDS)
     for card in CARDS:
         code, out, _ = certify(capsys, "-m", folder, "--only", card.number, "--json")
         (row,) = json.loads(out)
         assert code == Exit.OK and (row["number"], row["title"], row["passed"]) == (card.number, card.title, True)
+
+
+@pytest.mark.parametrize("title", ["Cancel on disconnect", "Orders stay", "Dead-man switch", "Malformed to the end"])
+def test_the_cards_of_timers_find_an_exchange_without_them(served, title, monkeypatch):
+    with OperatorClient(served.market.folder) as ops:
+        ops.step_clock(max(gm.MORNING, served.core.clock.now()))
+    number = next(c.number for c in CARDS if c.title == title)
+    core = served.core
+    if title == "Orders stay":  # planted bugs: the opposite of what each card says
+        monkeypatch.setattr(
+            core,
+            "_on_logout",
+            lambda plane, session, message: (
+                core.cancel_session(session, "planted"),
+                type(core)._on_logout(core, plane, session, message),
+            ),
+        )
+    elif title == "Malformed to the end":
+        monkeypatch.setattr(core, "config", msgspec.structs.replace(core.config, malformed_before_logout=10**6))
+    else:
+        monkeypatch.setattr(core, "cancel_session", lambda session, why: None)
+    monkeypatch.setattr("gateway.cards.ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("gateway.cards.Probe.frames.__defaults__", (1.0,))
+    (result,) = run_cards(served.market.folder, "member-3", lambda card: card.number == number)
+    assert not result.passed and result.reason
 
 
 def test_a_members_developer_needs_only_a_key_file_and_an_address(served, capsys):
