@@ -3,7 +3,7 @@
     python -m benchmarks.replay [--only NAME …] [--commands N] [--folder FOLDER] [--smoke] [--json]
 
 verify    the whole journal: every group's checksum, a state hash per minute, a hash over all events
-moment    to a sequence and to a time inside the day, from states that a replay wrote every million commands
+moment    to a sequence and to a time inside the day, from states that a replay wrote every half million commands
 export    all events to Parquet (zstd), replay included; the peak of a process of its own
 l3        AMZN's day order by order (needs CEA_DATA)
 days      all historical days of 2021-2025 (needs CEA_DATA)
@@ -171,7 +171,7 @@ def moment(folder: Path, index: Path, runs: int) -> dict[str, Any]:
         index.mkdir(exist_ok=True)
     states = [int(p.stem) for p in index.glob("*.state")]
     if not states:
-        return {"skipped": "a journal of less than a million commands has no state inside"}
+        return {"skipped": "a journal of less than half a million commands has no state inside"}
     last = max(states)
     rng = np.random.default_rng(7)
     seconds = []

@@ -29,7 +29,7 @@ from replay.journal_reader import EVERYTHING, MINUTE_NS, Reader, cut_at, minute_
 from replay.market_settings import Settings, engine_part
 from replay.whole_file import whole_file
 
-INDEX_EVERY: Final = 1_000_000  # commands between two states of an index: a third of a second of replay at most
+INDEX_EVERY: Final = 500_000  # commands between two states of an index: a sixth of a second of replay at most
 
 Watch = Callable[[Output], None]
 Progress = Callable[[int, int], None]
@@ -229,7 +229,7 @@ class JournalReplay:
     ) -> JournalReport:
         """Replays up to a moment and verifies on the way; ``watch`` sees every piece's output.
 
-        ``index``: a folder that gets the engine's state every million commands, for :meth:`go_to`.
+        ``index``: a folder that gets the engine's state every INDEX_EVERY commands, for :meth:`go_to`.
         """
         assert self.seq == 0, "run starts from the first command"
         report, digest = JournalReport(), xxhash.xxh3_64()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -10,6 +11,7 @@ import numpy as np
 
 from engine.journal import Disk, Group
 from engine.journal import scan as journal_scan
+from engine.journal.disk import RealFile
 from engine.journal.group import SEAL, decode_group, decode_header, payload_lengths, seed_of
 from engine.journal.recovery import SegmentRef, after, segment_batches
 from engine.journal.rewrite import segment_headers
@@ -87,11 +89,7 @@ class Reader:
 def _walk(disk: Disk, header: SegmentHeader) -> Walked:
     """A segment's bytes, its sound part, and the offset of its last group (-1: none)."""
     name = segment_name(header.index)
-    file = disk.open(name)
-    try:
-        data = file.read(0, file.size())
-    finally:
-        file.close()
+    data = _bytes_of(disk, name)
     walk = journal_scan.walk_groups(
         data,
         SEGMENT_HEADER_BYTES,
@@ -112,6 +110,17 @@ def last_sequence(disk: Disk, last_segment: str = "") -> int:
     if last_segment in names:
         headers = headers[: names.index(last_segment) + 1]
     return _walk(disk, headers[-1])[1].next_seq - 1 if headers else 0
+
+
+def _bytes_of(disk: Disk, name: str) -> np.ndarray:
+    """The segment's bytes; of a real file the pages that the system has of it already, which costs no copy."""
+    file = disk.open(name)
+    try:
+        if isinstance(file, RealFile) and file.size():
+            return np.frombuffer(mmap.mmap(file.fd, 0, access=mmap.ACCESS_COPY), np.uint8)
+        return file.read(0, file.size())
+    finally:
+        file.close()
 
 
 def cut_at(group: Group, bounds: list[int]) -> Iterator[tuple[np.ndarray, bytes]]:
