@@ -78,6 +78,7 @@ class AgreedDeals:
         self.flows: dict[tuple[int, int, int], tuple[int, int]] = {}
         self.sold: Counter[tuple[int, int]] = Counter()
         self.bought: Counter[tuple[int, int]] = Counter()
+        self._today: dict[int, dict[int, tuple[int, int]]] = {}  # account → instrument → t bought, t sold today
         self.version = 0  # changes with the sums
         self._won: dict[int, list[tuple[int, int, int, int, int]]] = {}  # auction → account, price, t, number, seq
         self._kept = 0
@@ -101,6 +102,7 @@ class AgreedDeals:
         self.deals, self.flows = deque(deals, maxlen=AGREED_MAX), {}
         self.sold.clear()
         self.bought.clear()
+        self._today.clear()
         for deal in self.deals:
             self._sum(deal)
 
@@ -110,6 +112,11 @@ class AgreedDeals:
         self.sold[d.instrument, d.seller] += d.quantity
         self.bought[d.instrument, d.buyer] += d.quantity
         self.version += 1
+        if d.date == self.date:
+            for account, bought, sold in ((d.buyer, d.quantity, 0), (d.seller, 0, d.quantity)):
+                mine = self._today.setdefault(account, {})
+                before = mine.get(d.instrument, (0, 0))
+                mine[d.instrument] = before[0] + bought, before[1] + sold
 
     def take(self, event: np.void, notice: dict[str, Any], listed: int, t: Thresholds) -> None:
         """One notice of desk or auction; everything that its receiver is told twice is taken once.
@@ -179,11 +186,6 @@ class AgreedDeals:
 
     def today(self, account: int, instruments: frozenset[int] | None = None) -> tuple[int, int]:
         """What an account bought and sold today, t, of all instruments or of some."""
-        bought = sold = 0
-        for d in reversed(self.deals):
-            if d.date != self.date:
-                break
-            if instruments is None or d.instrument in instruments:
-                bought += d.quantity * (d.buyer == account)
-                sold += d.quantity * (d.seller == account)
-        return bought, sold
+        mine = self._today.get(account, {})
+        rows = [row for instrument, row in mine.items() if instruments is None or instrument in instruments]
+        return sum(b for b, _ in rows), sum(s for _, s in rows)
