@@ -318,9 +318,9 @@ def import_obligations(file: File, db: Db = HERE, as_json: Json = False) -> None
 @app.command()
 def accounts(db: Db = HERE, as_json: Json = False, as_csv: Csv = False) -> None:
     """The real-name accounts; --csv is what import-accounts reads."""
-    columns = ("account", "number", "name", "identity", "kind", "province", "bank_account")
+    columns = ["account", "number", "name", "identity", "kind", "province", "bank_account"]
     if not as_csv:
-        columns += ("state",)
+        columns.append("state")
     _rows(columns, [[getattr(row, name) for name in columns] for row in _open(db).accounts()], as_json, as_csv)
 
 
