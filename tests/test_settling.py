@@ -130,12 +130,12 @@ def test_a_service_that_is_killed_goes_on_and_one_that_is_told_stops(tmp_path: P
             one.sell("CEA24", "59.50", 700)
             assert two.buy("CEA24", "59.50", 700).filled == 700
         assert run("clock", "15:00", "-m", folder) == Exit.OK
-        service = subprocess.Popen(words, stderr=subprocess.DEVNULL)
+        service = subprocess.Popen(words, stderr=subprocess.DEVNULL, text=True)
         deadline = time.monotonic() + 60
         while (found := progress.read(folder)) is None or found.step != Step.DONE:
             assert time.monotonic() < deadline, found
             time.sleep(0.05)
-        first, service = service, subprocess.Popen(words, stderr=subprocess.DEVNULL)
+        first, service = service, subprocess.Popen(words, stderr=subprocess.DEVNULL, text=True)
         assert first.wait(20) == Exit.CONFIG, "two services would throw each other out for ever"
         service.send_signal(signal.SIGTERM)
         assert service.wait(20) == 0
