@@ -19,7 +19,8 @@ import numpy as np
 HUGE_PAGE: Final = 2 << 20
 # What is kept present behind the used part: half a second of a million events a second, 32 MiB of records.
 AHEAD_RECORDS: Final = 1 << 19
-STEP_BYTES: Final = HUGE_PAGE  # one call of the kernel: the thread can be stopped in between
+# One call of the kernel: while it lasts, no other thread can change the process's memory map, as malloc does.
+STEP_BYTES: Final = 256 << 10
 PERIOD_S: Final = 0.05  # 3 MiB at a million events a second: far less than what is kept ahead
 NORESERVE: Final = getattr(mmap, "MAP_NORESERVE", 0x4000)  # Linux's number: the module lacks the name before 3.13
 MADV_POPULATE_WRITE: Final = 23  # Linux 5.14; makes pages present without changing what is in them
@@ -43,8 +44,8 @@ def reserved(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
             if rows <= 1:
                 raise
             rows //= 2
-    if hasattr(mmap, "MADV_HUGEPAGE"):
-        mapping.madvise(mmap.MADV_HUGEPAGE)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # written from end to end, once: a huge page would only come in larger lumps
+        mapping.madvise(mmap.MADV_NOHUGEPAGE)
     raw = np.frombuffer(mapping, np.uint8)
     start = -raw.ctypes.data % HUGE_PAGE
     return raw[start : start + size].view(kind).reshape((rows, *rest))
