@@ -93,7 +93,9 @@ def trade(server: Server, records: np.ndarray) -> dict[str, Any]:
     """The stream through journal, engine and reports, snapshots taken as they are due; groups' times in ms."""
     core, snapshots = server.core, server.snapshots
     assert snapshots is not None
-    spent, beside, pauses, writes = [], [], [], []
+    spent: list[int] = []
+    beside: list[int] = []
+    pauses, writes = [], []
     for at in range(0, len(records), GROUP):
         batch = records[at : at + GROUP]
         begun = time.perf_counter_ns()
