@@ -28,6 +28,7 @@ if __name__ == "__main__":
     sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
 
 import block_marks
+import fake_libzmq
 import fuzz_frames as ff
 import msgspec
 import numpy as np
@@ -40,6 +41,7 @@ import engine.bulk
 import engine.exchange
 import gateway.batch
 import gateway.core
+import gateway.lane
 import gateway.queries
 import gateway.reports
 import gateway.session
@@ -49,7 +51,7 @@ from engine.exchange import Exchange
 from engine.market import ACTIVE
 from engine.records import MESSAGE, NO_ACCOUNT, RECORD_BYTES
 from gateway import config as cfg
-from gateway import keys
+from gateway import keys, libzmq
 from gateway import protocol as p
 from gateway.clock import SteppedClock
 from gateway.core import Core
@@ -70,6 +72,7 @@ MARKED = [
     engine.auction,
 ]
 FLUSH_EVERY = 32
+PARTS_MAX = 40  # of a message of many parts: all are read and forgotten
 HASH_EVERY = 100  # refused frames: the state's hash before and after
 CHECK_EVERY = 5_000  # frames: the engine's own invariants, 40 ms
 FRAME_NS = 100_000  # monotonic time from frame to frame: 10,000 frames a second
@@ -297,7 +300,9 @@ class Judge:
 class World:
     """One exchange core, its peers, and the judge."""
 
-    def __init__(self, chance: random.Random, core_class: type[Core], *, operators: bool, tight: bool) -> None:
+    def __init__(
+        self, chance: random.Random, core_class: type[Core], *, operators: bool, tight: bool, hot: bool = False
+    ) -> None:
         self.chance = chance
         gate = cfg.Gateway(curve=True, malformed_before_logout=200)
         if tight:
@@ -333,7 +338,10 @@ class World:
         self.expected: list[tuple[bytes, bytes]] = []
         self.groups = len(self.journal.groups)
         self.own = 0  # commands that the exchange sourced by itself
-        self.shadow_at = 0
+        self.socket, self.lane = fake_libzmq.MemorySocket(), None
+        if hot:
+            self.lane = gateway.lane.HotLane(self.socket)  # type: ignore[arg-type]
+            self.core.deliver = self.lane.deliver_for(self.core)  # type: ignore[method-assign]
 
     # --- the wire ----------------------------------------------------------------------------------------------
 
@@ -353,6 +361,20 @@ class World:
         elif self.chance.random() < 0.02:
             self._look(peer, frame)
         return peer is not self.clogged or self.chance.random() < 0.7
+
+    def _receive(self, peer: Peer, data: bytes, parts: int = 1) -> None:
+        """A frame reaches the core as the server's lanes bring it: called with it, or through machine code."""
+        if self.lane is None or peer.plane == OPERATORS:
+            self.core.receive(peer.plane, peer.route, peer.key.public, data, parts=parts)
+            return
+        self.socket.put([peer.route, *[data] * min(parts, PARTS_MAX)], peer.key.public)
+        self.lane.drain(self.core)
+
+    def _delivered(self) -> None:
+        """What machine code has sent goes where all answers go."""
+        for route, frame in self.socket.sent():
+            if not self._send(MEMBERS, route, frame) and self.by_route[route] is not self.clogged:
+                raise Failure("machine code sent reports to nobody")
 
     def _forget(self, peer: Peer) -> None:
         peer.token = 0
@@ -384,7 +406,7 @@ class World:
         core.mono_ns = self.mono_ns
         verdict = self.judge.judge(peer, data, parts, self.mono_ns)
         self.seen.clear()
-        core.receive(peer.plane, peer.route, peer.key.public, data, parts=parts)
+        self._receive(peer, data, parts)
         self.expected += verdict.commands
         if verdict.own or (verdict.commands and verdict.commands[0][1]):
             self.flush(own=verdict.own)
@@ -424,6 +446,7 @@ class World:
     def flush(self, *, own: bool = False) -> None:
         """Makes a group of what waits; all of it must be what the judge let in, or the exchange's own."""
         self.core.flush()
+        self._delivered()
         self.core.pump()
         made: list[tuple[bytes, bytes]] = []
         for records, payloads in self.journal.groups[self.groups :]:
@@ -450,7 +473,7 @@ class World:
         for peer in self.peers:
             book = self.judge.books[peer.key.session]
             if book.holder is peer and self.chance.random() < 0.9:
-                self.core.receive(peer.plane, peer.route, peer.key.public, p.encode(p.Heartbeat(token=peer.token)))
+                self._receive(peer, p.encode(p.Heartbeat(token=peer.token)))
         self.core.mono_ns = self.mono_ns
         self.core.tick(self.mono_ns)
         if self.chance.random() < 0.5:
@@ -495,8 +518,15 @@ class Fuzzer:
     """Worlds of one seed, one stock of interesting frames for all of them."""
 
     def __init__(
-        self, seed: int, *, guided: bool = True, core_class: type[Core] = Core, modules: list[types.ModuleType] = MARKED
+        self,
+        seed: int,
+        *,
+        guided: bool = True,
+        core_class: type[Core] = Core,
+        modules: list[types.ModuleType] = MARKED,
+        hot: bool = False,
     ) -> None:
+        self.hot = hot
         self.seed, self.guided, self.core_class, self.modules = seed, guided, core_class, modules
         self.chance = random.Random(seed)
         self.stock: dict[int, list[ff.Frame]] = {}  # by block: the last frames that ran it in a new way
@@ -514,18 +544,24 @@ class Fuzzer:
         level = logging.root.manager.disable
         logging.disable(logging.CRITICAL)  # alarms are what a fuzzer makes
         real, gateway.core.secrets = gateway.core.secrets, types.SimpleNamespace(randbits=self.chance.getrandbits)  # type: ignore[assignment]
+        addresses, clock = libzmq.addresses, gateway.lane.time
         try:
             with block_marks.Marked([*self.modules, *extra]) as marked:
                 for n in range(worlds):
                     self._world(n, frames, marked)
         finally:
             gateway.core.secrets = real
+            libzmq.addresses, gateway.lane.time = addresses, clock  # type: ignore[assignment]
             logging.disable(level)
 
     def _world(self, n: int, frames: int, marked: block_marks.Marked) -> None:
         chance = self.chance
         operators = chance.random() < 0.3
-        world = World(chance, self.core_class, operators=operators, tight=chance.random() < 0.2)
+        tight = chance.random() < 0.2
+        if self.hot:
+            libzmq.addresses = fake_libzmq.addresses  # type: ignore[assignment]
+        world = World(chance, self.core_class, operators=operators, tight=tight, hot=self.hot)
+        gateway.lane.time = types.SimpleNamespace(monotonic_ns=lambda: world.mono_ns)  # type: ignore[assignment]
         tags = tuple(ff.COMMANDS) if operators else (*ff.MEMBERS_OWN, *ff.MEMBERS_OWN, *ff.COMMANDS)
         zero, size = bytes(marked.count), marked.count
         data = b""
@@ -627,9 +663,10 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, default=5)
     parser.add_argument("--frames", type=int, default=20_000)
     parser.add_argument("--unguided", action="store_true")
+    parser.add_argument("--hot", action="store_true", help="members' frames through the hot lane's machine code")
     a = parser.parse_args()
     for seed in range(a.seed, a.seed + a.seeds):
-        fuzzer = Fuzzer(seed, guided=not a.unguided)
+        fuzzer = Fuzzer(seed, guided=not a.unguided, hot=a.hot)
         began = time.process_time()
         fuzzer.run(a.worlds, a.frames)
         print(json.dumps({**fuzzer.result(), "cpu_s": round(time.process_time() - began, 1)}), flush=True)

@@ -74,6 +74,22 @@ def test_planted_bugs_in_the_session_layer_are_found(broken):
         Fuzzer(2, core_class=broken, modules=[gateway.core]).run(1, 4_000)
 
 
+class Generous(Core):
+    """Planted bug: machine code is told that every role may send every kind."""
+
+    def _refresh(self, session):
+        super()._refresh(session)
+        session.row["kinds"] = 0b111_1110
+
+
+@pytest.mark.slow
+def test_the_hot_lanes_machine_code_meets_the_same_judge():
+    Fuzzer(4, hot=True).run(2, 10_000)
+    with pytest.raises(Failure, match="rejects"):
+        Fuzzer(4, hot=True, core_class=Generous, modules=[gateway.core]).run(1, 3_000)
+    Fuzzer(4, core_class=Generous, modules=[gateway.core]).run(1, 3_000)  # the plain lane does not look there
+
+
 class Brittle(Core):
     """Planted bug: a crash that needs two odd values in one record."""
 
@@ -140,7 +156,7 @@ def test_two_hundred_thousand_nasty_frames():
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", SOAK_SEEDS)
 def test_ten_million_nasty_frames(seed):
-    fuzz = Fuzzer(seed)
+    fuzz = Fuzzer(seed, hot=bool(seed % 2))  # the plain lane and the hot one in turn
     fuzz.run(25, 20_000)
     print(json.dumps(fuzz.result()))
     assert fuzz.result()["resident_mb"] < fuzzer.RESIDENT_MB_MAX
