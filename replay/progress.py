@@ -22,12 +22,14 @@ def progress_bar(title: str, unit: str) -> Iterator[Callable[..., None]]:
         TextColumn("{task.completed:,.0f} of {task.total:,.0f} {task.fields[unit]}, {task.fields[rate]}/s"),
         TimeRemainingColumn(),
     )
-    options = {
-        "transient": True,
-        "redirect_stdout": False,
-        "redirect_stderr": False,
-    }  # standard output stays where it is
-    with Progress(*columns, console=console, disable=not console.is_terminal, **options) as bar:
+    with Progress(
+        *columns,
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+        redirect_stdout=False,  # what a command prints stays on standard output
+        redirect_stderr=False,
+    ) as bar:
         task = bar.add_task(title, total=None, visible=False, rate="–", unit=unit)
 
         def update(done: int, total: int, now: str = unit, /) -> None:
