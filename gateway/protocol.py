@@ -48,6 +48,8 @@ ROUTING_ID_BYTES: Final = 16  # random, so that nobody can guess and take over a
 
 # Report frames hold at most this many events: 16 KiB, so that one slow reader holds little in socket buffers.
 REPORTS_PER_FRAME: Final = 256
+# Frames of the operators' stream of all events are larger: there are few who read it, and all of the day's events.
+STREAM_PER_FRAME: Final = 1_024
 
 REPORTS_MAGIC: Final = 1
 STREAM_MAGIC: Final = 2

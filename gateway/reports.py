@@ -22,7 +22,7 @@ import xxhash
 from engine.records import EVENT, NO_ACCOUNT, NOTICE
 from gateway import hot
 from gateway.memory import AHEAD_RECORDS, Used, reserved
-from gateway.protocol import REPORTS_PER_FRAME
+from gateway.protocol import REPORTS_PER_FRAME, STREAM_PER_FRAME
 
 # Reserved memory is touched only where it is used, so a day of 67 million events costs nothing before it comes,
 # and no batch of a busy day waits for a copy.
@@ -222,9 +222,11 @@ class ReportStore:
     def event_page(self, first_no: int) -> tuple[np.ndarray, bytes]:
         """Events from number ``first_no`` of the stream of all events, at most one frame's worth."""
         start = first_no - self.first_event_no
-        stop = min(start + REPORTS_PER_FRAME, self.count)
+        stop = min(start + STREAM_PER_FRAME, self.count)
         assert 0 <= start <= stop, "a page lies inside the stream"
-        return self.events[start:stop], self._blob(range(start, stop))
+        events = self.events[start:stop]
+        notices = np.flatnonzero(events["kind"] == NOTICE)  # a thousand looks into a dict cost more than all the rest
+        return events, self._blob((notices + start).tolist())
 
     def _blob(self, places: Iterable[int]) -> bytes:
         if not self.payloads:

@@ -41,15 +41,15 @@ log = logging.getLogger(__name__)
 
 # Messages taken from one socket before the other plane and the timers get their turn.
 DRAIN_MESSAGES: Final = BATCH_RECORDS
-# Frames of the operators' stream of all events in one turn: 4,000 events, a third of a millisecond. Whoever watches may
-# lag for a moment; whoever trades does not wait for it.
-STREAM_FRAMES: Final = 16
+# Frames of the operators' stream of all events in one turn: 4,096 events, a fraction of a millisecond. Whoever watches
+# may lag for a moment; whoever trades does not wait for it.
+STREAM_FRAMES: Final = 4
 POLL_MS: Final = 20  # how long the loop sleeps at most: the resolution of time-outs
 PUBLISH_NS: Final = 1 * NS_PER_MS  # market data at most 1,000 times a second: an order never waits for its own picture
 PUBLISH_LATE_NS: Final = 9 * NS_PER_MS  # and at least 100 times a second while the loop has no pause
 TIMERS_NS: Final = 5 * NS_PER_MS  # between two looks at the timers where nothing but heartbeats comes
 HOUSEKEEPING_NS: Final = 1_000 * NS_PER_MS  # key file, disk space, scheduler
-# Report frames that wait for one slow reader: 256 x 16 KiB = 4 MiB at most.
+# Report frames that wait for one slow reader: 256 x 16 KiB = 4 MiB at most; of the operators' stream 16 MiB.
 SEND_FRAMES_MAX: Final = 256
 RECEIVE_FRAMES_MAX: Final = 2_048
 BACKLOG: Final = 4_096  # connections of a whole market that comes back at once

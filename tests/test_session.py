@@ -318,7 +318,7 @@ def test_the_operators_stream_goes_out_in_pieces_so_that_no_member_waits_for_it(
     session = core.sessions[4]
     orders = np.zeros(300, COMMAND)  # refused or not: several frames of events
     orders["kind"], orders["price"], orders["quantity"] = NEW, 5_900, 1
-    for _ in range(2):
+    for _ in range(8):
         member.link.request(orders)
     member.sync()
     ops.link.stream_pages = deque()
@@ -328,7 +328,7 @@ def test_the_operators_stream_goes_out_in_pieces_so_that_no_member_waits_for_it(
         world.advance(10**6)
         assert len(sent) < 200
     steps = np.diff([1, *filter(None, sent)])
-    assert 0 < steps.max() <= p.REPORTS_PER_FRAME and (steps > 0).sum() >= 3, "a frame a turn"
+    assert 0 < steps.max() <= p.STREAM_PER_FRAME and (steps > 0).sum() >= 3, "a frame a turn"
     core.pump = pump
     member.sync()
     ops.sync()
