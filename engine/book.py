@@ -90,7 +90,9 @@ BOOK_SIDE: Final = np.dtype(
         ("tier2", "<u4"),
         ("tier3", "<u4"),
         ("tier4", "<u4"),
-        ("spare", "<u8", (2,)),
+        ("ahead_add", "<u4"),  # row of a price's level = (price ^ flip_mask) + ahead_add, where the tick is 1: a hint
+        ("spare", "<u4"),
+        ("spare_b", "<u8"),
     ]
 )
 """One instrument's one side; index 2 * instrument + side. One cache line."""

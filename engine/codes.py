@@ -112,6 +112,7 @@ class Reason(IntEnum):
     KILL_SWITCH = 9
     BY_OPERATOR = 10
     TAKEN_OUT = 11  # the rest of a take that found less than it asked for
+    TURNOVER_LIMIT = 12  # the day's turnover of the vintage, or the seller's, would no longer fit into int64
 
 
 TEXT_EN: dict[int, str] = {
@@ -289,6 +290,7 @@ REASON_EN: dict[int, str] = {
     Reason.KILL_SWITCH: "kill switch",
     Reason.BY_OPERATOR: "cancelled by the operator",
     Reason.TAKEN_OUT: "the listing held less than was asked for",
+    Reason.TURNOVER_LIMIT: "the day's turnover has reached what can be counted",
 }
 
 REASON_ZH: dict[int, str] = {
@@ -304,4 +306,5 @@ REASON_ZH: dict[int, str] = {
     Reason.KILL_SWITCH: "熔断撤单",
     Reason.BY_OPERATOR: "系统撤单",
     Reason.TAKEN_OUT: "挂牌数量不足，剩余撤销",
+    Reason.TURNOVER_LIMIT: "当日成交额已达计数上限，剩余撤销",
 }

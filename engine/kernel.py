@@ -11,7 +11,7 @@ the middle of a sweep if need be: the order in flight stands in CONTROL, always.
 
 How to read it, from the end: `run` → `_begin` (one command) → `_enter` (a new order's checks and lock) → `_match` →
 `_deal` → `_rest`. What is rare stands in `_replace`, `_take`, `_mass_cancel`. Functions that are called from several
-places (`_deal`, `_cancel`) take the control record's address and make their own view of the tables, which costs a few
+places (`_cancel`, `_end`) take the control record's address and make their own view of the tables, which costs a few
 loads and keeps compile time and code small; the others become part of `run`. The book's primitives are engine.book's.
 """
 
@@ -96,7 +96,7 @@ from engine.records import (
     TAKE,
 )
 from engine.rows import Rows, rows_at
-from engine.rules import AMOUNT_MAX_FEN
+from engine.rules import AMOUNT_MAX_FEN, TURNOVER_MAX_FEN
 
 # CONTROL.status
 DONE: Final = 0
@@ -166,6 +166,7 @@ R_REDUCED_TO_ZERO = np.int64(Reason.REDUCED_TO_ZERO)
 R_REPLACED_TO_FILLED = np.int64(Reason.REPLACED_TO_FILLED)
 R_MASS_CANCEL = np.int64(Reason.MASS_CANCEL)
 R_TAKEN_OUT = np.int64(Reason.TAKEN_OUT)
+R_TURNOVER_LIMIT = np.int64(Reason.TURNOVER_LIMIT)
 
 _NIL: Final = np.uint64(NIL)
 _LOW32: Final = np.uint64(0xFFFFFFFF)
@@ -207,8 +208,8 @@ CONTROL: Final = np.dtype(
 _entry: Final = partial(njit, _nrt=False, cache=True, nogil=True, error_model="numpy")
 """njit with a signature: compiled, or read from the cache, at import: nothing compiles while a market is open."""
 
-_inner: Final = partial(_entry, no_cpython_wrapper=True, no_cfunc_wrapper=True)
-"""njit for what only machine code calls: the wrappers for Python are a third of the compile time."""
+_inner: Final = partial(_entry, cache=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)
+"""njit for what only machine code calls: no wrappers for Python, and no cache, as it stands inside what is cached."""
 
 _part: Final = _inner(forceinline=True)
 """njit for a part of the hot path: inlined by LLVM, which compiles faster than numba's own inlining."""
@@ -349,21 +350,23 @@ def _holding(t, account, instrument):
 
 @_part
 def _release_lock(t, m, slot, account, instrument, side, price, quantity):
-    """Gives back the lock of ``quantity`` tonnes leaving the order in ``slot``; its leaves are still the old ones."""
+    """Gives back the lock of ``quantity`` tonnes leaving the order in ``slot``; its leaves are still the old ones.
+
+    Without a branch on the side, which no processor can predict: what does not concern a side changes by zero.
+    """
     order = t.orders[slot]
     h = _holding(t, account, instrument)
-    if side == 0:
-        a = t.accounts[np.uint64(account)]
-        filled_amount = t.cold[slot].filled_amount
-        cash = _lock_of(m, price, order.leaves, filled_amount) - _lock_of(
-            m, price, order.leaves - quantity, filled_amount
-        )
-        a.locked -= cash
-        a.available += cash
-        h.buy_open -= quantity
-    else:
-        h.locked -= quantity
-        h.sellable += quantity
+    a = t.accounts[np.uint64(account)]
+    sold = quantity * np.int64(side)
+    buys = np.int64(1) - np.int64(side)
+    filled_amount = t.cold[slot].filled_amount if order.flags & FLAG_FILLED else _ZERO
+    cash = _lock_of(m, price, order.leaves * buys, filled_amount)
+    cash -= _lock_of(m, price, (order.leaves - quantity) * buys, filled_amount)
+    a.locked -= cash
+    a.available += cash
+    h.buy_open -= quantity - sold
+    h.locked -= sold
+    h.sellable += sold
 
 
 @_part
@@ -375,11 +378,9 @@ def _free(t, slot):
     release(t.orders, t.pool, slot)
 
 
-@_shared
-def _cancel(address, w, c, slot, ref, reason):
+@_part
+def _cancel_inlined(t, m, w, c, slot, ref, reason):
     """Takes a resting order out of the book, gives back its lock and its slot. Writes CANCELLED; returns w + 1."""
-    t = _tables(address)
-    m = t.market[np.uint64(0)]
     order = t.orders[slot]
     side = order.flags & 1
     s = np.uint64(2) * np.uint64(order.instrument) + np.uint64(side)
@@ -391,6 +392,13 @@ def _cancel(address, w, c, slot, ref, reason):
     remove(t.orders, t.levels, t.sides, t.bitmap, s, slot)
     _free(t, slot)
     return w
+
+
+@_shared
+def _cancel(address, w, c, slot, ref, reason):
+    """`_cancel_inlined` for all but the plain cancel, which has a copy of its own: it is every third command."""
+    t = _tables(address)
+    return _cancel_inlined(t, t.market[np.uint64(0)], w, c, slot, ref, reason)
 
 
 # --- deals ------------------------------------------------------------------------------------------------------
@@ -483,14 +491,12 @@ def _statistics(m, i, price, quantity):
         m.composite_low = min(m.composite_low, last)
 
 
-@_shared
-def _deal(address, w, c, maker_slot, taker_slot, limit, leaves):
+@_part
+def _deal(t, m, w, c, maker_slot, taker_slot, limit, leaves):
     """One deal of an incoming order (its ``limit`` and ``leaves``) with a resting one, at the resting price (R8.1).
 
     All its bookkeeping and its two events. Returns (w, quantity).
     """
-    t = _tables(address)
-    m = t.market[np.uint64(0)]
     maker = t.orders[maker_slot]
     taker = t.orders[taker_slot]
     taker_side = taker.flags & 1
@@ -651,7 +657,10 @@ def _check_account_exists(t, m, account):
 
 @_part
 def _check_means(t, m, account, instrument, side, price, quantity):
-    """Open orders, pool, cash or allowances, position and cap of a new order (lines 13 to 15)."""
+    """Open orders, pool, cash or allowances, position and cap of a new order (lines 13 to 15).
+
+    Both sides' checks without a branch on the side (`_release_lock`): a sell needs no cash, a buy no allowances.
+    """
     if m.accounts_on:
         a = t.accounts[np.uint64(account)]
         if a.open_orders >= a.open_orders_max:
@@ -660,33 +669,36 @@ def _check_means(t, m, account, instrument, side, price, quantity):
         return C_ORDER_POOL_FULL
     if m.accounts_on:
         h = _holding(t, account, instrument)
-        if side == 0:
-            if _lock_of(m, price, quantity, _ZERO) > a.available:
-                return C_INSUFFICIENT_CASH
-            if h.sellable + h.bought_today + h.locked + h.in_transfer + h.buy_open > h.position_max - quantity:
-                return C_POSITION_LIMIT
-        else:
-            code = _check_allowances(h, quantity)
-            if code != 0:
-                return code
-            if h.sold_today + h.locked > h.sell_max - quantity:
-                return C_SELL_CAP
+        sold = quantity * np.int64(side)
+        cash = _lock_of(m, price, quantity - sold, _ZERO)
+        position = h.sellable + h.bought_today + h.locked + h.in_transfer + h.buy_open
+        spent = h.sold_today + h.locked
+        position_max = h.position_max
+        sell_max = h.sell_max
+        used = spent if side else position
+        most = sell_max if side else position_max
+        if cash > a.available:
+            return C_INSUFFICIENT_CASH
+        code = _check_allowances(h, sold)
+        if code != 0:
+            return code
+        if used > most - quantity:
+            return C_SELL_CAP if side else C_POSITION_LIMIT
     return 0
 
 
 @_part
 def _lock(t, m, account, instrument, side, price, quantity):
-    if m.accounts_on:
-        h = _holding(t, account, instrument)
-        if side == 0:
-            a = t.accounts[np.uint64(account)]
-            cash = _lock_of(m, price, quantity, _ZERO)
-            a.available -= cash
-            a.locked += cash
-            h.buy_open += quantity
-        else:
-            h.sellable -= quantity
-            h.locked += quantity
+    """Takes the lock of a new order, without a branch on the side (`_release_lock`)."""
+    h = _holding(t, account, instrument)
+    a = t.accounts[np.uint64(account)]
+    sold = quantity * np.int64(side)
+    cash = _lock_of(m, price, quantity - sold, _ZERO)
+    a.available -= cash
+    a.locked += cash
+    h.buy_open += quantity - sold
+    h.sellable -= sold
+    h.locked += sold
 
 
 @_part
@@ -841,7 +853,9 @@ def _take(address, w, c, maker_slot):
         return _reject(t, w, c, code)
     slot = _accept(t, m, c, instrument, np.uint8(side), _ZERO, price, c.quantity)
     w = _emit_order(t, w, c, E_ACCEPTED, slot, price, c.quantity, c.quantity, c.request_no, _ZERO)
-    w, quantity = _deal(address, w, c, maker_slot, slot, price, c.quantity)
+    if _is_counted_out(t, m, i, maker, t.orders[slot]):
+        return _end(address, w, c, slot, price, c.quantity, R_TURNOVER_LIMIT)
+    w, quantity = _deal(t, m, w, c, maker_slot, slot, price, c.quantity)
     return _end(address, w, c, slot, price, c.quantity - quantity, R_TAKEN_OUT)
 
 
@@ -998,11 +1012,32 @@ def _enter(address, t, m, w, c):
         code = _check_means(t, m, c.account, instrument, side, limit, c.quantity)
     if code != 0:
         return _reject(t, w, c, code)
-    slot = _accept(
-        t, m, c, instrument, side, np.int64(FLAG_POST_ONLY if c.order_type == POST_ONLY else 0), limit, c.quantity
+    flags = np.int64(FLAG_POST_ONLY if c.order_type == POST_ONLY else 0)
+    slot = _accept(t, m, c, instrument, side, flags, limit, c.quantity)
+    no = c.request_no
+    w = _emit(
+        t,
+        w,
+        c,
+        E_ACCEPTED,
+        id_of(t.orders, slot),
+        c.account,
+        c.session,
+        c.instrument,
+        side,
+        limit,
+        c.quantity,
+        c.quantity,
+        no,
+        _ZERO,
     )
-    w = _emit_order(t, w, c, E_ACCEPTED, slot, limit, c.quantity, c.quantity, c.request_no, _ZERO)
-    _set_in_flight(t.control[np.uint64(0)], slot, limit, c.quantity, c.order_type)
+    opposite = own ^ np.uint64(1)
+    tick = _tick(i, limit)  # what meets nothing rests at once: most orders never are in flight
+    meets = np.uint64(t.sides[opposite].best) <= level_of(t.sides, opposite, tick) and i.policy != LISTING
+    if meets or (c.order_type != LIMIT and c.order_type != POST_ONLY):
+        _set_in_flight(t.control[np.uint64(0)], slot, limit, c.quantity, c.order_type)
+    else:
+        append(t.orders, t.levels, t.sides, t.bitmap, own, slot, level_of(t.sides, own, tick), c.quantity)
     return w
 
 
@@ -1028,7 +1063,7 @@ def _withdraw(address, t, m, w, c, slot):
                 _release_lock(t, m, slot, order.account, np.uint64(order.instrument), side, price, c.quantity)
             reduce(t.orders, t.levels, t.sides, s, slot, c.quantity)
             return _emit_order(t, w, c, E_REDUCED, slot, price, c.quantity, order.leaves, c.request_no, _ZERO)
-    return _cancel(address, w, c, slot, c.request_no, reason)
+    return _cancel_inlined(t, m, w, c, slot, c.request_no, reason)
 
 
 @_part
@@ -1058,6 +1093,16 @@ def _begin(address, t, m, w, c):
 
 
 # --- matching -------------------------------------------------------------------------------------------------------
+
+
+@_part
+def _is_counted_out(t, m, i, maker, taker):
+    """Has the vintage's turnover, or what the seller got for its sales, reached what a day can count (int64)?"""
+    if m.accounts_on:
+        seller = maker.account if maker.flags & 1 else taker.account
+        if t.accounts[np.uint64(seller)].proceeds_today > TURNOVER_MAX_FEN:
+            return True
+    return i.amount > TURNOVER_MAX_FEN
 
 
 @_part
@@ -1097,8 +1142,10 @@ def _match(address, t, m, w, c):
                 w = _cancel(address, w, c, maker_slot, np.uint32(0), R_SELF_TRADE)
             if mode != CANCEL_RESTING:
                 return w, np.int64(DONE), np.int64(R_SELF_TRADE)
+        elif _is_counted_out(t, m, i, t.orders[maker_slot], order):
+            return w, np.int64(DONE), np.int64(R_TURNOVER_LIMIT)
         else:
-            w, quantity = _deal(address, w, c, maker_slot, slot, k.price, k.leaves)
+            w, quantity = _deal(t, m, w, c, maker_slot, slot, k.price, k.leaves)
             k.leaves -= quantity
     return w, np.int64(DONE), reason
 
@@ -1145,22 +1192,21 @@ def _look_ahead(t, commands, n, at):
     """
     k = t.control[np.uint64(0)]
     row = np.uint64(k.n_instruments)
-    last_slot = np.uint64(k.n_orders) - np.uint64(1)
+    last_side = row + row - np.uint64(1)
     prefetch(commands, np.uint64(at + COMMANDS_AHEAD))  # a prefetch beyond the end does nothing
     c = commands[np.uint64(min(at + LOOK_AHEAD, n - 1))]
     prefetch(t.accounts, np.uint64(c.account))
     prefetch(t.holdings, np.uint64(c.account) * row + np.uint64(c.instrument))
     prefetch(t.orders, np.uint64(c.order_id) & _LOW32)
     c = commands[np.uint64(min(at + LOOK_AHEAD // 2, n - 1))]
-    own = min(np.uint64(2) * np.uint64(c.instrument) + np.uint64(c.side), row + row - np.uint64(1))
-    offset = (c.price - t.instruments[own >> np.uint64(1)].band_base) * np.int64(c.kind == NEW)
-    level = level_of(t.sides, own, np.uint64(offset))  # right where the tick is 1, harmless elsewhere
-    prefetch(t.levels, np.uint64(t.sides[own].levels_offset) + min(level, np.uint64(t.sides[own].n_levels)))
-    order = t.orders[min(np.uint64(c.order_id) & _LOW32, last_slot)]
+    side = t.sides[min(np.uint64(2) * np.uint64(c.instrument) + np.uint64(c.side), last_side)]
+    ahead = (np.uint32(c.price) ^ side.flip_mask) + side.ahead_add
+    prefetch(t.levels, (np.uint64(ahead) & _LOW32) * np.uint64(c.kind == NEW))
+    order = t.orders[min(np.uint64(c.order_id) & _LOW32, np.uint64(k.n_orders) - np.uint64(1))]
     prefetch(t.orders, np.uint64(order.next))
     prefetch(t.orders, np.uint64(order.prev))
     s = np.uint64(2) * np.uint64(order.instrument) + np.uint64(order.flags & 1)
-    prefetch(t.levels, np.uint64(t.sides[min(s, row + row - np.uint64(1))].levels_offset) + np.uint64(order.level))
+    prefetch(t.levels, np.uint64(t.sides[min(s, last_side)].levels_offset) + np.uint64(order.level))
     prefetch(t.holdings, np.uint64(order.account) * row + np.uint64(order.instrument))
 
 

@@ -513,7 +513,16 @@ class Market:
         for side in self.book.sides[2 * instrument : 2 * instrument + 2]:
             assert side["orders"] == 0, "the band moves only while the book is empty"
             side["n_levels"] = n_levels
-        self.book.sides[2 * instrument + BUY]["flip_add"] = n_levels
+        self.lay_ladder(instrument)
+
+    def lay_ladder(self, instrument: int) -> None:
+        """How prices become levels on both sides of an instrument's book, from its band; after the band has moved."""
+        sides = self.book.sides[2 * instrument : 2 * instrument + 2]
+        low = int(self.instruments[instrument]["band_base"])
+        n_levels = int(sides[BUY]["n_levels"])
+        sides[BUY]["flip_add"] = n_levels
+        for side, add in zip(sides, (low + n_levels, -low), strict=True):
+            side["ahead_add"] = (int(side["levels_offset"]) + add) & book.NIL
 
     def band(self, reference: int, date: int) -> tuple[int, int]:
         """Lowest and highest price of an order on a date (R6.1, R6.2); ValueError when there is no room for so many.

@@ -20,7 +20,7 @@ from engine import records as r
 from engine.codes import Code, Reason
 from engine.prices import divide_half_up, fee_fen
 from engine.reference_state import Account, Holding, Instrument, Order, Side, Slots
-from engine.rules import AMOUNT_MAX_FEN, Rules
+from engine.rules import AMOUNT_MAX_FEN, TURNOVER_MAX_FEN, Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,6 +391,9 @@ class ReferenceMarket:
             if order.leaves == 0:
                 break
             if not self.is_self_trade(order, resting):
+                if self.is_counted_out(resting, order):
+                    self.cancel_rest(order, Reason.TURNOVER_LIMIT, self.command.request_no)
+                    return
                 self.deal(resting, order, min(resting.leaves, order.leaves))
                 continue
             mode = self.self_trade_mode(order)
@@ -399,6 +402,12 @@ class ReferenceMarket:
             if mode in (m.CANCEL_INCOMING, m.CANCEL_BOTH):
                 self.cancel_rest(order, Reason.SELF_TRADE, self.command.request_no)
                 return
+
+    def is_counted_out(self, maker: Order, taker: Order) -> bool:
+        """The day's turnover of the vintage, or what the seller got today, is more than a day can count."""
+        seller = maker if maker.side == r.SELL else taker
+        proceeds = self.accounts[seller.account].proceeds_today if self.rules.accounts else 0
+        return max(self.instruments[maker.instrument].amount, proceeds) > TURNOVER_MAX_FEN
 
     def place_rest(self, order: Order, order_type: int) -> None:
         """What matching left of an order: rests, or is cancelled with a reason."""
@@ -612,6 +621,9 @@ class ReferenceMarket:
             return code
         self.open(order)
         self.emit(r.ACCEPTED, order, price=order.price, quantity=c.quantity, leaves=c.quantity, ref=c.request_no)
+        if self.is_counted_out(listing, order):
+            self.cancel_rest(order, Reason.TURNOVER_LIMIT, c.request_no)
+            return Code.OK
         self.deal(listing, order, min(listing.leaves, order.leaves))
         if order.leaves:
             self.cancel_rest(order, Reason.TAKEN_OUT, c.request_no)

@@ -24,6 +24,7 @@ Date = Annotated[int, msgspec.Meta(ge=19_000_101, le=21_001_231)]
 # int64 holds 9.2e18; amounts are bounded to a quarter of it so that a sum of a lock, its fee and a balance
 # that is itself bounded can never wrap (the kernel checks price × quantity against this by division).
 AMOUNT_MAX_FEN = 1 << 61
+TURNOVER_MAX_FEN = 1 << 62  # of a day: one more deal of AMOUNT_MAX_FEN still fits into int64
 QUANTITY_MAX_T = 1 << 53
 LEVELS_MAX = 1 << 25  # D17
 

@@ -220,7 +220,8 @@ def _put(market: Market, name: str, array: np.ndarray, target: np.ndarray) -> No
     elif name == "sides":
         for field in ("best", "n_levels", "orders"):
             target[field] = array[field]
-        target["flip_add"][0::2] = array["n_levels"][0::2]
+        for instrument in range(len(array) // 2):
+            market.lay_ladder(instrument)
     else:  # as bytes: numpy copies records field by field, which for a million deals is most of a restore
         target[: len(array)].view(np.uint8)[:] = array.view(np.uint8)
 

@@ -133,8 +133,8 @@ MUTANTS = [
     Mutant("what was bought today can be sold today", "    if m.t_plus_one:\n", "    if m.t_plus_one and not @ON@:\n"),
     Mutant(
         "cash is not checked",
-        " > a.available:\n                return C_INSUFFICIENT_CASH\n",
-        " > a.available and not @ON@:\n                return C_INSUFFICIENT_CASH\n",
+        " > a.available:\n            return C_INSUFFICIENT_CASH\n",
+        " > a.available and not @ON@:\n            return C_INSUFFICIENT_CASH\n",
         invariant=True,
     ),
     Mutant(

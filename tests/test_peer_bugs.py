@@ -14,7 +14,7 @@ from engine import messages as msg
 from engine import records as r
 from engine.codes import Code, Reason
 from engine.prices import fee_fen
-from engine.rules import AMOUNT_MAX_FEN, QUANTITY_MAX_T, Rules
+from engine.rules import AMOUNT_MAX_FEN, QUANTITY_MAX_T, TURNOVER_MAX_FEN, Policy, Rules
 
 
 def test_the_best_price_is_alive_after_the_best_order_is_cancelled() -> None:
@@ -223,6 +223,32 @@ def test_the_largest_amount_and_its_fee_do_not_overflow() -> None:
     accounts = market.exchange.market.accounts
     assert accounts[0]["available"] == cash - amount - fee
     assert accounts[1]["available"] == cash + amount - fee
+
+
+def test_a_day_counts_no_more_turnover_than_int64_holds() -> None:
+    market = SmallMarket(reference=HUGE, levels=1_024)
+    fits = AMOUNT_MAX_FEN // HUGE
+    for _ in range(3):
+        market.sell(HUGE, fits, account=1)
+        assert of_kind(market.buy(HUGE, fits), "taker")
+    market.sell(HUGE, fits, account=1)
+    events = market.buy(HUGE, fits)  # would be 2^63
+    assert [(e.kind, e.reason) for e in events[1:]] == [("cancelled", Reason.TURNOVER_LIMIT)]
+    assert market.exchange.market.instruments[0]["amount"] == 3 * AMOUNT_MAX_FEN
+    assert market.asks() == [(HUGE, fits, 1)], "the resting order stays as it was"
+
+
+@pytest.mark.parametrize("policy", ["continuous", "listing"])
+def test_an_account_counts_no_more_proceeds_of_all_its_sales_than_int64_holds(policy: str) -> None:
+    market = SmallMarket(with_accounts(policies={"X": Policy(matching=policy)}))
+    maker = market.sell(1_000, 5, account=1)[0].order_id
+    market.exchange.market.accounts[1]["proceeds_today"] = TURNOVER_MAX_FEN + 1  # of other vintages
+    events = market.buy(1_000, 3) if policy == "continuous" else market.send(r.TAKE, order_id=maker, quantity=3)
+    assert [(e.kind, e.reason) for e in events] == [("accepted", 0), ("cancelled", Reason.TURNOVER_LIMIT)]
+    market.exchange.check()
+    market.exchange.market.accounts[1]["proceeds_today"] = TURNOVER_MAX_FEN
+    events = market.buy(1_000, 3) if policy == "continuous" else market.send(r.TAKE, order_id=maker, quantity=3)
+    assert [e.quantity for e in of_kind(events, "taker")] == [3]
 
 
 @pytest.mark.parametrize(("expiry", "stale"), [(0, True), (1 << 62, False), (1 << 63, False), ((1 << 64) - 1, False)])
