@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "desk": ((), ("--smoke",)),
     "surveillance": ((), ("--smoke",)),
     "room": ((), ("--smoke",)),
+    "page": ((), ("--smoke",)),
     "replay": ((), ("--smoke",)),
     "cea": ((), ("--smoke",)),
 }
