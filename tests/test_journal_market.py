@@ -226,7 +226,9 @@ def test_another_python_gives_the_same_event_bytes_and_state(version: str) -> No
     python = python_of(version)
     if python is None:
         pytest.skip(f"python{version} is not here; name one in {PYTHONS_VARIABLE}")
-    ready = subprocess.run([python, "-c", "import numba, msgspec, xxhash, sortedcontainers, pytest"], capture_output=True, check=False)
+    ready = subprocess.run(
+        [python, "-c", "import numba, msgspec, xxhash, sortedcontainers, pytest"], capture_output=True, check=False
+    )
     if ready.returncode:
         pytest.skip(f"python{version} is here without the exchange's libraries")
     path = f"import sys; sys.path[:0] = [{str(REPOSITORY)!r}, {str(REPOSITORY / 'tests')!r}]\n"
