@@ -84,7 +84,7 @@ class Generous(Core):
 
 @pytest.mark.slow
 def test_the_hot_lanes_machine_code_meets_the_same_judge():
-    Fuzzer(4, hot=True).run(2, 10_000)
+    Fuzzer(4, hot=True).run(1, 10_000)
     with pytest.raises(Failure, match="rejects"):
         Fuzzer(4, hot=True, core_class=Generous, modules=[gateway.core]).run(1, 3_000)
     Fuzzer(4, core_class=Generous, modules=[gateway.core]).run(1, 3_000)  # the plain lane does not look there
@@ -148,9 +148,8 @@ def test_machine_code_takes_exactly_what_the_plain_checks_take():
 
 
 @pytest.mark.slow
-def test_two_hundred_thousand_nasty_frames():
-    for seed in (100, 101):
-        Fuzzer(seed).run(5, 20_000)
+def test_forty_thousand_nasty_frames():
+    Fuzzer(100).run(2, 20_000)
 
 
 @pytest.mark.soak
