@@ -73,6 +73,8 @@ class OverlappedJournal:
 
     def close(self) -> None:
         """Waits for what was begun, whatever became of it, and ends the thread. The journal stays open."""
+        if not self._thread.is_alive():
+            return
         if self._busy:
             os.read(self._done, 8)
             self._busy = False
