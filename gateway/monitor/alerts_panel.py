@@ -20,7 +20,7 @@ class AlertsPanel(Panel):
     def build(self) -> None:
         """The table."""
         columns = ("time", "kind", "code", "accounts_named", "text", "acknowledged")
-        self.table("alerts", columns, broad=True, chosen=self._evidence).props("wrap-cells")
+        self.table("alerts", columns, broad=True, chosen=self._evidence)
 
     def fill(self, status: dict[str, Any]) -> None:
         """The newest first."""

@@ -21,14 +21,14 @@ class MembersPanel(Panel):
         """Three tables, and a line to look for an account."""
         self.looked_for = ui.input(self.w("look_for")).props('clearable dense for="field-look-for"').classes("w-72")
         with ui.row().classes("w-full gap-3 items-stretch"):
-            accounts = ("account", "name", "state", "available", "locked", "orders", "refused", "near_limits",
+            accounts = ("account", "member_name", "state", "available", "locked", "orders", "refused", "near_limits",
                         "holdings")  # fmt: skip
-            self.table("accounts", accounts, broad=True).props("wrap-cells")
-            self.table("rejects", ("number", "text", "count"))
+            self.table("accounts", accounts, broad=True)
         with ui.row().classes("w-full gap-3 items-stretch"):
             sessions = ("number", "key_name", "account", "role", "state", "round_trip", "requests", "unsent",
                         "throttled", "malformed")  # fmt: skip
             self.table("sessions", sessions, broad=True)
+            self.table("rejects", ("number", "text", "count"))
 
     def fill(self, status: dict[str, Any]) -> None:
         """Whoever is near a limit, was refused, or has orders comes first."""
@@ -60,7 +60,7 @@ class MembersPanel(Panel):
         )
         return {
             "account": m.account,
-            "name": m.name,
+            "member_name": m.name,
             "state": self.w(STATES[m.status]),
             "available": format_amount(m.available),
             "locked": format_amount(m.locked),

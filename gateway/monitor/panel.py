@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 RIGHT: Final = frozenset(
     {
         "price", "quantity", "orders", "number", "count", "value", "available", "locked", "requests", "unsent",
-        "throttled", "malformed", "round_trip", "refused", "bids", "volume", "amount", "deals",
+        "throttled", "malformed", "round_trip", "refused", "bids", "bulk_t", "auction_t", "volume", "amount", "deals",
         "opening", "high", "low", "close", "change",
     }
 )  # fmt: skip
+
+LONG: Final = frozenset({"text", "holdings", "near_limits", "result", "reason_short"})  # these may break into lines
 
 
 class Panel:
@@ -55,8 +57,10 @@ class Panel:
     ) -> Any:
         """A card with a table whose rows :meth:`rows` sets. ``chosen``: what a click or Enter on a row does."""
         fields = [
-            {"name": c, "label": self.w(c), "field": c, "align": "right" if c in RIGHT else "left"} for c in columns
-        ]
+            {"name": c, "label": self.w(c), "field": c, "align": "right" if c in RIGHT else "left",
+             **({"style": "white-space: normal; min-width: 160px"} if c in LONG else {})}
+            for c in columns
+        ]  # fmt: skip
         with ui.card().classes("panel broad" if broad else "panel"):
             ui.label(self.w(title or name)).classes("text-subtitle1")
             table = ui.table(columns=fields, rows=[], row_key=columns[0])

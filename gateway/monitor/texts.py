@@ -129,6 +129,7 @@ WORDS: Final[dict[str, tuple[str, str]]] = {
     "taker_counters": ("taker counters", "对手方还价"),
     "maker_accepts": ("maker accepts", "发起方同意"),
     "taker_accepts": ("taker accepts", "对手方同意"),
+    "member_name": ("name", "名称"),
     "light": ("dark or light", "深色或浅色"),
     "viewer": ("viewer", "查看"),
     "operator": ("operator", "操作员"),
