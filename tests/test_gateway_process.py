@@ -7,7 +7,7 @@ import pytest
 
 from engine import messages as m
 from engine.codes import Code
-from gateway.client import Client, LoggedOut, LoginRefused, NoAnswer, Refusal
+from gateway.client import Client, LoggedOut, LoginRefused, NoAnswer, Refusal, SessionRejected
 from gateway.operator import OperatorClient
 
 
@@ -73,8 +73,14 @@ def test_a_drop_copy_sees_its_accounts_only(exchange):
         order = b.buy("CEA23", "56.00", 7)
         other = c.buy("CEA23", "56.00", 9)
         drop.sync()
-        seen = {int(r.event["order_id"]) for r in drop.poll()}
+        reports = drop.poll()
+        seen = {int(r.event["order_id"]) for r in reports}
         assert order.order_id in seen and other.order_id not in seen
+        numbers = [r.no for r in reports]
+        assert numbers == list(range(numbers[0], numbers[0] + len(numbers))), "in a sequence of its own"
+        with pytest.raises(SessionRejected, match="role"):
+            drop.cancel(order.order_id)  # it only reads
+        assert b.cancel(order.order_id).ok and c.cancel(other.order_id).ok
 
 
 def test_a_second_login_of_the_same_key_takes_over(exchange):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -181,6 +182,16 @@ class Eager(Core):
 def test_planted_bugs_in_the_exchange_are_found(broken):
     with pytest.raises((AssertionError, SessionRejected, LoginRefused)):
         many(range(12), broken)
+
+
+def test_a_full_exchange_says_so_and_keeps_a_place_for_who_is_in():
+    world = World(random.Random(1))
+    world.client("member-1")
+    world.core.config = msgspec.structs.replace(world.core.config, sessions_max=1)
+    with pytest.raises(LoginRefused) as refused:
+        world.client("member-2")
+    assert refused.value.code == Code.SESSIONS_FULL
+    assert world.client("member-1").buy("CEA24", 5900, 1).accepted, "a take-over needs no new place (D7)"
 
 
 def records(client, count: int = 1, **fields) -> np.ndarray:
