@@ -216,12 +216,19 @@ def read_references(disk: Disk, name: str) -> tuple[Increment, ...]:
 
 
 def drop_older_snapshots(disk: Disk, kept: int = SNAPSHOTS_KEPT) -> list[str]:
-    """Remove all but the newest ``kept``, and the increments that none of these names; returns the names removed."""
+    """Remove all but the newest ``kept``, and the increments that none of these names; returns the names removed.
+
+    The folder is synced in between: a snapshot whose removal comes undone must find its increments.
+    """
     names = snapshot_names(disk)
     old = names[kept:]
-    if all_increments := [n for n in disk.names() if is_increment(n)]:
-        needed = {i.name for name in names[:kept] for i in read_references(disk, name)}
-        old += [n for n in all_increments if n not in needed]
     for name in old:
         disk.remove(name)
+    if all_increments := [n for n in disk.names() if is_increment(n)]:
+        needed = {i.name for name in names[:kept] for i in read_references(disk, name)}
+        if unneeded := [n for n in all_increments if n not in needed]:
+            disk.sync_names()
+            for name in unneeded:
+                disk.remove(name)
+            old += unneeded
     return old
