@@ -173,7 +173,7 @@ def _draw_price(
     )
     right = trading_minutes(hours[3], hours) * 1.004
     axis.text(right, v.close / 100, close.replace(" ", "\n"), fontsize=8, color=colour, va="center", clip_on=False)
-    if abs(v.close - v.previous) > margin:
+    if abs(v.close - v.previous) > 2 * margin:  # two lines each: nearer, they would lie on one another
         axis.text(
             right, v.previous / 100, previous.replace(" ", "\n"), fontsize=8, color=INK, va="center", clip_on=False
         )
