@@ -175,6 +175,7 @@ def moment(folder: Path, index: Path, runs: int) -> dict[str, Any]:
     last = max(states)
     rng = np.random.default_rng(7)
     seconds = []
+    JournalReplay(*settings_for(folder)).go_to(Moment(seq=min(states) + 1), index)  # loads what restores a state
     for n in range(max(runs, 2)):
         seq = int(rng.integers(last // 10, last + 900_000))
         when = int(_times(np.array([seq]), max(last, 1))[0])
