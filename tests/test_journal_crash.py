@@ -114,6 +114,19 @@ def test_an_increment_dropped_while_a_kept_snapshot_needs_it_is_caught(monkeypat
     assert caught()
 
 
+@pytest.mark.slow
+def test_an_increment_dropped_before_its_snapshots_removal_stands_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def without_sync(disk: CrashDisk) -> list[str]:
+        disk.sync_names = lambda: None  # type: ignore[method-assign]
+        try:
+            return drop_older_snapshots(disk)
+        finally:
+            del disk.sync_names
+
+    monkeypatch.setattr(journal_module, "drop_older_snapshots", without_sync)
+    assert caught()
+
+
 def test_an_old_snapshot_dropped_before_the_new_one_stands_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     def drop_first(disk: CrashDisk, *args: object, **kwargs: object) -> bool:
         drop_older_snapshots(disk, 2)

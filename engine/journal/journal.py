@@ -384,8 +384,8 @@ class Journal:
         Until ``end_commit`` nothing may be appended and nothing else asked of the journal.
         """
         assert self._lent is None, "take the tail back first"
-        assert self._committing is None, "one commit at a time"
         assert not self._failed, "the journal has failed: the process should have ended"
+        assert self._committing is None, "one commit at a time"
         if not self._fill:
             return None
         self._committing = memoryview(self._buffer)[: self._fill]
