@@ -79,12 +79,15 @@ def deals_of(date: int, count: int, accounts: int, held: int = 0) -> Iterator[De
     """Random deals of a day in blocks; the same for the same arguments. ``held``: the seller of every so many-th
     holds nothing."""
     dice = np.random.default_rng(date)
+    # On average nobody sells more than half of what it held in the morning: what is bought today stays (R5.5).
+    most = min(200, TONNES * accounts * len(VINTAGES) // max(count, 1))
+    assert most > 1, "so many deals need more accounts"
     for at in range(0, count, BLOCK):
         size = min(BLOCK, count - at)
         block = np.zeros(size, dtype=DEAL)
         block["deal_id"] = deal_id(date, at + 1) + np.arange(size, dtype=np.uint64)
         block["seq"], block["time_ns"] = at + np.arange(size), NOW + at + np.arange(size)
-        block["price_fen"], block["quantity_t"] = dice.integers(5_000, 6_500, size), dice.integers(1, 200, size)
+        block["price_fen"], block["quantity_t"] = dice.integers(5_000, 6_500, size), dice.integers(1, most, size)
         block["amount_fen"] = block["price_fen"] * block["quantity_t"]
         block["buyer_fee_fen"] = block["seller_fee_fen"] = block["amount_fen"] // 2_000
         block["date"] = date
