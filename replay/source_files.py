@@ -14,7 +14,11 @@ from typing import BinaryIO, Final
 BLOCK_BYTES: Final = 4 << 20  # of text at a time: some 150,000 lines, parsed in 20 ms
 LINE_BYTES_MAX: Final = 1 << 20  # a longer line is no line of a table: the file is something else
 
-_OPENERS: dict[str, Callable[[Path], BinaryIO]] = {".xz": lzma.open, ".gz": gzip.open, ".bz2": bz2.open}  # type: ignore[dict-item]
+_OPENERS: dict[str, Callable[[Path], BinaryIO]] = {
+    ".xz": lzma.open,  # type: ignore[dict-item]
+    ".gz": gzip.open,  # type: ignore[dict-item]
+    ".bz2": bz2.open,  # type: ignore[dict-item]
+}
 
 Progress = Callable[[int, int], None]
 
