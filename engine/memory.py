@@ -16,7 +16,7 @@ CACHE_LINE: Final = 64
 HUGE_PAGE: Final = 2 << 20
 HUGE_FROM: Final = 128 << 10  # smaller tables fit the translation cache as they are
 HUGE_UP_TO: Final = 512 << 20  # beyond, a table is a wide ladder touched here and there: small pages are thriftier
-TOUCH_UP_TO: Final = 64 << 20  # a page that is first touched while the market is open costs its command 0.1 ms
+TOUCH_UP_TO: Final = 256 << 20  # a page that is first touched while the market is open costs its command 0.1 ms
 
 
 def aligned_zeros(n: int, dtype: np.dtype) -> np.ndarray:
