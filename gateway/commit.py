@@ -11,6 +11,7 @@ import ctypes
 import os
 import signal
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,18 @@ if TYPE_CHECKING:
 def available() -> bool:
     """True where the system has what the thread needs (Linux)."""
     return hasattr(os, "eventfd")
+
+
+def beside(work: Callable[[], None]) -> Callable[[], None]:
+    """Has ``work`` done in a thread of its own, once; what it returns waits for its end. For ``Journal.open``."""
+
+    def run() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are the main thread's
+        work()
+
+    thread = threading.Thread(target=run, name="reserve", daemon=True)
+    thread.start()
+    return thread.join
 
 
 class OverlappedJournal:

@@ -18,6 +18,7 @@ from engine.journal import Identity, Journal
 from engine.journal.crash_disk import CrashDisk
 from engine.journal.increment import Increment
 from engine.journal.snapshot import read_references, read_snapshot, snapshot_names
+from engine.journal.spare import Beside
 from engine.records import COMMAND, MESSAGE, NEW
 
 IDENTITY = Identity(engine_abi=1, rules_hash=b"rules of the crash tests", journal_id=0x5EED)
@@ -75,14 +76,42 @@ def some_commands(rng: random.Random, first_seq: int, count: int) -> tuple[np.nd
     return commands, blob
 
 
-def recovered(disk: CrashDisk, machine: Machine) -> Journal:
+def recovered(disk: CrashDisk, machine: Machine, beside: Beside | None = None) -> Journal:
     """Open the journal and bring ``machine`` to its end."""
-    journal = Journal.open(disk, IDENTITY, segment_bytes=SEGMENT_BYTES)
+    journal = Journal.open(disk, IDENTITY, segment_bytes=SEGMENT_BYTES, beside=beside)
     if journal.recovery.snapshot is not None:
         machine.restore(journal.recovery.snapshot)
     for group in journal.groups(journal.recovery.snapshot_seq):
         machine.apply(group.commands, group.payloads)
     return journal
+
+
+class Later:
+    """The place of the gateway's thread: work is done at any disk operation of the writer, or when it is waited for."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
+        self._works: list[Callable[[], None]] = []  # more than one where nobody waits, which is a planted bug
+        self.between = self.waited = 0  # how often work was done so
+
+    def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
+        self._works.append(work)
+        return self._wait
+
+    def perhaps(self) -> None:
+        """One chance in ten."""
+        if self._works and self._rng.random() < 0.1:
+            self.between += 1
+            self._works.pop(0)()
+
+    def forget(self) -> None:
+        """The process has ended, and its thread with it."""
+        self._works.clear()
+
+    def _wait(self) -> None:
+        while self._works:
+            self.waited += 1
+            self._works.pop(0)()
 
 
 @dataclass
@@ -112,11 +141,12 @@ class Writer:
         self.machine: Machine = self.make()
         self.states[0] = self.machine.state()
         self.journal: Journal | None = None
+        self.later = Later(random.Random(~self.seed))
 
     def run(self, steps: int) -> None:
         """Do ``steps`` random steps: append, commit, snapshot, seal, restart after a kill or a power cut."""
         self.disk.observe = self._at_point
-        self.journal = recovered(self.disk, self.make())
+        self.journal = recovered(self.disk, self.make(), self.later)
         for _ in range(steps):
             action = self.rng.random()
             if action < 0.45:
@@ -161,8 +191,9 @@ class Writer:
         self.disk.observe = None
         self.disk = self.disk.power_cut(self.rng.randrange) if power else self.disk.copy()
         self.disk.observe = self._at_point
+        self.later.forget()
         self.machine = self.make()
-        self.journal = recovered(self.disk, self.machine)
+        self.journal = recovered(self.disk, self.machine, self.later)
         last = self.journal.durable_seq
         assert last >= self.accepted, f"seed {self.seed}: acknowledged {self.accepted}, recovered {last}"
         # What was not recovered never happened: its sequences are used again by other commands.
@@ -172,6 +203,7 @@ class Writer:
         self.states = {seq: state for seq, state in self.states.items() if seq <= last}
 
     def _at_point(self, operation: str) -> None:
+        self.later.perhaps()
         # Most of what can be torn is pending before a sync: look harder there.
         for _ in range(self.images_a_point * (4 if operation == "sync" else 1)):
             self.check(self.disk.power_cut(self.rng.randrange), f"power cut before {operation}")

@@ -14,11 +14,13 @@ from engine.journal import snapshot as snapshot_module
 from engine.journal.crash_disk import CrashDisk, CrashFile
 from engine.journal.increment import INCREMENT_TEMPORARY
 from engine.journal.snapshot import SNAPSHOT_TEMPORARY, drop_older_snapshots, write_snapshot
+from engine.journal.spare import Spare
 
 STEPS = 60
 FAST_SEEDS = 3  # some 5,000 images
 SLOW_IMAGES = 50_000
 SOAK_IMAGES = 2_000_000
+MANY_SEGMENTS = {"group_max": 40, "images_a_point": 1}  # a new segment with about every second group
 
 
 def run(seed: int, **options: object) -> Writer:
@@ -31,7 +33,7 @@ def run_images(first_seed: int, images: int) -> tuple[int, int, int]:
     """(seeds, images, torn images) until at least ``images`` are checked."""
     done = torn = seed = 0
     while done < images:
-        writer = run(first_seed + seed)
+        writer = run(first_seed + seed, **(MANY_SEGMENTS if seed % 4 == 3 else {}))
         done, torn, seed = done + writer.images, torn + writer.torn, seed + 1
     return seed, done, torn
 
@@ -53,6 +55,12 @@ def test_every_crash_image_recovers_to_an_acknowledged_prefix(seed: int) -> None
     assert writer.torn > 5, "the workload must produce torn commits, else it proves nothing"
 
 
+def test_room_reserved_beside_at_any_moment_never_comes_between_a_segment_and_its_name() -> None:
+    writer = run(7, **MANY_SEGMENTS)
+    assert writer.later.between > 2, "the work was done beside others"
+    assert writer.later.waited > 2, "the writer waited for it"
+
+
 @pytest.mark.slow
 def test_fifty_thousand_crash_images_recover_to_an_acknowledged_prefix() -> None:
     seeds, images, torn = run_images(1_000, SLOW_IMAGES)
@@ -71,6 +79,14 @@ def test_two_million_crash_images_recover_to_an_acknowledged_prefix() -> None:
 def test_a_left_out_fsync_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(CrashFile, "sync", lambda self: None)
     assert caught()
+
+
+def test_a_segment_that_does_not_wait_for_the_reserving_of_its_room_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hasty(self: Spare, *, wait: bool) -> None:
+        self._wait = None  # and the work may come in any moment, even between a header and its name
+
+    monkeypatch.setattr(Spare, "collect", hasty)
+    assert caught(**MANY_SEGMENTS)
 
 
 def test_a_left_out_folder_sync_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,6 @@ Guarantee: what ``commit`` returned for is found again by every later ``open`` t
 
 from __future__ import annotations
 
-import errno
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +29,7 @@ from .errors import JournalError, JournalFailed, RecoveryRefused
 from .group import COMMANDS, GROUP_BYTES_MAX, SEAL, Group, decode_group, encode_group, group_length, seed_of
 from .increment import Increment, write_increment
 from .recovery import Restore, Survey, after, before, decide, read_segment, segment_batches, segment_groups, survey
-from .scan import is_zero, walk_groups
+from .scan import walk_groups
 from .seal import DAY_HASH_BYTES, DayHash, Seal, decode_seal, encode_seal
 from .segment import (
     SEGMENT_BYTES,
@@ -44,6 +43,7 @@ from .segment import (
     segment_name,
 )
 from .snapshot import drop_older_snapshots, write_snapshot
+from .spare import NO_ROOM, Beside, Spare
 from .tail import TAIL
 
 # Ends of recent groups, for snapshots that are written while the market goes on: a snapshot of a large market
@@ -51,8 +51,6 @@ from .tail import TAIL
 BOUNDARIES_KEPT: Final = 65_536
 LANE_BYTES: Final = 1 << 20  # 16,000 commands: far more than a lane drains before it commits
 BATCH_COMMANDS: Final = 8_192  # of one step of replay: 512 kB, which stays in the cache
-READ_BYTES: Final = 1 << 20  # of a file that is only looked through: stays in the cache
-NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 # Room that must stay free beside the spare segment: one more segment, for the orders' cancels.
 LOW_WATER_SEGMENTS: Final = 2
 
@@ -100,7 +98,14 @@ class Journal:
     """One writer on one folder. Not for two threads at once, but for ``snapshot``, which may run beside."""
 
     def __init__(
-        self, disk: Disk, identity: Identity, seen: Survey, alarms: list[str], segment_bytes: int, first_epoch: int
+        self,
+        disk: Disk,
+        identity: Identity,
+        seen: Survey,
+        alarms: list[str],
+        segment_bytes: int,
+        first_epoch: int,
+        beside: Beside | None,
     ) -> None:
         """Use ``open``."""
         assert segment_bytes >= SEGMENT_HEADER_BYTES + 1024 and segment_bytes % 8 == 0
@@ -113,7 +118,7 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._buffer = bytearray(1 << 16)
         self._fill = 0
-        self._spare = False
+        self._spare = Spare(disk, segment_bytes, beside)
         self._failed = False
         self._lent: np.ndarray | None = None
         self._committing: memoryview | None = None
@@ -145,6 +150,7 @@ class Journal:
         segment_bytes: int = SEGMENT_BYTES,
         first_epoch: int = 1,
         restore: Restore | None = None,
+        beside: Beside | None = None,
     ) -> Journal:
         """Lock the folder, recover, begin a new epoch. Nothing is changed on the disk before the decision.
 
@@ -152,6 +158,7 @@ class Journal:
         ``restore(state, increments)`` is offered the sound snapshots, newest first, until it takes one: for a caller
         that reads (and verifies) increments into memory of its own. It must leave nothing behind where it refuses.
         ``recovery.snapshot`` is None then: the caller has it.
+        ``beside(work)`` has a new segment's successor reserved elsewhere (``Spare``); without it, in ``append``.
 
         Raises ``JournalError`` (in use), ``RecoveryRefused`` (the text names the command to run) and
         ``JournalFailed`` (the disk reports an error).
@@ -161,7 +168,7 @@ class Journal:
             with _fatal("recovery"):
                 seen = survey(disk, identity, restore=restore)
                 alarms = decide(disk, seen)
-                journal = cls(disk, identity, seen, alarms, segment_bytes, first_epoch)
+                journal = cls(disk, identity, seen, alarms, segment_bytes, first_epoch, beside)
                 try:
                     journal._settle(seen)
                 except OSError as error:
@@ -177,9 +184,8 @@ class Journal:
     def _settle(self, seen: Survey) -> None:
         """Make durable what recovery accepted, then begin the next segment."""
         for name in seen.leftovers:
-            if name == SPARE and self._usable_spare():
-                self._spare = True  # its room stays reserved: a restart must be possible on a full disk
-            else:
+            # A whole spare's room stays reserved: a restart must be possible on a full disk.
+            if name != SPARE or not self._spare.take_over():
                 self._disk.remove(name)
         if seen.segments:
             last = seen.segments[-1]
@@ -200,22 +206,10 @@ class Journal:
                 file.close()
         else:
             self._begin_segment(1, 0, bytes(16))
-        if not self._spare:
-            self._prepare_spare()
+        if not self._spare.reserved:
+            self._spare.reserve()
 
     # Segments
-
-    def _usable_spare(self) -> bool:
-        """Whether the spare of the last life is whole: full size, nothing but perhaps a header in it."""
-        buffer = np.empty(min(READ_BYTES, self._segment_bytes), np.uint8)
-        file = self._disk.open(SPARE)
-        try:
-            return file.size() == self._segment_bytes and all(
-                is_zero(file.read(at, buffer.size, buffer), 0 if at else SEGMENT_HEADER_BYTES)
-                for at in range(0, self._segment_bytes, buffer.size)
-            )
-        finally:
-            file.close()
 
     def _begin_segment(self, index: int, previous_end: int, previous_hash: bytes, least_bytes: int = 0) -> None:
         """Write the header into the spare file; only when that is on the disk does it get its name."""
@@ -233,11 +227,7 @@ class Journal:
             previous_hash=previous_hash,
             rules_hash=self._identity.rules_hash,
         )
-        if self._spare and capacity == self._segment_bytes:
-            file = self._disk.open(SPARE)
-        else:
-            file = self._disk.create(SPARE, capacity)
-        self._spare = False
+        file = self._spare.take(capacity)
         encoded = encode_segment_header(header)
         file.write(0, encoded)
         file.sync()
@@ -247,27 +237,13 @@ class Journal:
         self._content = ContentHash()
         self._content.update(encoded)
 
-    def _prepare_spare(self) -> None:
-        """Reserve the next segment's room now, so that a full disk shows while there is still room to trade out."""
-        try:
-            file = self._disk.create(SPARE, self._segment_bytes)
-            file.sync()
-            file.close()
-            self._spare = True
-        except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise
-            self._spare = False
-            if SPARE in self._disk.names():
-                self._disk.remove(SPARE)
-
     def _rotate(self, least_bytes: int = 0) -> None:
         self.commit()
         with self._io("beginning a segment"):
             self._file.close()
             self._ends.append((segment_name(self._header.index), self._offset))
             self._begin_segment(self._header.index + 1, self._offset, self._content.digest(), least_bytes)
-            self._prepare_spare()
+            self._spare.begin()
 
     # Writing
 
@@ -543,17 +519,23 @@ class Journal:
     # State
 
     def free_space_state(self) -> FreeSpace:
-        """LOW while the next segment's room can't be reserved or the disk is nearly full; tries again each time."""
+        """LOW while the next segment's room can't be reserved or the disk is nearly full; tries again each time.
+
+        While that room is being reserved only the disk's room counts.
+        """
         with self._io("reserving room"):
-            if not self._spare:
-                self._prepare_spare()
+            self._spare.collect(wait=False)
+            if not self._spare.reserved and not self._spare.under_way:
+                self._spare.reserve()
             free = self._disk.free_bytes()
-        return FreeSpace.OK if self._spare and free >= LOW_WATER_SEGMENTS * self._segment_bytes else FreeSpace.LOW
+        kept = self._spare.reserved or self._spare.under_way
+        return FreeSpace.OK if kept and free >= LOW_WATER_SEGMENTS * self._segment_bytes else FreeSpace.LOW
 
     def close(self) -> None:
         """Commit and give the folder back. A journal that was not closed is recovered all the same."""
         if not self._failed and self._committing is None:
             self.commit()
+        self._spare.abandon()  # the folder is another's afterwards
         self._file.close()
         self._disk.unlock()
 
