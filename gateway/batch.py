@@ -105,6 +105,7 @@ class CommandLog:
         self.count = 0
         self.first_seq = 1
         self.payloads: dict[int, bytes] = {}
+        self.kinds = np.zeros(256, np.int64)  # commands taken so far by kind, over all days: for the metrics
 
     def warm_up(self) -> None:
         """Compiles (or loads) the machine code, before the market opens."""
@@ -131,7 +132,7 @@ class CommandLog:
         else:  # numpy copies records field by field, bytes at memory speed
             self.records[base : base + n].view(np.uint8)[:] = commands.view(np.uint8)
         self.count = base + n
-        hot.link_commands(commands, base, self.previous, self.last)
+        hot.link_commands(commands, base, self.previous, self.last, self.kinds)
         at = 0
         for i in np.flatnonzero(commands["kind"] == MESSAGE).tolist() if payloads else ():
             size = int(commands[i]["quantity"])

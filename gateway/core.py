@@ -130,8 +130,8 @@ class Core:
         self.received_ns = 0
         self._login_route = b""
         self.stopping = False
-        # metrics: the reports of these commands go out now; began ns (monotonic) of their turn of the loop
-        self.reported: Callable[[np.ndarray, np.ndarray, int], None] = lambda commands, events, began_ns: None
+        # metrics: the reports of so many commands go out now; began ns (monotonic) of their turn of the loop
+        self.reported: Callable[[int, int], None] = lambda commands, began_ns: None
         self.clock_stepped: Callable[[int], None] = lambda time_ns: None  # the server notes it for its next start
         self.update_routing()
 
@@ -716,7 +716,7 @@ class Core:
         self.pending, latest = None, self.received_ns
         self.received_ns = group.received_ns
         self._note(group.records, b"", group.events, b"")
-        self.reported(group.records, group.events, group.began_ns)
+        self.reported(len(group.records), group.began_ns)
         self.received_ns = latest
 
     def apply(self, records: np.ndarray, payloads: bytes) -> None:
@@ -728,7 +728,7 @@ class Core:
         if payloads:
             self.update_routing()
         self._note(records, payloads, out.events, out.payloads)
-        self.reported(records, out.events, self.mono_ns)
+        self.reported(len(records), self.mono_ns)
         if payloads and not closed and self.exchange.market.market[0]["day_closed"]:
             self._end_day()
 

@@ -17,7 +17,7 @@ import numpy as np
 from numba import carray, int32, njit, types, uint8, uint64
 from numba.extending import intrinsic
 
-from engine.records import CANCEL, COMMAND, EVENT, MASS_CANCEL, MESSAGE, NOTICE, RECORD_BYTES, REDUCE
+from engine.records import CANCEL, COMMAND, EVENT, MASS_CANCEL, MESSAGE, NOTICE, RECORD_BYTES, REDUCE, REJECTED
 from gateway.libzmq import call4
 
 KEY_WORDS: Final = ("key_0", "key_1", "key_2", "key_3", "key_4")  # 40 characters of Z85
@@ -360,13 +360,19 @@ def index_copied(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True)
-def plain(events, copied):  # type: ignore[no-untyped-def]
-    """True where every event belongs to one session and to no drop copy (copied: uint8 per account)."""
+def plain(events, copied, rejects):  # type: ignore[no-untyped-def]
+    """True where every event belongs to one session and to no drop copy (copied: uint8 per account).
+
+    The first pass over new events, so it also counts what the metrics tell: rejects, int64[256], refusals by code.
+    """
+    direct = True
     for i in range(events.size):
         e = events[i]
+        if e.kind == REJECTED:
+            rejects[e.reason & 0xFF] += 1
         if e.session == 0 or e.kind == NOTICE or (e.account < copied.size and copied[e.account] != 0):
-            return False
-    return True
+            direct = False
+    return direct
 
 
 @njit(cache=True)
@@ -409,13 +415,22 @@ def numbers_of(streams, blocks, previous, events, session, seq):  # type: ignore
 
 
 @njit(cache=True)
-def link_commands(commands, base, previous, last):  # type: ignore[no-untyped-def]
-    """Chains a group's commands by session: previous[i] and last[session] hold index + 1 of the one before."""
+def link_commands(commands, base, previous, last, kinds):  # type: ignore[no-untyped-def]
+    """Chains a group's commands by session: previous[i] and last[session] hold index + 1 of the one before.
+
+    It sees each command once, so it also counts them by kind for the metrics: kinds, int64[256].
+    """
+    kind, run = 0, 0  # runs of one kind are the rule: a cell that is written again at once would be waited for
     for i in range(commands.size):
+        if commands[i].kind != kind:
+            kinds[kind] += run
+            kind, run = np.int64(commands[i].kind), 0
+        run += 1
         session = np.int64(commands[i].session)
         if session != 0:
             previous[base + i] = last[session]
             last[session] = base + i + 1
+    kinds[kind] += run
 
 
 @njit(cache=True)

@@ -1,8 +1,9 @@
 """Prometheus metrics, health and readiness on an HTTP port of their own, in a thread that never touches the engine.
 
 Once a second the exchange copies its integer counters here (:meth:`Metrics.update`); a scrape only formats what was
-copied. Nothing is labelled or counted per message in Python: a group's kinds, refusals, latency and commit time are
-added once a group, in integers.
+copied. Nothing is labelled or counted per message in Python: kinds and refusals are counted in integers by the machine
+code that takes a group into the day's log and the report store (gateway.hot: its records are in the processor's cache
+then), latency and commit time once a group.
 
 - ``/metrics``: Prometheus text
 - ``/healthz`` (and ``/health``): 200 while the loop has turned within :data:`ALIVE_S`, else 503
@@ -41,7 +42,6 @@ from prometheus_client.core import (
 
 from engine.codes import Code
 from engine.records import RECORD_VERSION
-from gateway.counting import count as count_group
 from gateway.session import State
 from settlement import progress
 
@@ -178,27 +178,34 @@ class Metrics:
         self.rejects = np.zeros(256, np.int64)
         self.session_rejects: list[int] = [0] * 256
         self.kinds = np.zeros(256, np.int64)
+        self._recovered = (self.rejects, self.kinds)  # what was counted before the start
         self.latency = [0] * (len(LATENCY_BOUNDS_NS) + 1)
         self.latency_ns = 0
         self.timed: TimedJournal | None = None
         self._copied_at = 0.0
+        self._build = {  # made once: looking up a version reads a file
+            "version": _version(),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "records": str(RECORD_VERSION),
+        }
         self._server: ThreadingHTTPServer | None = None
         self._thread: threading.Thread | None = None
 
     # --- the exchange's side ---------------------------------------------------------------------------------
 
     def attach(self, core: Core) -> None:
-        """Times the commits of a core from now on."""
+        """Times the commits of a core and counts from now on."""
+        self._recovered = core.store.rejects.copy(), core.log.kinds.copy()
         self.timed = TimedJournal(core.journal)
         core.journal = self.timed
         core.reported = self._reported
 
-    def _reported(self, commands: np.ndarray, events: np.ndarray, began_ns: int) -> None:
-        """A group's reports go out: one reading of the clock a group, weighted by its commands; kinds and refusals."""
-        took, n = time.monotonic_ns() - began_ns, len(commands)
-        self.latency[bisect_left(LATENCY_BOUNDS_NS, took)] += n
-        self.latency_ns += took * n
-        count_group(commands, events, self.kinds, self.rejects)
+    def _reported(self, commands: int, began_ns: int) -> None:
+        """A group's reports go out: one reading of the clock a group, weighted by its commands."""
+        took = time.monotonic_ns() - began_ns
+        self.latency[bisect_left(LATENCY_BOUNDS_NS, took)] += commands
+        self.latency_ns += took * commands
 
     def update(self, core: Core, journal: Journal) -> None:
         """Copies the numbers of this moment: some ten microseconds."""
@@ -207,6 +214,8 @@ class Metrics:
         for name in COUNTERS:
             self.counters[name] = getattr(core.counters, name)
         self.session_rejects = list(core.counters.session_codes)
+        rejects, kinds = self._recovered
+        self.rejects, self.kinds = core.store.rejects - rejects, core.log.kinds - kinds
         unsent, worst = core.unsent()
         phase = int(exchange.market.phase(core.clock.now())) if head["date"] else 0
         self.gauges |= {
@@ -263,13 +272,7 @@ class Metrics:
         if self.timed is not None:
             text = "time of a group's commit, fdatasync included"
             yield _histogram("cea_commit_seconds", text, COMMIT_BOUNDS_NS, self.timed.buckets, self.timed.total_ns)
-        build = {
-            "version": _version(),
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "records": str(RECORD_VERSION),
-        }
-        yield InfoMetricFamily("cea_build", "what runs", value=build)
+        yield InfoMetricFamily("cea_build", "what runs", value=self._build)
 
     def _files(self) -> dict[str, float]:
         """What the market folder's files tell; read by the thread that serves, never by the exchange's loop."""

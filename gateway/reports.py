@@ -60,6 +60,7 @@ class ReportStore:
         self._copies_most = 0
         self._all: list[int] = []
         self.lent = False  # True when a snapshot may still be reading the events
+        self.rejects = np.zeros(256, np.int64)  # refusals taken so far by code, over all days: for the metrics
         self.direct = False  # True when each event of the last batch was one session's
 
     def growing(self) -> list[Used]:
@@ -125,7 +126,7 @@ class ReportStore:
             self.events[base : base + n].view(np.uint8)[:] = events.view(np.uint8)
         self.count = base + n
         self._make_room(n)
-        self.direct = not payloads and bool(hot.plain(events, self._copied))
+        self.direct = bool(hot.plain(events, self._copied, self.rejects)) and not payloads
         if self.direct:
             self.used, touched = hot.index_events(
                 events, base, self.streams, self.blocks, self.previous, self.used, self._marks, self._touched

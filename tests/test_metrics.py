@@ -18,11 +18,12 @@ from engine.codes import Code
 from engine.records import ACCEPTED, CANCEL, COMMAND, EVENT, MESSAGE, NEW, REJECTED
 from gateway import config as cfg
 from gateway import metrics as module
+from gateway.batch import CommandLog
 from gateway.client import Client
-from gateway.counting import KIND_AT, REASON_AT, count
 from gateway.metrics import ALIVE_S, COMMIT_BOUNDS_NS, Metrics, TimedJournal
 from gateway.operator import OperatorClient
 from gateway.publishing import publish
+from gateway.reports import ReportStore
 
 
 class Journal:
@@ -95,18 +96,26 @@ def test_commits_fall_into_the_bucket_of_their_time(monkeypatch):
     assert timed.total_ns == 2_000_110_000
 
 
-def test_a_group_adds_its_kinds_and_refusals_whether_its_records_may_be_written_or_not():
-    kinds, rejects = np.zeros(256, np.int64), np.zeros(256, np.int64)
+def test_kinds_and_refusals_are_counted_where_a_group_is_taken_whoever_gets_its_reports():
+    log, store = CommandLog(), ReportStore()
     commands, events = np.zeros(6, COMMAND), np.zeros(4, EVENT)
     commands["kind"] = [NEW, NEW, CANCEL, MESSAGE, NEW, NEW]
-    events["kind"], events["reason"] = [REJECTED, ACCEPTED, REJECTED, REJECTED], [30, 30, 30, 215]
-    count(commands, events, kinds, rejects)
+    events["kind"], events["reason"], events["session"] = [REJECTED, ACCEPTED, REJECTED, REJECTED], [30, 30, 30, 215], 1
+    log.append(commands, b"")
+    store.append(events, b"")
+    assert store.direct
+    events["session"][:2] = 0  # an account's, and before the other refusals: not sent directly, but counted
     commands.flags.writeable = events.flags.writeable = False
-    count(commands, events, kinds, rejects)
-    count(commands[:0], events[:0], kinds, rejects)
-    assert [int(kinds[k]) for k in (NEW, CANCEL, MESSAGE)] == [8, 2, 2] and kinds.sum() == 12
-    assert rejects[30] == 4 and rejects[215] == 2 and rejects.sum() == 6
-    assert COMMAND.fields["kind"][1] == EVENT.fields["kind"][1] == KIND_AT and EVENT.fields["reason"][1] == REASON_AT
+    log.append(commands, b"")
+    store.append(events, b"")
+    assert not store.direct
+    log.append(commands[:0], b"")
+    store.append(events[:0], b"")
+    assert [int(log.kinds[k]) for k in (NEW, CANCEL, MESSAGE)] == [8, 2, 2] and log.kinds.sum() == 12
+    assert store.rejects[30] == 4 and store.rejects[215] == 2 and store.rejects.sum() == 6
+    log.start_day()
+    store.start_day()
+    assert log.kinds.sum() == 12 and store.rejects.sum() == 6
     assert max(Code) < 256 and module.KINDS[NEW] == "new" and module.KINDS[MESSAGE] == "message"
 
 
@@ -125,9 +134,8 @@ def test_health_fails_when_the_loop_stands_and_readiness_in_cancel_only(monkeypa
 def test_a_latency_counts_for_every_command_of_its_group(monkeypatch):
     metrics = Metrics()
     monkeypatch.setattr(module.time, "monotonic_ns", lambda: 1_000_000)
-    none = np.zeros(0, EVENT)
-    metrics._reported(np.zeros(30, COMMAND), none, 1_000_000 - 300_000)
-    metrics._reported(np.zeros(1, COMMAND), none, 0)
+    metrics._reported(30, 1_000_000 - 300_000)
+    metrics._reported(1, 0)
     assert metrics.latency[2] == 30 and metrics.latency[4] == 1
     assert metrics.latency_ns == 30 * 300_000 + 1_000_000
 
@@ -184,9 +192,10 @@ def test_a_running_exchange_serves_what_really_happened(tmp_path, lane):
 
             module.write_verified(folder, module.Verified(7, 1_764_700_000, 0, "ab"))
 
-            assert gm.wait_until(lambda: samples().get(("cea_open_orders", "")) == 1, 5)  # copied once a second
+            last = ("cea_rejects_total", "price_above_limit")
+            assert gm.wait_until(lambda: samples().get(last) == 3, 5)  # copied once a second
             found = samples()
-            assert found["cea_rejects_total", "price_above_limit"] == 3
+            assert found[last] == 3
             assert found["cea_open_orders", ""] == 1 and found["cea_sessions", ""] == 2
             assert found["cea_sequence", ""] == found["cea_durable_sequence", ""] > 0
             assert found["cea_commit_seconds_count", ""] > 0 and found["cea_calendar_days_left", ""] == 2
