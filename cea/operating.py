@@ -25,6 +25,7 @@ OPTIONS = {
     "sell_max": "sell-max",
 }
 EMPTY_IS_ALL = {"instrument": {"halt", "resume", "mass_cancel"}, "account": {"mass_cancel"}}
+EMPTY_IS_NONE = {"account": {"issue_key"}, "second": {"issue_key"}}  # an operator's key: no account, but a second
 EMPTY_IS_FINE = {"position_max", "sell_max", "role", "declaration"}
 
 
@@ -76,7 +77,8 @@ def _values(control: object, given: dict[str, str]) -> dict[str, str]:
             _usage(f"{act} does not take --{option}; it takes {known}")
     values = {field: given.get(OPTIONS[field], "") for field in control.fields}
     for field, value in values.items():
-        if not value and field not in EMPTY_IS_FINE and control.name not in EMPTY_IS_ALL.get(field, ()):
+        may_be_empty = EMPTY_IS_ALL.get(field, set()) | EMPTY_IS_NONE.get(field, set())
+        if not value and field not in EMPTY_IS_FINE and control.name not in may_be_empty:
             _usage(f"{act} needs --{OPTIONS[field]}")
     return values
 

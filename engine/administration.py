@@ -27,6 +27,7 @@ Answer = list[Notice] | Refusal
 
 DOCUMENTS_MAX = 1 << 20  # remembered document numbers: 20 a trading account and day for a quarter, and still 50 MB
 MEMBER_COMMANDS = (msg.Withdraw, msg.TransferOut)
+WITHOUT_ACCOUNT = ("drop_copy", "operator")  # roles of sessions that trade for nobody
 
 
 class PendingTransfer(msgspec.Struct):
@@ -155,11 +156,15 @@ class Administration:
         return [self._done(envelope, m)]
 
     def open_session(self, envelope: Envelope, m: msg.OpenSession) -> Answer:
-        """Session numbers are given once; the same number for another key is ALREADY_EXISTS."""
+        """Session numbers are given once; the same number for another key is ALREADY_EXISTS. Operators: two persons."""
         if m.session >= len(self.market.sessions):
             return Refusal(Code.CAPACITY, "session")
         if m.role == "trader" and self.market.account_code(m.account) != Code.OK:
             return Refusal(Code.UNKNOWN_ACCOUNT, "account")
+        if m.account == NO_ACCOUNT and m.role not in WITHOUT_ACCOUNT:
+            return Refusal(Code.UNKNOWN_ACCOUNT, "account")
+        if m.role == "operator" and (not m.second or m.second == m.by):
+            return Refusal(Code.TWO_PERSONS_REQUIRED, "second")
         row = self.market.sessions[m.session]
         entry = SessionEntry(m.account, m.role, m.key, m.name, m.valid_from, m.valid_to)
         known = self.state.sessions.get(m.session)

@@ -55,16 +55,20 @@ class SetLimits(Message, tag="set_limits"):
 
 
 class OpenSession(Message, tag="open_session"):
-    """Gives a session number to a key: the key's name and fingerprint, never its secret."""
+    """Gives a session number to a key: the key's name and fingerprint, never its secret.
+
+    account: NO_ACCOUNT for a drop copy and an operator's key; the latter takes two persons.
+    """
 
     session: Annotated[int, msgspec.Meta(ge=1, le=65_535)]
-    account: Account
+    account: Annotated[int, msgspec.Meta(ge=0, le=0xFFFF_FFFF)]
     role: Name
     key: Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
     name: Text = ""
     valid_from: int = 0
     valid_to: int = 0
     by: Text = ""
+    second: Text = ""
     why: Text = ""
 
 

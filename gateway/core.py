@@ -149,6 +149,7 @@ class Core:
         """Tells the report store which sessions an account has; the engine's session table says so."""
         table = self.exchange.market.sessions
         members = [(int(s), int(table[s]["account"])) for s in np.flatnonzero(table["open"])]
+        members = [pair for pair in members if pair[1] != NO_ACCOUNT]  # drop copies and operators: keys of their own
         copies = [(k.session, a) for k in self.keys.keys if k.role == "drop_copy" for a in k.accounts]
         self.store.set_sessions(members, copies)
 

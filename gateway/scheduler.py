@@ -162,7 +162,9 @@ def sync_sessions(core: Core) -> None:
                     by="key file",
                 )
             )
+    issued = {(k.session, k.role, k.public) for k in core.keys.keys if k.role in ("drop_copy", "operator")}
     for session in table["open"].nonzero()[0].tolist():
-        if session not in wanted:
+        entry = known.get(session)
+        if session not in wanted and not (entry and (session, entry.role, entry.key) in issued):
             core.source(messages.RevokeSession(session=session, by="key file", why="not in the key file"))
     core.flush()

@@ -220,6 +220,14 @@ def test_an_operator_acts_with_a_reason_and_two_persons_undo_a_kill_switch(runni
     )
     assert "session" in cea("operate", "revoke-key", "--key", "risk-3b", "--why", "asked again")
     assert "there is no key" in cea("operate", "revoke-key", "--key", "risk-3b", "--why", "asked again", code=Exit.NO)
+    copy = ("operate", "issue-key", "--account", "1,3", "--key", "copy", "--role", "drop_copy", "--why", "custodian")
+    assert "copy.key" in cea(*copy)
+    third = ("operate", "issue-key", "--key", "ops3", "--role", "operator", "--why", "a third shift")
+    assert "takes two persons" in cea(*third, code=Exit.NO)
+    number = cea.json(*third, "--second", "ops2")["proposal"]
+    assert "ops3.key" in cea("operate", "confirm", "--proposal", number, "-a", "ops2")
+    assert "session" in cea("operate", "revoke-key", "--key", "copy", "--why", "custody has ended", "-a", "ops3")
+    assert "session" in cea("operate", "revoke-key", "--key", "ops3", "--why", "left the company")
 
 
 def test_money_and_allowances_go_in_and_out_through_the_running_exchange(running, capsys) -> None:

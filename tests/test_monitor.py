@@ -199,7 +199,7 @@ def test_a_key_is_issued_and_revoked_and_its_secret_is_never_on_the_page(world, 
     with Client(folder, key="member-2b", timeout=20) as me:  # taken by the exchange within a second
         assert me.buy("CEA24", 5800, 1).open
         page.act("revoke_key", "desk was closed", key_name="member-2b")
-        page.done("Revoke a member's key: session ")
+        page.done("Revoke a key: session ")
 
         def is_out() -> bool:
             try:
@@ -209,8 +209,8 @@ def test_a_key_is_issued_and_revoked_and_its_secret_is_never_on_the_page(world, 
             return False
 
         assert gm.wait_until(is_out, 10)
-    page.act("revoke_key", "by mistake", key_name="ops2")
-    page.waits_for("has the role operator")
+    page.act("revoke_key", "by mistake", key_name="settlement")
+    page.waits_for("has the role settlement")
     page.click("#leave")
 
 

@@ -94,7 +94,13 @@ def _status(status: int) -> Callable[[Values, str], list[Any]]:
 
 
 def _issue_key(ops: OperatorClient, keys: Path, v: Values, why: str) -> str:
-    path = issuing.issue(ops, keys, name=v["key_name"], role=v["role"] or "trader", account=_account(v), why=why)
+    accounts = tuple(int(number) for number in v["account"].replace(",", " ").split())
+    role, second = v["role"] or "trader", v.get("second", "")
+    path = issuing.issue(ops, keys, name=v["key_name"], role=role, accounts=accounts, why=why, second=second)
+    return _where(path)
+
+
+def _where(path: Path) -> str:
     return f"secret: {path} (mode 0600, on this machine)"
 
 
@@ -128,7 +134,7 @@ CONTROLS: Final[dict[str, Control]] = {
         Control("suspend", "accounts_keys", ("account",), _status(3), dangerous=True),
         Control("kill", "accounts_keys", ("account",), _kill, dangerous=True),
         Control("reactivate", "accounts_keys", ("account", "second"), _status(1), two_persons=True),
-        Control("issue_key", "accounts_keys", ("account", "key_name", "role"), act=_issue_key),
+        Control("issue_key", "accounts_keys", ("account", "key_name", "role", "second"), act=_issue_key),
         Control("revoke_key", "accounts_keys", ("key_name",), act=_revoke_key, dangerous=True),
         Control("freeze_declaration", "desk_group", ("declaration",), _freeze(True), dangerous=True),
         Control("thaw_declaration", "desk_group", ("declaration",), _freeze(False)),
@@ -244,15 +250,26 @@ def confirm_as(folder: Path, key: str, proposal: int) -> Result:
             if before["second"] != key:
                 return Result(False, f"proposal {proposal} waits for {before['second']}")
             ops.subscribe(status["next_event"])  # the outcome is an event of nobody's session
-            ops.confirm(proposal)
-            outcome = _outcome(ops, before["command"]["t"])
-    except (GatewayError, KeyFileError, OSError) as error:
+            outcome: dict[str, Any] | None = None
+
+            def confirmed() -> bool:
+                nonlocal outcome
+                ops.confirm(proposal)
+                outcome = _outcome(ops, before["command"]["t"])
+                return outcome is not None and outcome["t"] == "done"
+
+            secret = None
+            if before["command"]["t"] == "open_session" and before["command"]["role"] == "operator":
+                secret = issuing.complete(folder / "keys", before["command"], confirmed)
+            else:
+                confirmed()
+    except (GatewayError, KeyFileError, issuing.IssueError, OSError) as error:
         return Result(False, str(error))
     if outcome is None:
         return Result(False, "no outcome was seen: look at the market before you try again")
     if outcome["t"] == "refused":
         return Result(False, f"{TEXT_EN[Code(outcome['code'])]}: {outcome['field']} {outcome['text']}")
-    return Result(True, "confirmed and done")
+    return Result(True, f"confirmed and done; {_where(secret)}" if secret else "confirmed and done")
 
 
 def _outcome(ops: OperatorClient, command: str) -> dict[str, Any] | None:

@@ -82,7 +82,7 @@ class ControlsPanel(Panel):
         if field == "instrument":
             return ", ".join(code for code, row in self.picture.status["instruments"].items() if row["listed"])
         if field == "role":
-            return "trader, risk"
+            return "trader, risk, drop_copy, operator"
         if field == "second":
             try:
                 keys = load(self.pages.folder / "keys").keys
