@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -69,8 +68,7 @@ def cpu_seconds(folder: Path) -> float:
     """Processor time of the exchange so far, all its threads: what other load on the machine changes least."""
     endpoints = cfg.read_endpoints(folder)
     assert endpoints is not None
-    fields = Path(f"/proc/{endpoints.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime((~endpoints.pid << 3) | 2)  # Linux: a process's clock, by the nanosecond
 
 
 @contextlib.contextmanager

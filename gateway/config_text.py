@@ -52,7 +52,7 @@ GATEWAY: Final = {
     "operators_port": "Port of the operators' plane; let the firewall open it to the operators' room only.",
     "feed_port": "Port of the public market-data feed.",
     "metrics_port": "Port of /metrics, /healthz and /readyz; nothing secret is there, but nobody outside needs it.",
-    "metrics": "Serve metrics at all. They cost one clock reading a group and a pass over a second's records.",
+    "metrics": "Serve metrics at all. They cost some clock readings a group, and some milliseconds a scrape.",
     "curve": "Encrypt and authenticate every connection (CURVE). false is refused unless host is a loopback address.",
     "lane": "plain: Python takes each message (this market's load, many times over). hot: machine code takes orders.",
     "overlap_from": "Commands of a group from which on its commit goes on beside the loop; 0: never. Below, handing it "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import urllib.error
 import urllib.request
@@ -13,7 +14,9 @@ import pytest
 import zmq
 from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
+from session_world import World
 
+from engine import messages as m
 from engine.codes import Code
 from engine.records import ACCEPTED, CANCEL, COMMAND, EVENT, MESSAGE, NEW, REJECTED
 from gateway import config as cfg
@@ -117,6 +120,17 @@ def test_kinds_and_refusals_are_counted_where_a_group_is_taken_whoever_gets_its_
     store.start_day()
     assert log.kinds.sum() == 12 and store.rejects.sum() == 6
     assert max(Code) < 256 and module.KINDS[NEW] == "new" and module.KINDS[MESSAGE] == "message"
+
+
+def test_requests_are_counted_since_the_start_and_recovered_ones_are_not():
+    core, metrics = World(random.Random(1)).core, Metrics()
+    before = int(core.log.kinds[MESSAGE])  # as a recovery leaves them: taken before the metrics are attached
+    metrics.attach(core)
+    core.source(m.Deposit(account=1, amount=1, document="after"))
+    core.flush()
+    core.journal.durable_seq = core.exchange.seq
+    metrics.update(core, core.journal)
+    assert metrics.kinds[MESSAGE] == 1 and core.log.kinds[MESSAGE] == before + 1 > 4
 
 
 def test_health_fails_when_the_loop_stands_and_readiness_in_cancel_only(monkeypatch):
