@@ -82,12 +82,13 @@ def serve(
     """
     server = Server(cfg.load(folder), clock)
     try:
-        server.open()
-        if ready_callback is not None:
-            ready_callback(server.endpoints)
-        with server.signals():
+        server.start()
+        with server.signals():  # before anyone is told where it is: who knows that may stop it
+            server.announce()
+            if ready_callback is not None:
+                ready_callback(server.endpoints)
             server.run()
-        server.stop()
+            server.stop()
     finally:
         server.close()
     return 0
@@ -124,6 +125,15 @@ class Server:
     # --- start -----------------------------------------------------------------------------------------------
 
     def open(self) -> None:
+        """`start` and `announce`."""
+        self.start()
+        self.announce()
+
+    def announce(self) -> None:
+        """Writes down where the exchange is; it must be able to answer at once."""
+        cfg.write_endpoints(self.market, self.endpoints)
+
+    def start(self) -> None:
         """Recovers and binds; afterwards members can log in."""
         began = time.monotonic_ns()
         rules = self.market.rules
@@ -188,7 +198,6 @@ class Server:
         self._bind()
         if self.config.lane == "hot":
             self._start_hot_lane()
-        cfg.write_endpoints(self.market, self.endpoints)  # last: whoever finds us is answered at once
         self._housekeeping(time.monotonic_ns())
         log.info(
             "open: epoch %d, sequence %d, from the snapshot of %d, recovered in %.3f s",

@@ -131,7 +131,10 @@ def replay_days(
     chosen = [n for n, day in enumerate(days) if first <= day.date <= last]
     if not chosen:
         raise SourceError(
-            path, f"has no day between {first} and {last}: it goes from {days[0].date} to {days[-1].date}"
+            path,
+            f"has no day between {first} and {last}: it goes from {days[0].date} to {days[-1].date}"
+            if days
+            else "has no day",
         )
     start = chosen[0]
     before = days[start - 1] if start else None

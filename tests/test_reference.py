@@ -55,7 +55,8 @@ def test_the_streams_reach_every_reject_code_and_every_reason() -> None:
         codes |= set(stream.events["reason"][kinds == r.REJECTED].tolist())
         reasons |= set(stream.events["reason"][kinds == r.CANCELLED].tolist())
     assert {code for code in Code if 0 < code < 100} - codes == set()
-    assert set(Reason) - reasons == set()
+    unreachable = {Reason.TURNOVER_LIMIT}  # 2^62 fen in a day; test_peer_bugs.py reaches it by hand
+    assert set(Reason) - reasons == unreachable
 
 
 # --- planted bugs: each must fail the audit -------------------------------------------------------------------------
