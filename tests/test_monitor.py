@@ -356,6 +356,7 @@ def test_the_day_is_closed_settled_and_reconciled_and_the_next_morning_is_open(w
     page.tab("health")
     page.waits_for("综合价格行情")
     page.act("settle", "every evening")
+    assert gm.wait_until(lambda: not page.shown("#do-it"), 60), "the dialog goes when the settlement has begun"
     page.tab("settlement")
     assert gm.wait_until(lambda: ops.status()["settled"], 60)
     live = int(sum(deal["flags"] & 1 == 0 for deal in ops.deals()))

@@ -277,12 +277,17 @@ def test_holdings_and_needs_come_from_the_registry_at_each_days_start():
     assert len(watch.alerts) == 1 and asked[-1] == 20251204
 
 
+# Measured on other seeds (docs/surveillance.md): a price that is pushed reaches its limit on a third of the days, and a
+# listed ring's own orders meet strangers' on some; every other scenario was found on at least 22 of 30 days, most on all.
+RECALL_LEAST = {"limit_push": 0.2, "ring": 0.4}
+
+
 @pytest.mark.slow
 def test_recall_and_false_alarms_over_seeds_that_no_threshold_was_chosen_on():
     rows = scenarios.count(range(3_000, 3_008))
     for name, row in rows.items():
         if name != "clean":
-            assert row["found"] >= 0.6 * row["days"], (name, row)
+            assert row["found"] >= RECALL_LEAST.get(name, 0.8) * row["days"], (name, row)
     assert sum(row["days_with_false_alarm"] for row in rows.values()) <= 0.05 * sum(r["days"] for r in rows.values())
 
 
