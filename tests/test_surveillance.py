@@ -277,8 +277,8 @@ def test_holdings_and_needs_come_from_the_registry_at_each_days_start():
     assert len(watch.alerts) == 1 and asked[-1] == 20251204
 
 
-# On seeds 1000 to 1029 (docs/surveillance.md) a pushed price was found on 10 of 30 days, those on which it reached its limit,
-# and a listed ring on 25; with these eight days the ring's share is 29 of 38. Every other scenario is found on nearly all.
+# On seeds 1000 to 1029 (docs/surveillance.md) a pushed price was found on 10 of 30 days, those on which it reached
+# its limit, and a listed ring on 25; with these eight days the ring's share is 29 of 38.
 RECALL_LEAST = {"limit_push": 0.2, "ring": 0.4}
 
 
