@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
@@ -26,7 +27,7 @@ RIGHT: Final = frozenset(
 LONG: Final = frozenset({"text", "holdings", "near_limits", "result", "reason_short"})  # these may break into lines
 
 
-class Panel:
+class Panel(ABC):
     """One tab of one browser. ``build`` once; ``fill`` at each look while the tab is shown."""
 
     def __init__(self, view: View) -> None:
@@ -34,13 +35,13 @@ class Panel:
         self.tables: dict[str, Any] = {}
         self._drawn: dict[str, Any] = {}
 
+    @abstractmethod
     def build(self) -> None:
         """Makes the tab's elements."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fill(self, status: dict[str, Any]) -> None:
         """Puts in what has changed."""
-        raise NotImplementedError
 
     def w(self, key: str) -> str:
         """A word in this browser's language."""
