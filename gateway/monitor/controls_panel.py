@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from nicegui import run, ui
@@ -27,8 +27,8 @@ class ControlsPanel(Panel):
         with ui.card().classes("w-full"):
             ui.label(self.w("effect")).classes("text-subtitle1")
             self.effect = ui.label("–").props('id="effect" role="status"')
-            with ui.column().props('id="proposals"') as self.waiting:
-                pass
+            self.waiting = ui.column().props('id="proposals"')
+            self.proposals: dict[Hashable, Any] = {}
         with ui.row().classes("w-full gap-3 items-stretch"):
             for group in GROUPS:
                 with ui.card().classes("panel"):
@@ -50,11 +50,8 @@ class ControlsPanel(Panel):
         """What waits for a second person; what was done."""
         if self.user.role != "operator":
             return
-        if self.changed("proposals", status["proposals"]):
-            self.waiting.clear()
-            with self.waiting:
-                for number, proposal in status["proposals"].items():
-                    self._proposal(int(number), proposal)
+        proposals = [(int(number), self._proposed(proposal)) for number, proposal in status["proposals"].items()]
+        self.keep(self.waiting, self.proposals, proposals, self._proposal)
         self.rows(
             "acts",
             [
@@ -156,15 +153,20 @@ class ControlsPanel(Panel):
             result=result.text,
         )  # fmt: skip
 
-    def _proposal(self, number: int, proposal: dict[str, Any]) -> None:
-        command = {k: v for k, v in proposal["command"].items() if k not in ("t", "by", "second", "why") and v != ""}
-        who, why = proposal["command"].get("by", ""), proposal["command"].get("why", "")
-        fields = ", ".join(f"{name} {value}" for name, value in command.items())
-        with ui.row().classes("items-center"):
-            what = f"{proposal['command']['t']} ({fields})"
-            ui.label(f"{self.w('proposals')}: {number} · {what} · {who} → {proposal['second']} · {why}")
+    def _proposed(self, proposal: dict[str, Any]) -> str:
+        """What a second person is asked for, in a line."""
+        given = proposal["command"]
+        fields = ((k, v) for k, v in given.items() if k not in ("t", "by", "second", "why") and v != "")
+        what = f"{given['t']} ({', '.join(f'{name} {value}' for name, value in fields)})"
+        return f"{what} · {given.get('by', '')} → {proposal['second']} · {given.get('why', '')}"
+
+    def _proposal(self, key: tuple[int, str]) -> Any:
+        number, text = key
+        with ui.row().classes("items-center") as row:
+            ui.label(f"{self.w('proposals')}: {number} · {text}")
             button = ui.button(self.w("confirm")).props(f'outline id="confirm-{number}"')
             button.on_click(lambda: self._confirm(number, button))
+        return row
 
     async def _confirm(self, number: int, button: Any) -> None:
         user = self.view.present()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Hashable
 from typing import Any, Final
 
 from nicegui import ui
@@ -23,7 +24,8 @@ class MarketPanel(Panel):
     def build(self) -> None:
         """Tiles, two charts, two tables."""
         self.code = ""
-        self.tiles: dict[str, dict[str, Any]] = {}
+        self.cards: dict[Hashable, Any] = {}
+        self.tiles: dict[str, dict[str, Any]] = {}  # what stands in the cards
         self._curve_due = 0.0
         self.tile_row = ui.row().classes("w-full gap-3 items-stretch").props('id="tiles"')
         with ui.row().classes("w-full gap-3 items-stretch"):
@@ -40,8 +42,7 @@ class MarketPanel(Panel):
     def fill(self, status: dict[str, Any]) -> None:
         """Tiles, then what belongs to the chosen one."""
         listed = {code: row for code, row in status["instruments"].items() if row["listed"]}
-        if set(listed) != set(self.tiles) - {COMPOSITE} or not self.tiles:
-            self._make_tiles(list(listed))
+        self.keep(self.tile_row, self.cards, [*listed, COMPOSITE], self._make_tile)
         if self.code not in listed and self.code != COMPOSITE:
             self._show(max(listed, key=lambda c: listed[c]["volume"], default=COMPOSITE))
         for code, row in listed.items():
@@ -66,21 +67,16 @@ class MarketPanel(Panel):
 
     # --- tiles -----------------------------------------------------------------------------------------------
 
-    def _make_tiles(self, codes: list[str]) -> None:
-        self.tile_row.clear()
-        self.tiles = {}
-        with self.tile_row:
-            for code in [*codes, COMPOSITE]:
-                card = ui.card().classes("tile cursor-pointer").props(f'id="tile-{code}" tabindex="0" role="button"')
-                card.on("click", lambda c=code: self._choose(c)).on("keydown.enter", lambda c=code: self._choose(c))
-                with card:
-                    ui.label(code if code != COMPOSITE else self.w("composite")).classes("text-subtitle1")
-                    with ui.row().classes("items-baseline gap-2"):
-                        last = ui.html("<b></b>", sanitize=False)
-                        change = ui.label()
-                    self.tiles[code] = {"card": card, "last": last, "change": change}
-                    self.tiles[code]["more"] = [ui.label().classes("small") for _ in range(2)]
-        self._mark()
+    def _make_tile(self, code: str) -> Any:
+        card = ui.card().classes("tile cursor-pointer").props(f'id="tile-{code}" tabindex="0" role="button"')
+        card.on("click", lambda: self._choose(code)).on("keydown.enter", lambda: self._choose(code))
+        with card:
+            ui.label(code if code != COMPOSITE else self.w("composite")).classes("text-subtitle1")
+            with ui.row().classes("items-baseline gap-2"):
+                last = ui.html("<b></b>", sanitize=False)
+                change = ui.label()
+            self.tiles[code] = {"last": last, "change": change, "more": [ui.label().classes("small") for _ in range(2)]}
+        return card
 
     def _choose(self, code: str) -> None:
         if self.view.present() is not None:
@@ -92,8 +88,8 @@ class MarketPanel(Panel):
         self._mark()
 
     def _mark(self) -> None:
-        for code, tile in self.tiles.items():
-            tile["card"].classes(add="chosen") if code == self.code else tile["card"].classes(remove="chosen")
+        for code, card in self.cards.items():
+            card.classes(add="chosen") if code == self.code else card.classes(remove="chosen")
 
     def _fill_tile(self, code: str, last: int, reference: int, about: tuple[str, str]) -> None:
         tile = self.tiles[code]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -75,6 +75,21 @@ class Panel(ABC):
         """A table's rows; nothing is sent where they are as before."""
         if self.changed(name, rows):
             self.tables[name].rows = rows
+
+    def keep(
+        self, parent: Any, shown: dict[Hashable, Any], wanted: Sequence[Hashable], make: Callable[[Any], Any]
+    ) -> None:
+        """What may be clicked, one element per key in ``shown``: those not ``wanted`` any more go, new ones are made.
+
+        The others stay the elements that they are: the click on an element that was replaced meanwhile is lost.
+        """
+        for key in [key for key in shown if key not in wanted]:
+            shown.pop(key).delete()
+        with parent:
+            for place, key in enumerate(wanted):
+                if key not in shown:
+                    shown[key] = make(key)
+                    shown[key].move(target_index=place)
 
     def changed(self, name: str, value: Any) -> bool:
         """True where a value is another one than at the last call, which it then remembers."""
