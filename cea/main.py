@@ -493,20 +493,31 @@ def alerts(
 
 @app.command(rich_help_panel=LOOK)
 def verify(
-    what: Annotated[str, typer.Argument(help="journal")],
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A market folder.")] = HERE,
-    expect: Annotated[str, typer.Option(help="The state hash that the replay must end with (hex).")] = "",
+    what: Annotated[str, typer.Argument(help="journal or registry")],
+    place: Annotated[
+        str, typer.Argument(metavar="PLACE", help="A market folder; of a registry also its file or URL.")
+    ] = str(HERE),
+    expect: Annotated[str, typer.Option(help="The state hash that the journal's replay must end with (hex).")] = "",
     as_json: Json = False,
 ) -> None:
-    """Check a journal: every byte, chain, seal and snapshot, and the state hash of a full replay.
+    """Check a journal or a registry to the last byte: nothing in it is believed.
 
+    journal: every byte, chain, seal and snapshot, and the state hash of a full replay.
+    registry: every posted row, seal, balance and serial range, computed again.
     Exit code 1 when anything is found.
     """
-    from cea.journal_commands import verify_command
+    if what == "journal":
+        from cea.journal_commands import verify_command
 
-    if what != "journal":
-        raise typer.BadParameter(f"{what!r}: only `journal` can be verified here", param_hint="WHAT")
-    verify_command(folder, expect, as_json=as_json)
+        verify_command(Path(place), expect, as_json=as_json)
+    elif what == "registry":
+        from settlement.commands import verify as verify_registry
+
+        if expect:
+            raise typer.BadParameter("a registry has no state hash", param_hint="--expect")
+        verify_registry(place, as_json)
+    else:
+        raise typer.BadParameter(f"{what!r}: expected journal or registry", param_hint="WHAT")
 
 
 # --- sub-commands in other modules -----------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import click.testing
 import pytest
 from registry_world import NOON, PostgresServer, new_database, settled, small_world, some_deals
 from registry_world import postgres as postgres
@@ -15,6 +16,7 @@ from sqlalchemy import inspect
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from typer.testing import CliRunner
 
+from cea.main import command as cea
 from settlement import certificate, imports, store, versions
 from settlement.commands import app, database_url
 from settlement.compliance import Compliance
@@ -294,6 +296,8 @@ def test_verify_ends_with_one_when_a_row_was_tampered_with(tmp_path: Path) -> No
         connection.exec_driver_sql("UPDATE transfer SET amount = amount + 1 WHERE kind = 17")
     registry.close()
     assert "was changed after it was posted" in run("verify", "--db", tmp_path / "r.db", code=1)
+    of_cea = click.testing.CliRunner().invoke(cea(), ["verify", "registry", f"sqlite:///{tmp_path}/r.db"])
+    assert of_cea.exit_code == 1 and "was changed after it was posted" in of_cea.output
 
 
 def test_a_market_folder_names_its_registry(tmp_path: Path) -> None:
