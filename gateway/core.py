@@ -856,7 +856,8 @@ class Core:
         self._next_tick_ns = mono_ns + TICK_NS
         time_ns = self.clock.now()
         heartbeat = p.encode(p.Heartbeat(time_ns=time_ns))
-        for number in due_sessions(self.hot, self._numbers[: len(self.sessions)], mono_ns).tolist():
+        due = due_sessions(self.hot, self._numbers[: len(self.sessions)], mono_ns)
+        for number in self.beat(due, heartbeat, time_ns).tolist():
             session = self.sessions[number]
             if session.cancel_due_ns and mono_ns >= session.cancel_due_ns:
                 self._transit(session, Event.DUE)
@@ -879,6 +880,10 @@ class Core:
                 plane = OPERATORS if ROLES[session.role].operator_plane else MEMBERS
                 self.send(plane, session.route, heartbeat)
         self.flush()
+
+    def beat(self, due: np.ndarray, heartbeat: bytes, time_ns: int) -> np.ndarray:
+        """Those of ``due`` (session numbers) that need more than a heartbeat; the hot lane sends it to the others."""
+        return due
 
     def unsent(self) -> tuple[int, int]:
         """Reports that wait for sessions that are logged in: all together, and in the slowest session."""

@@ -40,6 +40,8 @@ HOT: Final = np.dtype(
         ("cancels_factor", "<i8"),
         ("heartbeat_ns", "<i8"),  # 0 where nobody is logged in, or is lost
         ("ping_ns", "<i8"),  # monotonic time of the last heartbeat to it
+        ("ping_time_ns", "<i8"),  # the exchange time that it bears, 0 once it came back
+        ("round_trip_ns", "<i8"),  # until the client gave it back; 0: not known
         ("next_request", "<u4"),
         ("account", "<u4"),
         ("kinds", "<u4"),  # allowed command kinds, as bits
@@ -73,7 +75,27 @@ STATE_MESSAGES: Final = 1  # messages taken
 STATE_ROUTE: Final = 2  # bytes of the routing id in the hand-over buffer
 STATE_SIZE: Final = 3  # bytes of the frame behind it
 STATE_PARTS: Final = 4
+STATE_READY: Final = 5  # after wait(): sockets that have something, as bits in the order of the poll items
+STATE_NOW: Final = 6  # after wait(): its last look at the clock, monotonic ns
 STATE_FIELDS: Final = 8
+
+POLL_ITEM: Final = np.dtype([("socket", "<u8"), ("fd", "<i4"), ("events", "<i2"), ("revents", "<i2")])
+"""zmq_pollitem_t."""
+
+CLOCK_MONOTONIC: Final = 1
+NS_PER_MS: Final = 1_000_000
+
+# A heartbeat as MessagePack writes it (gateway.protocol.Heartbeat): a map of at most four pairs, short texts, numbers
+# without a sign. Whatever is written in another way is Python's to read.
+_MAP_4: Final = 0x84
+_KEY_T: Final = np.frombuffer(b"\xa1t", np.uint8)
+_TAG: Final = np.frombuffer(b"\xa9heartbeat", np.uint8)
+_KEY_TOKEN: Final = np.frombuffer(b"\xa5token", np.uint8)
+_KEY_LAST_REPORT: Final = np.frombuffer(b"\xablast_report", np.uint8)
+_KEY_TIME_NS: Final = np.frombuffer(b"\xa7time_ns", np.uint8)
+HEARTBEAT_BYTES_MAX: Final = 1 + 2 + 10 + 6 + 9 + 12 + 9 + 8 + 9  # all four, each number in nine bytes
+_NUMBER_MAX: Final = 1 << 62  # of last_report, as in gateway.protocol
+_INT_MAX: Final = (1 << 63) - 1
 
 FILL_UNIT: Final = 1_000_000_000
 REFILL_NS_MAX: Final = 10_000_000_000  # longer idleness adds nothing, and no product leaves 64 bits
@@ -174,6 +196,87 @@ def _is_key(row, text_at):  # type: ignore[no-untyped-def]
     )
 
 
+@njit(cache=True, inline="always")
+def _stands(octets, at, size, text):  # type: ignore[no-untyped-def]
+    """True where ``text`` stands at this place of a frame."""
+    same = at + text.size <= size
+    i = 0
+    while same and i < text.size:
+        same = octets[at + i] == text[i]
+        i += 1
+    return same
+
+
+@njit(cache=True)
+def _number(octets, at, size):  # type: ignore[no-untyped-def]
+    """(value, the place behind it) of a MessagePack number without a sign; place 0 where there is none."""
+    if at >= size:
+        return uint64(0), 0
+    first = np.int64(octets[at])
+    if first < 0x80:
+        return uint64(first), at + 1
+    if first < 0xCC or first > 0xCF:
+        return uint64(0), 0
+    end = at + 1 + (1 << (first - 0xCC))
+    if end > size:
+        return uint64(0), 0
+    value = uint64(0)
+    for i in range(at + 1, end):
+        value = (value << uint64(8)) | uint64(octets[i])
+    return value, end
+
+
+@njit(cache=True)
+def read_heartbeat(data_at, size):  # type: ignore[no-untyped-def]
+    """(1, token, time_ns) of a frame that is a heartbeat and nothing else, its pairs in any order; else (0, 0, 0)."""
+    none = (0, uint64(0), np.int64(0))
+    if size == 0 or size > HEARTBEAT_BYTES_MAX:
+        return none
+    octets = _bytes_at(data_at, size)
+    pairs = np.int64(octets[0]) - 0x80
+    if pairs < 2 or pairs > _MAP_4 - 0x80:
+        return none
+    token = time_ns = uint64(0)
+    at, seen = np.int64(1), 0
+    for _ in range(pairs):
+        if _stands(octets, at, size, _KEY_T):
+            bit = 1
+            at += _KEY_T.size
+            if not _stands(octets, at, size, _TAG):
+                return none
+            at += _TAG.size
+        elif _stands(octets, at, size, _KEY_TOKEN):
+            bit = 2
+            token, at = _number(octets, at + _KEY_TOKEN.size, size)
+        elif _stands(octets, at, size, _KEY_LAST_REPORT):
+            bit = 4
+            last, at = _number(octets, at + _KEY_LAST_REPORT.size, size)
+            if last > uint64(_NUMBER_MAX):
+                return none
+        elif _stands(octets, at, size, _KEY_TIME_NS):
+            bit = 8
+            time_ns, at = _number(octets, at + _KEY_TIME_NS.size, size)
+            if time_ns > uint64(_INT_MAX):
+                return none
+        else:
+            return none
+        if at == 0 or seen & bit:
+            return none
+        seen |= bit
+    if at != size or seen & 3 != 3:
+        return none
+    return 1, token, np.int64(time_ns)
+
+
+@njit(cache=True)
+def _hear(row, time_ns, now_ns):  # type: ignore[no-untyped-def]
+    """A session's heartbeat; ``time_ns``: the time of ours that it gives back, 0 without one."""
+    row.last_heard_ns = now_ns
+    if time_ns != 0 and time_ns == row.ping_time_ns:
+        row.round_trip_ns = max(1, now_ns - row.ping_ns)
+        row.ping_time_ns = 0
+
+
 @njit(cache=True)
 def drain(  # type: ignore[no-untyped-def]
     socket,
@@ -194,6 +297,7 @@ def drain(  # type: ignore[no-untyped-def]
 ):
     """Takes messages of a ROUTER until none waits, the batch is full, or one is Python's.
 
+    Records that are plainly right go into the batch, heartbeats that are plainly right into their session's row.
     messages_at: two initialised zmq_msg_t. hot: HOT[65,536]. buffer_at: the batch's records, ``capacity`` of them,
     ``state[STATE_COUNT]`` filled. over: uint8, room for a routing id and a frame. user_id_at: the property's name,
     0 where connections have no keys. Returns EMPTY, FULL, SLOW, CAPPED.
@@ -218,7 +322,23 @@ def drain(  # type: ignore[no-untyped-def]
         size = call4(f_size, second, 0, 0, 0)
         data_at = call4(f_data, second, 0, 0, 0)
         more = int32(call4(f_more, second, 0, 0, 0)) != 0
-        if not more and size >= RECORD_BYTES and size % RECORD_BYTES == 0 and route_size == ROUTE_BYTES:
+        beat, token, time_ns = 0, uint64(0), np.int64(0)
+        if not more and route_size == ROUTE_BYTES:
+            beat, token, time_ns = read_heartbeat(data_at, size)
+        if beat:
+            row = hot[np.int64(token & uint64(0xFFFF))]
+            route = _words_at(route_at, 2)
+            if (
+                row.takes != 0
+                and row.members != 0
+                and row.token == token
+                and row.route_low == route[0]
+                and row.route_high == route[1]
+                and (user_id_at == 0 or _is_key(row, call4(f_gets, second, user_id_at, 0, 0)))
+            ):
+                _hear(row, time_ns, now_ns)
+                continue
+        elif not more and size >= RECORD_BYTES and size % RECORD_BYTES == 0 and route_size == ROUTE_BYTES:
             token = _words_at(data_at, 8)[5]
             session = np.int64(token & uint64(0xFFFF))
             row = hot[session]
@@ -248,6 +368,90 @@ def drain(  # type: ignore[no-untyped-def]
         state[STATE_ROUTE], state[STATE_SIZE], state[STATE_PARTS] = route_size, kept, parts
         return SLOW
     return CAPPED
+
+
+@njit(cache=True)
+def _clock_ns(f_clock, clock):  # type: ignore[no-untyped-def]
+    """Monotonic time; clock: int64[2], where the C library writes it."""
+    call4(f_clock, CLOCK_MONOTONIC, clock.ctypes.data, 0, 0)
+    return clock[0] * 1_000_000_000 + clock[1]
+
+
+@njit(cache=True, nogil=True)
+def wait(  # type: ignore[no-untyped-def]
+    socket,
+    f_recv,
+    f_data,
+    f_size,
+    f_more,
+    f_gets,
+    user_id_at,
+    messages_at,
+    hot,
+    buffer_at,
+    capacity,
+    limit,
+    over,
+    state,
+    f_poll,
+    items,
+    f_clock,
+    clock,
+    until_ns,
+):
+    """Sleeps until there is work or the time is over, and begins the work: as ``drain``, whose results it gives.
+
+    Thousands of sessions' heartbeats do not wake Python: they are taken here, and the sleep goes on. items:
+    POLL_ITEM[n], the ROUTER's first; ``state[STATE_READY]`` says which have something. A signal ends the sleep too.
+    """
+    before = state[STATE_COUNT]
+    state[STATE_READY] = 0
+    state[STATE_NOW] = _clock_ns(f_clock, clock)
+    while True:
+        left_ms = max(np.int64(0), (until_ns - state[STATE_NOW] + NS_PER_MS - 1) // NS_PER_MS)
+        some = int32(call4(f_poll, items.ctypes.data, items.size, left_ms, 0))
+        state[STATE_NOW] = _clock_ns(f_clock, clock)
+        if some <= 0:
+            return EMPTY
+        ready = np.int64(0)
+        for i in range(items.size):
+            if items[i].revents != 0:
+                ready |= 1 << i
+        why = EMPTY
+        if ready & 1:
+            why = drain(
+                socket, f_recv, f_data, f_size, f_more, f_gets, user_id_at, messages_at, hot, buffer_at, capacity,
+                limit, state[STATE_NOW], over, state,
+            )  # fmt: skip
+        if why != EMPTY or state[STATE_COUNT] != before or ready > 1:
+            state[STATE_READY] = ready
+            return why
+        if state[STATE_NOW] >= until_ns:
+            return EMPTY
+
+
+@njit(cache=True)
+def send_heartbeats(socket, f_send, hot, due, frame, time_ns, mono_ns):  # type: ignore[no-untyped-def]
+    """Sends a heartbeat to each member's session of ``due`` for which nothing else is due.
+
+    due: uint16, of due_sessions; frame: uint8, the heartbeat, which bears exchange time ``time_ns``. Returns how many
+    sessions are left for Python; they stand at the beginning of ``due``.
+    """
+    left = 0
+    for i in range(due.size):
+        session = due[i]
+        row = hot[session]
+        silent = mono_ns - row.last_heard_ns > row.heartbeat_ns * HEARTBEATS_LOST
+        if row.takes == 0 or row.members == 0 or row.timed != 0 or silent:
+            due[left] = session
+            left += 1
+            continue
+        row.last_sent_ns = row.ping_ns = mono_ns
+        row.ping_time_ns = time_ns
+        route_at = row_address(hot, session) + 8
+        if int32(call4(f_send, socket, route_at, ROUTE_BYTES, SNDMORE | DONTWAIT)) >= 0:
+            call4(f_send, socket, frame.ctypes.data, frame.size, DONTWAIT)
+    return left
 
 
 @njit(cache=True)

@@ -27,6 +27,7 @@ FUNCTIONS: Final = (
     "zmq_msg_close",
     "zmq_msg_gets",
     "zmq_send",
+    "zmq_poll",
 )
 
 

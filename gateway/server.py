@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from typing import Any, Final
 
 import zmq
@@ -215,6 +215,7 @@ class Server:
             self.core.alarm(f"the plain lane serves: {error}")
             return
         self.core.deliver = self.lane.deliver_for(self.core)  # type: ignore[method-assign, assignment]
+        self.core.beat = self.lane.beat_for(self.core)  # type: ignore[method-assign, assignment]
         self.lane.warm_up(self.core)
 
     def _start_ns(self, exchange: Exchange) -> int:
@@ -358,20 +359,16 @@ class Server:
 
     def run(self) -> None:
         """Until ``stopping``: drain, group, send, timers."""
-        poller = self._poller = zmq.Poller()
-        for socket in self.sockets.values():
-            poller.register(socket, zmq.POLLIN)
+        self._watch()
         core, snapshots = self.core, self.snapshots
         assert snapshots is not None, "made at the start"
         timers_ns = 0
         while not self.stopping:
             waits = core.dirty or (core.publisher is not None and core.publisher.waiting)
-            ready = self._poll(poller, 0 if core.pending else 1 if waits else POLL_MS)
-            now = time.monotonic_ns()
-            core.mono_ns = now
-            for plane in (zap.MEMBERS, zap.OPERATORS):
-                if self.sockets[plane] in ready:
-                    self.drain(plane)
+            ready = self._wait(0 if core.pending else 1 if waits else POLL_MS)
+            now = core.mono_ns = time.monotonic_ns()
+            if self.sockets[zap.OPERATORS] in ready:
+                self.drain(zap.OPERATORS)
             if core.batch.count:
                 core.advance()
             else:
@@ -392,6 +389,25 @@ class Server:
             snapshots.turn(now)
             self._schedule()
             core.pump(STREAM_FRAMES)
+
+    def _watch(self) -> None:
+        """Looks at the sockets that there are now."""
+        self._poller = zmq.Poller()
+        for socket in self.sockets.values():
+            self._poller.register(socket, zmq.POLLIN)
+        if self.lane is not None:
+            members = self.sockets[zap.MEMBERS]
+            self.lane.watch([members, *(s for s in self.sockets.values() if s is not members)])
+
+    def _wait(self, timeout_ms: int) -> Container[Any]:
+        """The sockets that have something; what the members sent has been taken by then."""
+        if self.lane is not None:
+            return self.lane.wait(self.core, timeout_ms)
+        ready = self._poll(self._poller, timeout_ms)
+        self.core.mono_ns = time.monotonic_ns()
+        if self.sockets[zap.MEMBERS] in ready:
+            self.drain(zap.MEMBERS)
+        return ready
 
     def _poll(self, poller: zmq.Poller, timeout_ms: int) -> dict[Any, int]:
         """The sockets that have something."""
@@ -426,7 +442,7 @@ class Server:
                 more = bool(socket.get(zmq.RCVMORE))
             receive(plane, route, user, frame, parts=parts)
 
-    def _publisher_tick(self, now: int, ready: dict[Any, int]) -> None:
+    def _publisher_tick(self, now: int, ready: Container[Any]) -> None:
         for plane in (zap.FEED, zap.OPERATOR_FEED):  # subscriptions are not ours to answer, but must be read
             with contextlib.suppress(zmq.Again):
                 while self.sockets[plane] in ready:
@@ -485,13 +501,12 @@ class Server:
     def _rebind_feed(self, plane: str) -> None:
         address = getattr(self.endpoints, plane.replace("-", "_"))
         old = self.sockets.pop(plane)
-        self._poller.unregister(old)
         old.close(0)
         deadline = time.monotonic() + 2
         while True:
             try:
                 self._bind_one(plane, int(address.rsplit(":", 1)[1]), "")
-                self._poller.register(self.sockets[plane], zmq.POLLIN)
+                self._watch()
                 return
             except StartError:
                 if time.monotonic() > deadline:

@@ -208,9 +208,7 @@ class Session:
         "number",
         "old_until",
         "orders",
-        "ping_time_ns",
         "role",
-        "round_trip_ns",
         "route",
         "row",
         "state",
@@ -235,8 +233,6 @@ class Session:
         self.dead_man_due_ns = 0
         self.behind_since_ns = 0  # since when its socket has taken nothing
         self.throttled = self.malformed = 0
-        self.ping_time_ns = 0  # the exchange time that the last heartbeat bears
-        self.round_trip_ns = 0  # until the client gave it back; 0: not known
         self.orders: Bucket | None = None
         self.cancels: Bucket | None = None
         self.next_request = self.cursor = 1
@@ -290,6 +286,24 @@ class Session:
     @ping_ns.setter
     def ping_ns(self, value: int) -> None:
         self.row["ping_ns"] = value
+
+    @property
+    def ping_time_ns(self) -> int:
+        """The exchange time that the last heartbeat to it bears; 0 once it came back."""
+        return int(self.row["ping_time_ns"])
+
+    @ping_time_ns.setter
+    def ping_time_ns(self, value: int) -> None:
+        self.row["ping_time_ns"] = value
+
+    @property
+    def round_trip_ns(self) -> int:
+        """Until the client gave the heartbeat back; 0: not known."""
+        return int(self.row["round_trip_ns"])
+
+    @round_trip_ns.setter
+    def round_trip_ns(self, value: int) -> None:
+        self.row["round_trip_ns"] = value
 
     def refresh(self, kinds: int, *, members: bool) -> None:
         """Writes into the row what machine code may do for this session in its present state."""
