@@ -30,7 +30,7 @@ OUTCOME_S: Final = 60.0  # a call may span the exchange's crash and restart
 PUMP_S: Final = 1.0  # how often idle sessions are heard: well below their heartbeat's end
 SELLER, BUYER = 0, 1  # which of the members negotiate bulk deals and auctions
 MARGIN_FEN: Final = 200  # per tonne: what the first word of a negotiation may be dearer, and the fees
-FEED_S: Final = 10.0  # a reader of the feed learns of a gap within a second; a busy machine takes longer
+FEED_S: Final = 60.0  # a reader of the feed learns of a gap within a second; a busy machine takes longer
 
 
 class DemoError(Exception):

@@ -38,8 +38,8 @@ from gateway import keys as keyfile
 from gateway import protocol as p
 from gateway.connection import Connection, GatewayError
 
-ANSWER_SECONDS: Final = 5.0
-DISCONNECT_SECONDS: Final = 0.3  # the exchange looks at its timers ten times a second
+ANSWER_SECONDS: Final = 15.0  # an exchange that others keep busy answers late, and still well
+DISCONNECT_SECONDS: Final = 1.0  # the exchange looks at its timers ten times a second, later on a busy machine
 MALFORMED_MAX: Final = 1_000  # an exchange that takes more of these has no limit
 
 
@@ -309,8 +309,8 @@ def card_times(bench: Bench) -> None:
 
 def card_heartbeat(bench: Bench) -> None:
     with bench.probe() as one:
-        one.ready(heartbeat_ms=200)
-        expect(isinstance(one.wait(p.Heartbeat, 3.0), p.Heartbeat), "no heartbeat came")
+        one.ready(heartbeat_ms=500)
+        expect(isinstance(one.wait(p.Heartbeat), p.Heartbeat), "no heartbeat came")
 
 
 def card_reserved(bench: Bench) -> None:

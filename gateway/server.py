@@ -49,6 +49,7 @@ PUBLISH_NS: Final = 1 * NS_PER_MS  # market data at most 1,000 times a second: a
 PUBLISH_LATE_NS: Final = 9 * NS_PER_MS  # and at least 100 times a second while the loop has no pause
 TIMERS_NS: Final = 5 * NS_PER_MS  # between two looks at the timers where nothing but heartbeats comes
 HOUSEKEEPING_NS: Final = 1_000 * NS_PER_MS  # key file, disk space, scheduler
+REBIND_TRIES: Final = 400  # two seconds: a closed socket's port is free within milliseconds
 # Report frames that wait for one slow reader: 256 x 16 KiB = 4 MiB at most; of the operators' stream 16 MiB.
 SEND_FRAMES_MAX: Final = 256
 RECEIVE_FRAMES_MAX: Final = 2_048
@@ -502,14 +503,13 @@ class Server:
         address = getattr(self.endpoints, plane.replace("-", "_"))
         old = self.sockets.pop(plane)
         old.close(0)
-        deadline = time.monotonic() + 2
-        while True:
+        for tries_left in reversed(range(REBIND_TRIES)):  # counted: a machine may stand still between two of them
             try:
                 self._bind_one(plane, int(address.rsplit(":", 1)[1]), "")
                 self._watch()
                 return
             except StartError:
-                if time.monotonic() > deadline:
+                if not tries_left:
                     raise
                 time.sleep(0.005)  # the old socket's thread closes its port
 

@@ -6,6 +6,18 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+from cea import connecting, processes
+
+# A suite that passed yesterday passes today: examples come from the test itself, not from chance, and how long one
+# takes is no judgement. What is looked for beyond them is `make soak`'s to find.
+FIXED = {"deadline": None, "derandomize": True, "database": None, "suppress_health_check": list(HealthCheck)}
+settings.register_profile("fixed", **FIXED)
+settings.load_profile("fixed")
+
+PATIENCE_S = 120.0  # a machine that stands still for seconds is no failure of what is tested
+connecting.WAIT_S = processes.STOP_S = PATIENCE_S
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

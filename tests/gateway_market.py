@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+from patience import PATIENCE_S
 
 from engine import messages as m
 from engine.calendar import day_start_ns
@@ -70,7 +71,7 @@ class Process:
     def stop(self) -> int:
         """SIGTERM; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(PATIENCE_S)
 
 
 @contextlib.contextmanager
@@ -90,16 +91,24 @@ def running(folder: Path, clock: str = "stepped") -> Iterator[Process]:
 
 def fund(ops: OperatorClient, members: int = 5) -> None:
     """Gives every member ten million yuan and 200,000 t of each vintage, and opens the morning."""
-    for account in range(1, members + 1):
-        ops.execute(m.Deposit(account=account, amount=10**9, document=f"bank-{account}"))
-        for code in ("CEA23", "CEA24"):
-            ops.execute(
-                m.TransferIn(account=account, instrument=code, quantity=200_000, transfer=f"in-{code}-{account}")
-            )
+    for message in funding(members):
+        ops.execute(message)
     ops.step_clock(MORNING)
 
 
-def wait_until(condition, seconds: float = 5.0) -> bool:
+def funding(members: int = 5) -> list[m.Deposit | m.TransferIn]:
+    """The commands of :func:`fund`."""
+    found: list[m.Deposit | m.TransferIn] = []
+    for account in range(1, members + 1):
+        found.append(m.Deposit(account=account, amount=10**9, document=f"bank-{account}"))
+        for code in ("CEA23", "CEA24"):
+            found.append(
+                m.TransferIn(account=account, instrument=code, quantity=200_000, transfer=f"in-{code}-{account}")
+            )
+    return found
+
+
+def wait_until(condition, seconds: float = PATIENCE_S) -> bool:
     """Polls a condition of another process."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -25,6 +25,7 @@ from settlement.errors import accepted
 from settlement.registry import AccountForm, Registry
 
 DAY = 20251203
+PORTS_TRIED = 5
 NOON = 1_764_734_400 * 10**9  # 2025-12-03 12:00 Asia/Shanghai
 DAY_BEFORE = NOON - 24 * 3600 * 10**9
 
@@ -86,15 +87,31 @@ def new_folder() -> Path:
     return folder
 
 
+def serve_on_a_free_port(programs: Path, folder: Path, options: str = "") -> int:
+    """Starts the server of a folder; the port that it got. Another process may be quicker to take a port that was
+    free a moment ago: then the next one is tried."""
+    for _ in range(PORTS_TRIED):
+        port = free_port()
+        arguments = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 {options}"
+        log = folder / f"log-{port}"
+        try:
+            _as_user(programs / "pg_ctl", "-D", folder / "data", "-l", log, "-o", arguments, "-w", "-t", "240", "start")
+            return port
+        except AssertionError as error:
+            said = f"{error}\n{log.read_text() if log.exists() else ''}"
+            if "in use" not in said:
+                raise AssertionError(said) from error
+    raise AssertionError(f"{PORTS_TRIED} ports were taken: {said}")
+
+
 def start_postgres(options: str = "") -> Iterator[PostgresServer]:
     """A server for the block; stopped and deleted at its end."""
     programs = postgres_bin()
     assert programs is not None
-    folder, port = new_folder(), free_port()
+    folder = new_folder()
     data = folder / "data"
     _as_user(programs / "initdb", "-D", data, "-U", "cea", "--auth=trust", "-E", "UTF8", "--no-sync")
-    arguments = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 {options}"
-    _as_user(programs / "pg_ctl", "-D", data, "-l", folder / "log", "-o", arguments, "-w", "start")
+    port = serve_on_a_free_port(programs, folder, options)
     try:
         yield PostgresServer(folder, port, programs)
     finally:

@@ -1,13 +1,17 @@
 """Settling processes that start quickly, for the kill tests: ``python settlement_child.py URL BLOCK``.
 
 The libraries are loaded once; each ``start`` on standard input forks a process that goes on with the day's settlement
-and prints each block's last deal. What is forked has no connection and no file of the database: it opens its own.
+and prints each block's last deal; after some blocks it waits for the kill, which may come late on a busy machine: it
+does not settle what the next kills are to meet. What is forked has no connection and no file of the database: it opens
+its own.
 """
 
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from itertools import count
 
 from registry_world import DAY, NOON
 
@@ -15,11 +19,20 @@ from settlement.delivery import Delivery
 from settlement.errors import accepted
 from settlement.registry import Registry
 
+BLOCKS_A_LIFE = 5
+
 
 def settle(url: str, block: int) -> None:
     delivery = Delivery(Registry.open(url))
     print("ready", flush=True)
-    day = accepted(delivery.settle(DAY, NOON, block_deals=block, after_block=lambda deal: print(deal, flush=True)))
+    settled = count(1)
+
+    def after_block(deal: int) -> None:
+        print(deal, flush=True)
+        if next(settled) == BLOCKS_A_LIFE:
+            signal.pause()
+
+    day = accepted(delivery.settle(DAY, NOON, block_deals=block, after_block=after_block))
     print(day.state, flush=True)
 
 

@@ -12,7 +12,8 @@ import pytest
 from auction_reference import NaiveAuctions
 from auction_world import AuctionWorld
 from bulk_world import at
-from hypothesis import HealthCheck, settings
+from conftest import FIXED
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
@@ -192,7 +193,7 @@ class AuctionMachine(RuleBasedStateMachine):
         assert got == naive.deals
 
 
-COMMON: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+COMMON: dict[str, Any] = FIXED
 
 
 def test_invented_auctions_agree_with_the_naive_model() -> None:

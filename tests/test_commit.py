@@ -14,6 +14,7 @@ from engine.records import COMMAND, NEW
 from gateway.commit import OverlappedJournal, beside
 
 IDENTITY = Identity(engine_abi=1, rules_hash=bytes(32), journal_id=7)
+WAIT_S = 120  # generous: the machine may be shared
 SEGMENT_BYTES = 1 << 18
 
 
@@ -71,7 +72,7 @@ class Gated(RealDisk):
 
     def create(self, name, size):
         self.reserving.set()
-        assert self.gate.wait(20), "the test opens it"
+        assert self.gate.wait(WAIT_S), "the test opens it"
         if self.error is not None:
             raise self.error
         return super().create(name, size)
@@ -86,7 +87,7 @@ def gated(tmp_path):
     disk.reserving.clear()
     journal.append(group(1, 4_000))
     journal.append(group(4_001, 1_000))
-    assert disk.reserving.wait(20) and len(disk.names()) == 2, "two segments, no spare"
+    assert disk.reserving.wait(WAIT_S) and len(disk.names()) == 2, "two segments, no spare"
     yield journal, disk
     disk.gate.set()
     journal.close()

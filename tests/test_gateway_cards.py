@@ -7,7 +7,7 @@ import threading
 import gateway_market as gm
 import pytest
 
-from gateway.cards import Card, Result, certify
+from gateway.cards import Card, Probe, Result, certify
 from gateway.client import Client
 from gateway.operator import OperatorClient
 from gateway.server import Server
@@ -46,7 +46,9 @@ def test_all_cards_pass_before_the_open_and_in_the_session(server):
 
 
 def test_cards_find_an_exchange_that_breaks_its_promises(server, monkeypatch):
-    monkeypatch.setattr("gateway.cards.Probe.frames.__defaults__", (0.5,))  # one card waits in vain
+    for method in ("frames", "wait"):  # one card waits in vain
+        function = getattr(Probe, method)
+        monkeypatch.setattr(function, "__defaults__", (0.5,))
     folder = server.market.folder
     core = server.core
     core._judge_login = _version_blind(core._judge_login)

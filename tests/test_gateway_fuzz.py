@@ -167,7 +167,7 @@ def test_ten_million_nasty_frames(seed):
 
 def log_in(probe: Probe) -> p.LoginAccepted:
     """Logs in; again where a frame that was too large has broken the connection, and the login with it."""
-    for _ in range(20):
+    for _ in range(int(gm.PATIENCE_S)):
         probe.send(p.Login(version=p.PROTOCOL_VERSION, resume="quick", heartbeat_ms=60_000))
         found = next((a for a in probe.frames(1.0) if isinstance(a, p.LoginAccepted)), None)
         if found is not None:

@@ -41,7 +41,8 @@ ROUNDS_A_JOURNAL = 50  # every start replays the whole of it
 CLEAN_STOP_EVERY = 7
 SNAPSHOT_COMMANDS = 60  # so most starts go on from a snapshot that was taken while trading, and some kills tear one
 ACKNOWLEDGED_BEFORE_KILL = 20
-START_SECONDS = 120  # generous: the machine may be shared
+ENDED_S = 5  # so long without an answer: has the exchange ended?
+START_SECONDS = gm.PATIENCE_S  # generous: the machine may be shared
 
 
 class Exchange:
@@ -341,7 +342,7 @@ class Faulty:
         endpoints = cfg.read_endpoints(self.folder)
         assert endpoints is not None
         os.kill(endpoints.pid, signal.SIGTERM)
-        return self.process.wait(60)
+        return self.process.wait(gm.PATIENCE_S)
 
     def log(self) -> str:
         return (self.folder / "log").read_text()
@@ -363,10 +364,10 @@ def ends_with_nothing_lost(folder: Path, faulty: Faulty, code: int) -> list[int]
     told: list[int] = []
     try:
         assert faulty.ready()
-        if faulty.process.poll() is None:
+        while faulty.process.poll() is None:  # it has ended, or an answer only took long
             with contextlib.suppress(NoAnswer, UnknownOutcome):
                 trade_until_it_ends(folder, faulty, told)
-        assert faulty.process.wait(60) == code, faulty.log()
+        assert faulty.process.wait(gm.PATIENCE_S) == code, faulty.log()
     finally:
         if faulty.process.poll() is None:
             faulty.process.kill()
@@ -391,9 +392,14 @@ def came_back(folder: Path, told: list[int]) -> None:
 BATCHES = ([("buy", "CEA24", 5_900, 1)] * 2, [("buy", "CEA23", 5_900, 1)] * 300)
 
 
-def trade_until_it_ends(folder: Path, faulty: Faulty, told: list[int], rounds: int = 1_000_000) -> None:
-    with OperatorClient(folder, timeout=3) as ops, Client(folder, key="member-1", timeout=3) as me:
-        gm.fund(ops)
+def trade_until_it_ends(
+    folder: Path, faulty: Faulty, told: list[int], rounds: int = 1_000_000, patience_s: float = ENDED_S
+) -> None:
+    with OperatorClient(folder, timeout=patience_s) as ops, Client(folder, key="member-1", timeout=patience_s) as me:
+        for message in gm.funding():
+            with contextlib.suppress(Refusal):  # in a second try: it was done in the first
+                ops.execute(message)
+        ops.step_clock(gm.MORNING)
         for number in range(rounds):
             if faulty.process.poll() is not None:
                 break
@@ -452,7 +458,7 @@ def test_an_exchange_finishes_short_and_interrupted_writes(library: Path, tmp_pa
     faulty = Faulty(folder, [], faulty_writes.preloading(library, "short"))
     try:
         assert faulty.ready() and faulty.process.poll() is None, faulty.log()
-        trade_until_it_ends(folder, faulty, told, rounds=20)
+        trade_until_it_ends(folder, faulty, told, rounds=20, patience_s=gm.PATIENCE_S)
         assert len(told) == 20 * 151
         os.kill(faulty.process.pid, signal.SIGKILL)  # a clean stop would leave a snapshot: here the groups must do
         faulty.process.wait()
@@ -475,7 +481,7 @@ def test_a_full_disk_makes_the_market_cancel_only_while_the_journal_still_has_ro
     try:
         assert faulty.ready(former) and faulty.process.poll() is None, faulty.log()
         with OperatorClient(folder) as ops, Client(folder, key="member-1") as me:
-            assert gm.wait_until(lambda: bool(ops.status()["cancel_only"]), 20)
+            assert gm.wait_until(lambda: bool(ops.status()["cancel_only"]))
             assert me.buy("CEA24", 5_900, 100).code == Code.CANCEL_ONLY
             assert me.cancel(order.order_id).ok
             hash_before = ops.seal_hash()

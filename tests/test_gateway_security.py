@@ -98,7 +98,7 @@ def test_a_revoked_key_loses_its_session_at_once_and_a_new_one_takes_its_place(s
         assert gm.wait_until(lambda: new.public in served.core.keys.by_public)
         me.sync()
         with pytest.raises(LoginRefused, match="in use"):  # another key of the session (D7)
-            Client(served.market.folder, key="member-1-b", timeout=2.0)
+            Client(served.market.folder, key="member-1-b")
         me.buy("CEA24", "59.50", 1)
         keys.save(folder, keys.KeyTable([*(k for k in table.keys if k is not old), new]))
         assert gm.wait_until(lambda: old.public not in served.core.keys.by_public)
@@ -173,7 +173,7 @@ def test_a_login_needs_an_unguessable_routing_id_and_the_token_is_bound_to_it(se
     socket.curve_publickey, socket.curve_secretkey = secret.public.encode(), secret.secret.encode()
     socket.connect(served.endpoints.members)
     socket.send(p.encode(p.Login(version=p.PROTOCOL_VERSION)))
-    assert socket.poll(5_000)
+    assert socket.poll(60_000)
     answer = p.decode_from_exchange(socket.recv())
     assert isinstance(answer, p.LoginRejected) and "routing id" in answer.text
     socket.close()

@@ -21,6 +21,8 @@ from engine.journal.inspection import verify
 
 CHILD = [sys.executable, str(Path(__file__).with_name("journal_child.py"))]
 KILL_ROUNDS = 20
+COMMITS_BEFORE_KILL = 40  # fewer than these, by chance; then a moment that no commit knows
+WAIT_S = 300.0  # generous: the machine may be shared, and strace is slow
 KILL_ROUNDS_SOAK = 1_000
 
 
@@ -71,7 +73,7 @@ def traced(strace: str, folder: Path, *injections: str, groups: int = 300) -> su
         capture_output=True,
         text=True,
         env=environment(),
-        timeout=120,
+        timeout=WAIT_S,
         check=False,
     )
 
@@ -130,7 +132,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def writing(library: Path, mode: str, *command: str) -> subprocess.CompletedProcess[str]:
     """Run a child whose larger writes go as ``mode`` says."""
     env = {**faulty_writes.preloading(library, mode), "PYTHONPATH": environment()["PYTHONPATH"]}
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=WAIT_S, check=False)
 
 
 @pytest.mark.slow
@@ -182,9 +184,10 @@ def kill_round(folder: Path, rng: random.Random) -> tuple[int, int]:
     child = subprocess.Popen([*CHILD, str(folder)], stdout=subprocess.PIPE, text=True, env=environment())
     assert child.stdout is not None
     assert child.stdout.readline() == "ready\n"
-    time.sleep(rng.uniform(0.0, 0.15))
+    lines = [child.stdout.readline() for _ in range(rng.randrange(COMMITS_BEFORE_KILL))]
+    time.sleep(rng.uniform(0.0, 0.1))
     child.kill()
-    told = acknowledged(child.stdout.read())
+    told = acknowledged("".join(lines) + child.stdout.read())
     child.wait()
     child.stdout.close()
     return told, recover(folder)[0]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
+
 import numpy as np
+import pytest
 
 from engine.records import EVENT
 from gateway.memory import HUGE_PAGE, TouchAhead, reserved
@@ -10,17 +14,13 @@ from gateway.reports import ReportStore
 
 
 def present(array: np.ndarray) -> int:
-    """Bytes of an array's mapping that are in memory (Linux: /proc/self/smaps)."""
-    address, found, resident = array.ctypes.data, False, 0
-    with open("/proc/self/smaps", encoding="ascii") as maps:
-        for line in maps:
-            first, _, rest = line.partition(" ")
-            if "-" in first and ":" not in first:
-                start, end = (int(x, 16) for x in first.split("-"))
-                found = start <= address < end
-            elif found and first == "Rss:":
-                resident = int(rest.split()[0]) * 1024
-    return resident
+    """Bytes of an array that are in memory, by pages. (The kernel's list of mappings would do only while nothing else
+    of this process lies beside the array: neighbours of the same kind become one mapping.)"""
+    states = np.zeros(-(-array.nbytes // mmap.PAGESIZE), np.uint8)
+    mincore = ctypes.CDLL(None, use_errno=True).mincore
+    mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_void_p)
+    assert not mincore(array.ctypes.data, array.nbytes, states.ctypes.data), ctypes.get_errno()
+    return int((states & 1).sum()) * mmap.PAGESIZE
 
 
 def test_reserved_memory_is_zero_aligned_and_costs_nothing_until_it_is_used():
@@ -35,7 +35,8 @@ def test_what_comes_next_is_present_before_it_is_used_and_what_was_written_stays
     table["seq"][:1000] = 7
     used = [1000]
     ahead = TouchAhead([lambda: (table, used[0], 1 << 16)])
-    assert ahead.turn()
+    if not ahead.turn():
+        pytest.skip("this kernel cannot make pages present ahead of their use (Linux 5.14 can)")
     first = present(table)
     assert first >= (1000 + (1 << 16)) * EVENT.itemsize
     assert (table["seq"][:1000] == 7).all() and not table["seq"][1000 : 1 << 16].any()

@@ -188,7 +188,7 @@ def test_a_reader_of_a_relay_sees_what_a_reader_of_the_exchange_sees_also_over_a
                 one.buy("CEA24", 5_900 + n, 10 + n)
                 if n % 3 == 0:
                     two.sell("CEA24", 5_900 + n, 5)
-            assert gm.wait_until(lambda: same_books(direct, reader), 20)
+            assert gm.wait_until(lambda: same_books(direct, reader))
             assert reader.books["CEA24"].statistics.deals == 10
             assert reader.books["CEA24"].gaps == 0 and relay.frames > 5
             # somebody whom only the exchange knows is refused here
@@ -196,14 +196,14 @@ def test_a_reader_of_a_relay_sees_what_a_reader_of_the_exchange_sees_also_over_a
                 Connection(folder, str(market / "keys" / "public.key"), timeout=1.0).open()
             late_key = module.add_reader(folder, "late")
             with MarketDataClient(folder, key=str(late_key), screens=False) as late:
-                assert gm.wait_until(lambda: same_books(direct, late), 20)
+                assert gm.wait_until(lambda: same_books(direct, late))
             process.kill()
             process.start()
             process.ready()
             one.sell("CEA23", 6_000, 7)
             one.buy("CEA24", 5_950, 11)
             assert gm.wait_until(
-                lambda: same_books(direct, reader) and reader.books["CEA24"].bids.get(5_950) == (11, 1), 30
+                lambda: same_books(direct, reader) and reader.books["CEA24"].bids.get(5_950) == (11, 1)
             )
             assert relay.status()["connects"] >= 1
 

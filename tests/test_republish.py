@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from journal_maker import make_journal
+from patience import PATIENCE_S as WAIT_S
 from typer.testing import CliRunner
 
 from cea.replay_commands import app
@@ -29,7 +30,6 @@ from replay.market_settings import settings_for
 from replay.source_files import SourceError
 
 DATE = 20251203
-WAIT_S = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_a_speed_is_kept_and_a_pause_is_cut(market, tmp_path, monkeypatch) -> No
     began = time.monotonic()
     try:
         watch(tmp_path / "again").close()
-        assert 0.5 < time.monotonic() - began < 12
+        assert 0.5 < time.monotonic() - began < WAIT_S
     finally:
         server.end()
 
@@ -120,7 +120,7 @@ def test_nobody_can_trade_or_look_in_without_a_key(market, tmp_path) -> None:
     try:
         feed = watch(folder)
         feed.close()
-        with Client(folder, key=str(folder / "keys" / "public.key"), timeout=5) as reader:
+        with Client(folder, key=str(folder / "keys" / "public.key"), timeout=WAIT_S) as reader:
             with pytest.raises(GatewayError):
                 reader.order("buy", "CEA24", 6_000, 100)
             with pytest.raises(GatewayError):
@@ -160,7 +160,7 @@ def test_the_viewer_has_every_event_and_a_copy_the_reports_of_its_account_alone(
     server = Republished(market[0], folder, 0.0, accounts=(1,))
     try:
         watch(folder).close()
-        with OperatorClient(folder, key="monitor", timeout=10) as ops:
+        with OperatorClient(folder, key="monitor", timeout=WAIT_S) as ops:
             ops.subscribe(1)
             seen, wanted = [], fills_of(market[0], None)
             deadline = time.monotonic() + WAIT_S
@@ -169,7 +169,7 @@ def test_the_viewer_has_every_event_and_a_copy_the_reports_of_its_account_alone(
             assert seen == wanted and len(seen) > 100
             with pytest.raises(GatewayError):
                 ops.execute(messages.CloseDay())
-        with Client(folder, key="copy-1", timeout=10, resume="restart") as copy:
+        with Client(folder, key="copy-1", timeout=WAIT_S, resume="restart") as copy:
             copy.sync()
             reports = [r.event for r in copy.poll()]
             assert [facts(e) for e in reports if int(e["kind"]) in FILLS] == fills_of(market[0], 1) != []

@@ -288,11 +288,15 @@ def test_concurrent_readers_never_see_one_leg(url: str) -> None:
             seen.append(legs_of_deals(reader))
             with store.reading(reader.engine) as connection:
                 seen_faults.extend(check(connection))
+            reading.set()
+        reading.set()
         reader.close()
 
     seen_faults: list[str] = []
+    reading = threading.Event()
     thread = threading.Thread(target=read)
     thread.start()
+    assert reading.wait(120), "it reads while the deals are settled"
     accepted(delivery.settle(DAY, NOON, block_deals=100))
     done.set()
     thread.join()

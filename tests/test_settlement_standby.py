@@ -18,10 +18,10 @@ from registry_world import (
     _as_user,
     confirmed,
     expected_balances,
-    free_port,
     new_database,
     new_folder,
     postgres_bin,
+    serve_on_a_free_port,
     small_world,
     some_deals,
     start_postgres,
@@ -35,6 +35,9 @@ from settlement.registry import Registry
 from settlement.states import DayState
 from settlement.verify import verify
 
+BLOCKS_BEFORE_KILL = 15
+WAIT_S = 120.0  # generous: the machine may be shared
+
 
 @pytest.mark.slow
 def test_the_primary_dies_and_nothing_confirmed_is_lost() -> None:
@@ -43,13 +46,11 @@ def test_the_primary_dies_and_nothing_confirmed_is_lost() -> None:
     servers = start_postgres("-c wal_level=replica -c hot_standby=on")
     primary = next(servers)
     standby_folder = new_folder()
-    standby = PostgresServer(standby_folder, free_port(), primary.bin)
     data = standby_folder / "data"
     try:
         source = f"host=127.0.0.1 port={primary.port} user=cea application_name=standby"
         _as_user(primary.bin / "pg_basebackup", "-D", data, "-R", "-d", source, "--checkpoint=fast", "--no-sync")
-        arguments = f"-p {standby.port} -k {standby_folder} -c listen_addresses=127.0.0.1"
-        _as_user(primary.bin / "pg_ctl", "-D", data, "-l", standby_folder / "log", "-o", arguments, "-w", "start")
+        standby = PostgresServer(standby_folder, serve_on_a_free_port(primary.bin, standby_folder), primary.bin)
         sql = "ALTER SYSTEM SET synchronous_standby_names = 'standby'"
         port = str(primary.port)
         primary.run("psql", "-h", "127.0.0.1", "-p", port, "-U", "cea", "-d", "postgres", "-c", sql)
@@ -62,16 +63,25 @@ def test_the_primary_dies_and_nothing_confirmed_is_lost() -> None:
         delivery = confirmed(registry, deals)
         blocks: list[int] = []  # the last deal of each block whose commit came back: these are confirmed
 
+        killed = threading.Event()
+
+        def after_block(deal: int) -> None:
+            blocks.append(deal)
+            if len(blocks) == BLOCKS_BEFORE_KILL + 80:  # the kill comes late: there must be something left to settle
+                killed.wait(WAIT_S)
+
         def settle() -> None:
             with pytest.raises(DBAPIError):
-                delivery.settle(DAY, NOON, block_deals=20, after_block=blocks.append)
+                delivery.settle(DAY, NOON, block_deals=20, after_block=after_block)
 
         worker = threading.Thread(target=settle)
         worker.start()
-        while len(blocks) < 15:
+        while len(blocks) < BLOCKS_BEFORE_KILL:
+            assert worker.is_alive(), "the settlement has ended"
             time.sleep(0.005)
         kill_server(primary)
-        worker.join(timeout=60)
+        killed.set()
+        worker.join(timeout=WAIT_S)
         assert not worker.is_alive()
         registry.engine.dispose()
 

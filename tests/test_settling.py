@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from patience import PATIENCE_S as WAIT_S
 
 from cea.folder import open_registry
 from cea.main import command
@@ -131,14 +132,14 @@ def test_a_service_that_is_killed_goes_on_and_one_that_is_told_stops(tmp_path: P
             assert two.buy("CEA24", "59.50", 700).filled == 700
         assert run("clock", "15:00", "-m", folder) == Exit.OK
         service = subprocess.Popen(words, stderr=subprocess.DEVNULL, text=True)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + WAIT_S
         while (found := progress.read(folder)) is None or found.step != Step.DONE:
             assert time.monotonic() < deadline, found
             time.sleep(0.05)
         first, service = service, subprocess.Popen(words, stderr=subprocess.DEVNULL, text=True)
-        assert first.wait(20) == Exit.CONFIG, "two services would throw each other out for ever"
+        assert first.wait(WAIT_S) == Exit.CONFIG, "two services would throw each other out for ever"
         service.send_signal(signal.SIGTERM)
-        assert service.wait(20) == 0
+        assert service.wait(WAIT_S) == 0
     finally:
         service.kill()
         service.wait()

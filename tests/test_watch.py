@@ -152,7 +152,7 @@ class Terminal:
     def resize(self, columns: int, rows: int = 32) -> None:
         fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
-    def sees(self, pattern: str, seconds: float = 30) -> bool:
+    def sees(self, pattern: str, seconds: float = gm.PATIENCE_S) -> bool:
         """Waits until something new matches; what was seen before counts no more."""
         ends = time.monotonic() + seconds
         while time.monotonic() < ends:
@@ -170,7 +170,7 @@ class Terminal:
 
     def end(self) -> int:
         """Waits for its end, taking what it still writes; the exit code."""
-        ends = time.monotonic() + 30
+        ends = time.monotonic() + gm.PATIENCE_S
         while self.process.poll() is None and time.monotonic() < ends:
             if select.select([self.ours], [], [], 0.1)[0]:
                 os.read(self.ours, 1 << 16)
@@ -196,7 +196,7 @@ def test_watch_and_book_follow_a_running_exchange_on_a_terminal(tmp_path):
             watch = Terminal("watch", "-m", str(folder))
             assert watch.sees(r"CEA23[\s\S]*CEA24[\s\S]*COMCEA")
             watch.type("2")
-            assert watch.sees(r"\[2 CEA24") or watch.sees(r"59\.00")
+            assert watch.sees(r"\[2 CEA24|59\.00")
             two.sell("CEA24", "59.00", 30)
             assert watch.sees(r"59\.00 +30")
             watch.resize(70)
