@@ -20,7 +20,7 @@ from settlement.errors import accepted
 from settlement.kinds import FINAL_BUCKETS
 from settlement.surveyed import surveyed
 
-# None of these seeds was used to choose a threshold (0 … 9 were).
+# None of these seeds was used to choose a threshold (0 … 29 were).
 SEEDS = (2_001, 2_002)
 
 
@@ -32,7 +32,7 @@ WITHOUT_DEALS = frozenset(("overselling", "large_holder", "desk_withdrawals", "a
 @pytest.mark.parametrize("name", sorted(scenarios.SCENARIOS))
 def test_a_known_manipulator_is_found_with_evidence_of_its_own_deals_or_orders(name):
     days = [scenarios.run_day(name, seed, orders=600 if name in BUSY else 60) for seed in SEEDS[: 1 + (name in BUSY)]]
-    assert any(day.found for day in days), [day.watch.alerts for day in days]
+    assert any(day.found and day.happened for day in days), [day.watch.alerts for day in days]
     for day in days:
         for alert in day.watch.alerts:
             assert alert.first_seq <= alert.last_seq
@@ -55,7 +55,7 @@ def test_thresholds_that_are_too_low_make_a_clean_day_alarm():
 
 
 def recorded(name: str, seed: int) -> tuple[np.ndarray, list[bytes], list]:
-    """A day's events, the payloads of their notices, and the alerts of a watch that saw them one by one."""
+    """A day's events, command by command, the payloads of their notices, and the alerts of a watch of the whole."""
     events, payloads = [], []
     day = scenarios.run_day(name, seed, orders=400, record=lambda e, p: (events.append(e.copy()), payloads.append(p)))
     return events, payloads, day.watch.alerts
@@ -75,8 +75,8 @@ def test_the_same_events_give_the_same_alerts_however_they_are_cut(name):
     events, payloads, alerts = recorded(name, 3)
     assert alerts
     rng = np.random.default_rng(1)
-    for pieces in (1, 7, 40):
-        cuts = sorted(rng.integers(1, len(events), pieces - 1).tolist())
+    for pieces in (7, 40, len(events)):
+        cuts = sorted(rng.choice(np.arange(1, len(events)), pieces - 1, replace=False).tolist())
         fresh = Surveillance(codes={0: scenarios.CODE}, groups=scenarios.GROUPS)
         again = alerts_in_pieces(fresh, events, payloads, cuts)
         assert msgspec.json.encode(again) == msgspec.json.encode(alerts)
@@ -277,19 +277,61 @@ def test_holdings_and_needs_come_from_the_registry_at_each_days_start():
     assert len(watch.alerts) == 1 and asked[-1] == 20251204
 
 
-# Of 45 days (seeds 1000 to 1029, docs/surveillance.md, and these) a pushed price was found on 14 (it often misses
-# its limit), a listed ring on 35 and a marked close on 32: strangers' orders catch a part of what was planned.
-RECALL_LEAST = {"limit_push": 0.2, "ring": 0.6, "marking_close": 0.6}
-RECALL_LEAST_ELSE = 0.8
+def test_a_price_that_only_touched_its_limit_between_two_looks_is_told_with_who_brought_it_there():
+    for back, kinds in ((6_590, ["price_limit", "limit_push"]), (6_589, [])):
+        watch = Surveillance(codes={0: scenarios.CODE})
+        stage = scenarios.Stage(1, watch.feed)
+        stage.at(scenarios.clock("10:00"))
+        for price in (6_200, back, 5_991):
+            stage.order(7, scenarios.SELL, price, 1_000)
+            stage.order(8, scenarios.BUY, price, 1_000)
+        stage.at(scenarios.clock("10:02"))
+        stage.order(9, scenarios.BUY, 5_990, 1)
+        assert [a.kind for a in watch.alerts if a.kind != "price_move"] == kinds
+        assert all(a.accounts == (8,) for a in watch.alerts if a.kind == "limit_push")
 
 
-@pytest.mark.slow
-def test_recall_and_false_alarms_over_seeds_that_no_threshold_was_chosen_on():
-    rows = scenarios.count(range(3_000, 3_015))
+def test_a_return_to_the_days_average_is_nobodys_price_move():
+    watch = Surveillance(codes={0: scenarios.CODE})
+    stage = scenarios.Stage(1, watch.feed)
+    for at, price, seller, buyer in (("10:00", 6_000, 5, 6), ("10:01", 6_400, 7, 8), ("10:03", 6_000, 9, 10)):
+        stage.at(scenarios.clock(at))
+        for n in range(4 if price == 6_000 else 1):
+            stage.order(seller, scenarios.SELL, price + n, 2_000)
+            stage.order(buyer, scenarios.BUY, price + n, 2_000)
+    stage.at(scenarios.clock("10:04"))
+    stage.order(11, scenarios.BUY, 5_900, 1)
+    assert [a.accounts for a in watch.alerts if a.kind == "price_move"] == [(8,)]
+
+
+def test_a_day_on_which_the_manipulator_could_do_nothing_is_not_counted(monkeypatch):
+    def idle(stage):
+        accounts = frozenset(range(1, scenarios.ACCOUNTS))
+        return scenarios.Actor([], frozenset({"thin_close"}), accounts, lambda: False)
+
+    monkeypatch.setattr(scenarios, "SCENARIOS", {"idle": idle, "thin_close": scenarios.thin})
+    monkeypatch.setattr(scenarios, "ORDERS", {"idle": 0, "thin_close": 0, "clean": 0})
+    rows = scenarios.count(range(1, 3))
+    assert [rows[name]["happened"] for name in ("idle", "thin_close", "clean")] == [0, 2, 0]
+    assert [rows[name]["found"] for name in ("idle", "thin_close", "clean")] == [0, 2, 0]
+
+
+def found_enough(rows: dict[str, dict[str, int]]) -> None:
     for name, row in rows.items():
         if name != "clean":
-            assert row["found"] >= RECALL_LEAST.get(name, RECALL_LEAST_ELSE) * row["days"], (name, row)
+            assert row["found"] >= 0.8 * row["happened"] > 0, (name, row)
     assert sum(row["days_with_false_alarm"] for row in rows.values()) <= 0.05 * sum(r["days"] for r in rows.values())
+
+
+# Seeds of their own: no threshold was chosen on them. docs/surveillance.md has the counts.
+@pytest.mark.slow
+def test_recall_and_false_alarms_over_seeds_that_no_threshold_was_chosen_on():
+    found_enough(scenarios.count(range(5_000, 5_006)))
+
+
+@pytest.mark.soak
+def test_recall_and_false_alarms_over_thirty_seeds():
+    found_enough(scenarios.count(range(4_000, 4_030)))
 
 
 def test_the_registry_tells_holdings_and_needs_as_they_were_at_a_days_start(tmp_path):

@@ -120,11 +120,11 @@ def _wash(w: Surveillance, now: int, p: np.void, instrument: int, low: int, high
     t = w.thresholds
     there, back = int(p["low_sells_t"]), int(p["high_sells_t"])
     trip, limit = min(there, back), t.wash_round_trip_t // factor
-    share = 100 * (there + back) // max(1, min(_traded(w, low, instrument), _traded(w, high, instrument)))
+    share = 100 * (there + back) // max(1, _traded(w, low, instrument), _traded(w, high, instrument))
     if trip >= limit and int(p["switches"]) >= t.wash_switches and share >= t.wash_share_percent // factor:
         text = (
             f"{trip:,} t went there and back between accounts {low} and {high}, direction changed {int(p['switches'])} "
-            f"times; {share} % of what the smaller of them traded"
+            f"times; {share} % of what the busier of them traded"
         )
         tell(
             w,
@@ -271,7 +271,7 @@ def concentration(w: Surveillance, time_ns: int) -> None:
 
 def close_marking(w: Surveillance, time_ns: int) -> None:
     """Late deals of one taker that move the closing price, or a tiny volume that sets it (R6.4, R6.7)."""
-    t = w.thresholds
+    t, late_ns = w.thresholds, int(w.state[0]["late_ns"])
     for instrument in np.flatnonzero(w.vintages["deals"]).tolist():
         v = w.vintages[instrument]
         volume, amount, late = int(v["volume"]), int(v["amount"]), int(v["late_t"])
@@ -286,81 +286,103 @@ def close_marking(w: Surveillance, time_ns: int) -> None:
                 tell(w, "thin_close", time_ns, instrument, tuple(sorted(both)), moved, limit, "bp", text, deals)
         for account in np.flatnonzero(w.day[:, instrument]["late_t"]).tolist() if late else ():
             mine, fen = int(w.day[account, instrument]["late_t"]), int(w.day[account, instrument]["late_fen"])
+            if 100 * mine < t.close_late_share_percent * late:
+                continue
             base_t, base_fen = volume - mine, amount - fen
             if base_t == 0:
                 base_t, base_fen = 1, reference
-            if not base_fen or 100 * mine < t.close_late_share_percent * late:
-                continue
-            impact = abs(amount * base_t - base_fen * volume) * 10_000 // (base_fen * volume)
-            if impact >= t.close_impact_bp:
-                deals = deals_of(w, instrument, of=account)
-                deals = deals[(deals["time_ns"] >= int(w.state[0]["late_ns"])) & (deals["taker"] == account)]
-                text = (
-                    f"account {account} took {mine:,} t in the last {t.late_minutes} minutes: the close is "
-                    f"{impact / 100:.2f} % off what it would be without"
+            without = abs(amount * base_t - base_fen * volume) * 10_000 // (base_fen * volume) if base_fen else 0
+            deals = deals_of(w, instrument)
+            earlier = deals["price"][deals["time_ns"] < late_ns]
+            before = int(earlier[-1]) if len(earlier) else reference
+            against = abs(fen - mine * before) * 10_000 // (volume * before) if before else 0
+            deals = deals[(deals["time_ns"] >= late_ns) & (deals["taker"] == account)]
+            said = f"account {account} took {mine:,} t, {100 * mine // late} % of the last {t.late_minutes} minutes: "
+            if without >= t.close_impact_bp:
+                text, limit = (
+                    f"{said}the close is {without / 100:.2f} % off what it would be without",
+                    t.close_impact_bp,
                 )
-                limit = t.close_impact_bp
-                tell(w, "marking_close", time_ns, instrument, (account,), impact, limit, "bp", text, deals)
+                tell(w, "marking_close", time_ns, instrument, (account,), without, limit, "bp", text, deals)
+            elif against >= t.close_push_bp:
+                text = (
+                    f"{said}the close is {against / 100:.2f} % off what it would be at the price of the moment before"
+                )
+                limit = t.close_push_bp
+                tell(w, "marking_close", time_ns, instrument, (account,), against, limit, "bp", text, deals)
 
 
 def price_limits(w: Surveillance, time_ns: int) -> None:
-    """The last price at, or within some ticks of, a limit of the day (R6.1)."""
+    """A price at, or within some ticks of, a limit of the day (R6.1), in the last minutes."""
     near = w.thresholds.limit_near_ticks
     for instrument, (_, low, high) in sorted(w.prices.items()):
         if instrument >= len(w.vintages) or not w.vintages[instrument]["deals"]:
             continue
-        last = int(w.vintages[instrument]["last"])
-        away = min(last - low, high - last)
-        if away <= near:
-            side = "upper" if high - last <= last - low else "lower"
-            text = f"the last price {format_price(last)} is {away} ticks from the {side} limit"
-            deals = deals_of(w, instrument)
-            tell(w, "price_limit", time_ns, instrument, (), away, near, "ticks", text, deals[-1:])
-            if away == 0:
-                _push(w, time_ns, instrument, last, deals[deals["time_ns"] >= time_ns - k.BUCKETS * NS_PER_MINUTE])
+        v = w.vintages[instrument]
+        if int(v["low"]) - low > near and high - int(v["high"]) > near:
+            continue
+        deals = deals_of(w, instrument)
+        since = int(np.searchsorted(deals["time_ns"], time_ns - k.BUCKETS * NS_PER_MINUTE))
+        before, deals = int(deals["price"][since - 1]) if since else 0, deals[since:]
+        for side, limit in (("upper", high), ("lower", low)):
+            away = np.abs(deals["price"] - limit)
+            if not len(deals) or int(away.min()) > near:
+                continue
+            nearest = int(away.argmin())  # the first of them
+            there, ticks = deals[nearest : nearest + 1], int(away[nearest])
+            text = f"the price {format_price(int(there['price'][0]))} is {ticks} ticks from the {side} limit"
+            tell(w, "price_limit", time_ns, instrument, (), ticks, near, "ticks", text, there)
+            if ticks == 0 and before != limit:
+                _push(w, time_ns, instrument, limit, deals[: nearest + 1])
 
 
-def _push(w: Surveillance, time_ns: int, instrument: int, last: int, deals: np.ndarray) -> None:
-    """Who brought the price to its limit: most of the last minutes' way there was taken by one account."""
-    t = w.thresholds
-    if not len(deals) or int(deals["price"][0]) == last:
-        return  # it has been there for longer
+def _top_taker(deals: np.ndarray) -> tuple[int, int, int]:
+    """Who took most of some deals: account, t, percent."""
     takers, places = np.unique(deals["taker"], return_inverse=True)
     taken = np.bincount(places, deals["quantity"]).astype(np.int64)
     top = int(taken.argmax())
-    share = 100 * int(taken[top]) // int(taken.sum())
-    if share >= t.move_share_percent and int(taken[top]) >= t.push_t:
-        account = int(takers[top])
+    return int(takers[top]), int(taken[top]), 100 * int(taken[top]) // max(1, int(taken.sum()))
+
+
+def _push(w: Surveillance, time_ns: int, instrument: int, limit: int, deals: np.ndarray) -> None:
+    """Who brought the price to its limit: of the last minutes' deals up to the first at the limit, one took most."""
+    t = w.thresholds
+    account, taken, share = _top_taker(deals)
+    if share >= t.move_share_percent and taken >= t.push_t:
         text = (
-            f"the price reached its limit {format_price(last)} in {k.BUCKETS} minutes; account {account} took "
-            f"{int(taken[top]):,} t, {share} % of it"
+            f"the price reached its limit {format_price(limit)} in {k.BUCKETS} minutes; account {account} took "
+            f"{taken:,} t, {share} % of it"
         )
         mine = deals[deals["taker"] == account]
-        tell(w, "limit_push", time_ns, instrument, (account,), int(taken[top]), t.push_t, "t", text, mine)
+        tell(w, "limit_push", time_ns, instrument, (account,), taken, t.push_t, "t", text, mine)
 
 
 def price_moves(w: Surveillance, time_ns: int) -> None:
-    """A fast move of the price, most of it taken by one account."""
-    t = w.thresholds
-    since = time_ns - k.BUCKETS * NS_PER_MINUTE
+    """A fast move of the price, most of it taken by one account.
+
+    A move back to the day's average, or most of the way to it, is not told: it ends what another has done.
+    """
+    t, now = w.thresholds, int(w.state[0]["bucket"])
     for instrument in np.flatnonzero(w.vintages["deals"]).tolist():
         v = w.vintages[instrument]
-        last, before = int(v["last"]), v["prices"]
-        worst = max((abs(last - int(p)) * 10_000 // int(p) for p in before if p), default=0)
+        last, average = int(v["last"]), int(v["amount"]) // int(v["volume"])
+        worst = minutes = 0
+        for ago in range(k.BUCKETS):  # the price as it was one minute before this look, two minutes, …
+            price = int(v["prices"][(now - ago) % k.BUCKETS])
+            if price and 2 * abs(last - average) > abs(price - average):
+                move = abs(last - price) * 10_000 // price
+                if move > worst:
+                    worst, minutes = move, ago + 1
         if worst < t.move_bp:
             continue
         deals = deals_of(w, instrument)
-        deals = deals[deals["time_ns"] >= since]
+        deals = deals[deals["time_ns"] >= time_ns - minutes * NS_PER_MINUTE]
         if not len(deals):
             continue
-        takers, places = np.unique(deals["taker"], return_inverse=True)
-        taken = np.bincount(places, deals["quantity"]).astype(np.int64)
-        top = int(taken.argmax())
-        share = 100 * int(taken[top]) // max(1, int(taken.sum()))
+        account, _, share = _top_taker(deals)
         if share >= t.move_share_percent:
-            text = f"{worst / 100:.2f} % in {k.BUCKETS} minutes, {share} % of it taken by account {int(takers[top])}"
-            limit = t.move_bp
-            tell(w, "price_move", time_ns, instrument, (int(takers[top]),), worst, limit, "bp", text, deals)
+            text = f"{worst / 100:.2f} % in {minutes} minutes, {share} % of it taken by account {account}"
+            tell(w, "price_move", time_ns, instrument, (account,), worst, t.move_bp, "bp", text, deals)
 
 
 def before_news(w: Surveillance, time_ns: int) -> None:

@@ -27,7 +27,7 @@ SEEN: Final = np.dtype(
         ("account", "<u4"),
         ("instrument", "<u2"),
         ("side", "u1"),
-        ("partners", "u1"),  # deals so far, at most 255
+        ("pad", "u1"),
     ]
 )
 """A live order as it was accepted, by slot (the low half of its id)."""
@@ -130,6 +130,7 @@ STATE: Final = np.dtype(
         ("next_look_ns", "<i8"),
         ("events", "<i8"),
         ("maker_order", "<u8"),
+        ("maker_order_t", "<i8"),  # as it was entered
         ("maker", "<u4"),
         ("maker_arranges", "<u4"),
     ]
@@ -188,7 +189,7 @@ def collect(events, start, orders, flow, day, pairs, vintages, deals, quicks, st
         if kind == ACCEPTED:
             o = orders[np.int64(e.order_id & np.uint64(0xFFFFFFFF))]
             o.order_id, o.time_ns, o.price, o.quantity = e.order_id, e.time_ns, e.price, e.quantity
-            o.seq, o.account, o.instrument, o.side, o.partners = e.seq, e.account, e.instrument, e.side, 0
+            o.seq, o.account, o.instrument, o.side = e.seq, e.account, e.instrument, e.side
             f = flow[bucket, e.account, e.instrument, e.side]
             f.ordered_t += e.quantity
             f.orders += 1
@@ -208,9 +209,9 @@ def collect(events, start, orders, flow, day, pairs, vintages, deals, quicks, st
             flow[bucket, e.account, e.instrument, e.side].filled_t += e.quantity
             o = orders[np.int64(e.order_id & np.uint64(0xFFFFFFFF))]
             s.maker_arranges = 0
-            if o.order_id == e.order_id and o.partners == 0 and e.leaves == 0 and o.quantity == e.quantity:
+            if o.order_id == e.order_id:
                 s.maker_arranges = np.uint32(e.time_ns - o.time_ns <= s.arranged_ns)
-            o.partners = min(o.partners + 1, 255)
+                s.maker_order_t = o.quantity
         elif kind == FILL_TAKER:
             if 2 * s.pairs >= pairs.size:
                 return i, END
@@ -226,8 +227,9 @@ def _deal(e, orders, flow, day, pairs, vintages, deals, s, bucket):
     amount = e.price * e.quantity
     flow[bucket, e.account, e.instrument, e.side].filled_t += e.quantity
     taker_order = orders[np.int64(e.order_id & np.uint64(0xFFFFFFFF))]
-    arranged = s.maker_arranges != 0 and e.leaves == 0 and taker_order.order_id == e.order_id
-    arranged = arranged and taker_order.quantity == e.quantity
+    # equal as they were entered: a stranger's order may have caught a part of either
+    arranged = s.maker_arranges != 0 and taker_order.order_id == e.order_id
+    arranged = arranged and taker_order.quantity == s.maker_order_t
     if e.side == BUY:
         buyer, seller = e.account, s.maker
     else:

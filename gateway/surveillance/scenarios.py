@@ -20,7 +20,7 @@ from engine import messages as m
 from engine.calendar import TradingCalendar, day_start_ns, parse_clock
 from engine.exchange import Exchange
 from engine.market import Capacity
-from engine.records import BUY, CANCEL, COMMAND, LIMIT, MESSAGE, NEW, NO_ACCOUNT, SELL
+from engine.records import BUY, CANCEL, COMMAND, EVENT, FILL_MAKER, FILL_TAKER, LIMIT, MESSAGE, NEW, NO_ACCOUNT, SELL
 from engine.rules import Rules
 from gateway.surveillance.thresholds import Thresholds
 from gateway.surveillance.watch import Surveillance
@@ -35,6 +35,7 @@ SECOND: Final = 1_000_000_000
 DAY: Final = day_start_ns(DATE)
 CALENDAR: Final = (20251201, 20251202, DATE, 20251204)
 BULK_MIN: Final = 100_000
+SWEEPS: Final = 8  # of one step of a pushed price: each takes five levels at most
 GROUPS: Final = {FIRST_BAD + 4: 9, FIRST_BAD + 5: 9, 5: 3, 6: 3}  # two linked pairs: one bad, one honest
 
 
@@ -53,6 +54,7 @@ class Stage:
         self.exchange = Exchange(Rules.national(), capacity, TradingCalendar(CALENDAR))
         self.seq, self.now = 0, clock("08:30")
         self._command = np.zeros(1, COMMAND)
+        self.events: np.ndarray = np.zeros(0, EVENT)  # of the last command
         self.say(m.ListInstrument(code=CODE, reference=REFERENCE))
         self.say(m.RollDay(date=DATE, references={CODE: REFERENCE}, composite=REFERENCE))
         for account in range(1, ACCOUNTS):
@@ -67,6 +69,7 @@ class Stage:
         events, payloads = out.events.copy(), bytes(out.payloads)
         self.notices = [notice for _, notice in out.notices()] if payload else []
         self.record(events, payloads)
+        self.events = events
         return events
 
     def say(self, message: Any, account: int = NO_ACCOUNT) -> dict[str, Any]:
@@ -163,12 +166,21 @@ class Act(NamedTuple):
     do: Callable[[], Any]
 
 
+def _always() -> bool:
+    return True
+
+
 class Actor(NamedTuple):
-    """A manipulation: its acts, and the alert kinds of which any one counts as found, by accounts among these."""
+    """A manipulation: its acts, and the alert kinds of which any one counts as found, by accounts among these.
+
+    ``happened``: asked at the end of the day, whether the manipulator could do what it wanted; known from its own
+    deals, never from the detectors.
+    """
 
     acts: list[Act]
     kinds: frozenset[str]
     accounts: frozenset[int]
+    happened: Callable[[], bool] = _always
 
 
 def background(stage: Stage, orders: int) -> list[Act]:
@@ -291,8 +303,12 @@ def prearranged(stage: Stage) -> Actor:
 
 
 def transfer(stage: Stage) -> Actor:
-    """Account B buys high from A and sells low to A: money goes from B to A."""
+    """Account B buys high from A and sells low to A: money goes from B to A.
+
+    It has happened when both ways dealt between the two: strangers can catch all of one.
+    """
     rng, a, b = stage.rng, FIRST_BAD, FIRST_BAD + 1
+    ways: set[bool] = set()
     start, acts = int(rng.integers(clock("09:45"), clock("10:20"))), []
     for n in range(6):
         high, size = n % 2 == 0, int(rng.integers(2_500, 5_000))
@@ -309,9 +325,12 @@ def transfer(stage: Stage) -> Actor:
                 stage.order(buyer, BUY, price, size)
                 stage.at(stage.now + 5 * SECOND)
                 stage.order(seller, SELL, price, size + _inside(stage, BUY, price))
+            makers = stage.events["account"][stage.events["kind"] == FILL_MAKER]
+            ways.update([high] * ((seller if high else buyer) in makers))
 
         acts.append(Act(start + n * 400 * SECOND, do))
-    return Actor(acts, frozenset({"value_transfer", "buy_high_sell_low", "wash", "price_move"}), frozenset({a, b}))
+    kinds = frozenset({"value_transfer", "buy_high_sell_low", "wash", "price_move"})
+    return Actor(acts, kinds, frozenset({a, b}), lambda: len(ways) == 2)
 
 
 def _inside(stage: Stage, side: int, price: int) -> int:
@@ -482,19 +501,28 @@ def false_bids(stage: Stage) -> Actor:
 
 
 def limit_push(stage: Stage) -> Actor:
-    """One account buys up to the day's limit within minutes."""
+    """One account buys up to the day's limit within minutes: step by step, and again where five levels (R8.2) were
+    not enough. It has happened when the account's own order dealt at the limit."""
     rng, a = stage.rng, FIRST_BAD
     limit = int(stage.exchange.market.instruments[0]["limit_high"])
     start = int(rng.integers(clock("13:20"), clock("14:30")))
+    reached: list[int] = []
 
     def do(n: int) -> None:
         price = limit if n == 3 else stage.last + (limit - stage.last) * (n + 1) // 4
         stage.order(a + 1, SELL, price, 3_000)
-        stage.at(stage.now + 2 * SECOND)
-        stage.order(a, BUY, price, 3_000 + _inside(stage, SELL, price))
+        for _ in range(SWEEPS):
+            stage.at(stage.now + 2 * SECOND)
+            stage.order(a, BUY, price, 3_000 + _inside(stage, SELL, price))
+            fills = stage.events[stage.events["kind"] == FILL_TAKER]
+            if not len(fills):  # all its money is gone, or there is nothing to buy
+                return
+            if int(fills["price"].max()) == price:
+                reached.extend([price] * (price == limit))
+                return
 
     acts = [Act(start + n * 40 * SECOND, lambda n=n: do(n)) for n in range(4)]  # type: ignore[misc]
-    return Actor(acts, frozenset({"limit_push"}), frozenset({a, a + 1}))
+    return Actor(acts, frozenset({"limit_push"}), frozenset({a, a + 1}), lambda: bool(reached))
 
 
 def oversold_bulk(stage: Stage) -> Actor:
@@ -532,12 +560,16 @@ REPORTS: Final = frozenset({"price_limit", "large_holder", "concentration", "off
 
 
 class Day(NamedTuple):
-    """A scenario that was run. ``found``: an alert of a wanted kind names a manipulator and nobody else's alone."""
+    """A scenario that was run. ``found``: an alert of a wanted kind names a manipulator and nobody else's alone.
+
+    ``happened``: the manipulator could do it; where it could not, there is nothing to find (``clean``: False).
+    """
 
     name: str
     seed: int
     watch: Surveillance
     found: bool
+    happened: bool
     false_alarms: list[str]
     deals: int
 
@@ -550,13 +582,16 @@ def run_day(
     watch.needs = dict.fromkeys([FIRST_BAD] if name in NEEDS else [], 498_000)
     watch.usable = {FIRST_BAD: 500_000}
 
-    def feed(events: np.ndarray, payloads: bytes) -> None:
-        watch.feed(events, payloads)
-        if record is not None:
-            record(events, payloads)
+    events, payloads = bytearray(), bytearray()
 
-    stage = Stage(seed, feed)
-    actor = SCENARIOS[name](stage) if name != "clean" else Actor([], frozenset(), frozenset())
+    def keep(some: np.ndarray, theirs: bytes) -> None:
+        events.extend(some.tobytes())
+        payloads.extend(theirs)
+        if record is not None:
+            record(some, theirs)
+
+    stage = Stage(seed, keep)
+    actor = SCENARIOS[name](stage) if name != "clean" else Actor([], frozenset(), frozenset(), lambda: False)
     acts = [*background(stage, ORDERS.get(name, orders)), *agreements(stage), *actor.acts]
     for act in sorted(acts, key=lambda a: a.time_ns):
         stage.at(act.time_ns)
@@ -564,22 +599,24 @@ def run_day(
             act.do()
     stage.at(clock("15:00"))
     stage.say(m.CloseDay())
+    watch.feed(np.frombuffer(events, EVENT), bytes(payloads))  # in one piece: the pieces make no difference, but time
     watch.finish()
     found = any(a.kind in actor.kinds and actor.accounts & set(a.accounts) for a in watch.alerts)
     wrong = [a for a in watch.alerts if a.kind not in REPORTS and not actor.accounts & set(a.accounts)]
-    return Day(
-        name, seed, watch, found, [f"{a.kind}: {a.text}" for a in wrong], int(stage.exchange.market.market[0]["deals"])
-    )
+    texts = [f"{a.kind}: {a.text}" for a in wrong]
+    return Day(name, seed, watch, found, actor.happened(), texts, int(stage.exchange.market.market[0]["deals"]))
 
 
 def count(seeds: range, thresholds: Thresholds | None = None) -> dict[str, dict[str, int]]:
-    """Recall and false alarms over seeds, per scenario: days, found, days with a false alarm, false alarms."""
+    """Recall and false alarms over seeds, per scenario: days, days on which the manipulation happened, days among these
+    on which it was found, days with a false alarm, false alarms."""
     rows: dict[str, dict[str, int]] = {}
     for name in (*SCENARIOS, "clean"):
         days = [run_day(name, seed, thresholds) for seed in seeds]
         rows[name] = {
             "days": len(days),
-            "found": sum(d.found for d in days),
+            "happened": sum(d.happened for d in days),
+            "found": sum(d.found and d.happened for d in days),
             "days_with_false_alarm": sum(bool(d.false_alarms) for d in days),
             "false_alarms": sum(len(d.false_alarms) for d in days),
         }

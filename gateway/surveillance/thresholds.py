@@ -1,6 +1,6 @@
 """The numbers that decide (R14.1: none is published, so all of them are configuration).
 
-Defaults were chosen on the seeds 0 … 9 of :mod:`gateway.surveillance.scenarios` and counted on others
+Defaults were chosen on the seeds 0 … 29 of :mod:`gateway.surveillance.scenarios` and counted on others
 (docs/surveillance.md). Percentages are whole percent, ``_bp`` hundredths of a percent; all arithmetic is integer.
 """
 
@@ -21,20 +21,20 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     repeat_minutes: Count = 30
 
     # wash: the same two accounts trade back and forth, and mostly with each other
-    wash_round_trip_t: Count = 1_500
-    wash_switches: Count = 3
-    wash_share_percent: Percent = 65
+    wash_round_trip_t: Count = 900
+    wash_switches: Count = 2
+    wash_share_percent: Percent = 48  # of what the busier of the two trades: a market maker deals with everybody
     linked_factor: Count = 2  # accounts of one group: half of the quantities above suffice
 
-    # pre-arranged: both orders of equal size within moments of each other, both filled in full by each other
+    # pre-arranged: two orders of equal size within moments of each other, that deal with each other
     prearranged_within_ms: Count = 2_000
     prearranged_deals: Count = 4
     prearranged_share_percent: Percent = 60
 
     # buying high and selling low
     transfer_gap_bp: Basis = 150
-    transfer_fen: Count = 20_000_00
-    transfer_deals_each_way: Count = 2
+    transfer_fen: Count = 8_000_00
+    transfer_deals_each_way: Count = 1
     churn_gap_bp: Basis = 300
     churn_t: Count = 3_000
     churn_deals_each_way: Count = 4
@@ -50,6 +50,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     # the close (VWAP of the day, R6.4)
     late_minutes: Count = 15
     close_impact_bp: Basis = 25
+    close_push_bp: Basis = 10  # against the price before those minutes: the day's trend does not hide an attempt
     close_late_share_percent: Percent = 50
     thin_close_t: Count = 100
     thin_close_change_bp: Basis = 400
@@ -72,7 +73,7 @@ class Thresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     # bulk and auction deals, of some trading days together
     ring_days: Annotated[int, msgspec.Meta(ge=1, le=60)] = 5
-    ring_t: Count = 1_000
+    ring_t: Count = 500
     ring_share_percent: Annotated[int, msgspec.Meta(ge=34, le=100)] = 50  # at least a third: few edges per account
     ring_accounts_max: Annotated[int, msgspec.Meta(ge=3, le=8)] = 6
     agreed_transfer_fen: Count = 500_000_00
