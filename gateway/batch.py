@@ -117,16 +117,20 @@ class CommandLog:
         """What grows, for :class:`gateway.memory.TouchAhead`."""
         return [lambda: (self.records, self.count, AHEAD_RECORDS), lambda: (self.previous, self.count, AHEAD_RECORDS)]
 
+    def make_room(self, n: int) -> None:
+        """Room for so many more commands."""
+        if self.count + n > len(self.records):
+            size = max(2 * len(self.records), self.count + n)
+            records, previous = reserved((size,), COMMAND), reserved((size,), np.uint32)
+            records[: self.count], previous[: self.count] = self.records[: self.count], self.previous[: self.count]
+            self.records, self.previous = records, previous
+
     def append(self, commands: np.ndarray, payloads: bytes) -> None:
         """Takes a group. commands: COMMAND[n], sequenced; payloads of its MESSAGE commands, in order."""
         n, base = len(commands), self.count
         if base == 0:
             self.first_seq = int(commands[0]["seq"])
-        if base + n > len(self.records):
-            size = max(2 * len(self.records), base + n)
-            records, previous = reserved((size,), COMMAND), reserved((size,), np.uint32)
-            records[:base], previous[:base] = self.records[:base], self.previous[:base]
-            self.records, self.previous = records, previous
+        self.make_room(n)
         if n < MANY:
             self.records[base : base + n] = commands
         else:  # numpy copies records field by field, bytes at memory speed
@@ -138,6 +142,11 @@ class CommandLog:
             size = int(commands[i]["quantity"])
             self.payloads[self.first_seq + base + i] = payloads[at : at + size]
             at += size
+
+    def refill(self, first_seq: int, count: int, payloads: dict[int, bytes]) -> None:
+        """At a start: takes ``count`` commands that stand in ``records`` already, and the payloads by sequence."""
+        self.first_seq, self.count, self.payloads = first_seq, count, payloads
+        hot.link_commands(self.records[:count], 0, self.previous, self.last, self.kinds)
 
     def seq_of(self, session: int, request_no: int) -> int:
         """The sequence of a session's request of today, 0 where there is none."""

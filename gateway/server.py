@@ -141,7 +141,7 @@ class Server:
         disk = RealDisk(self.market.journal)
         journal_id = 0 if disk.names() else int.from_bytes(os.urandom(7))  # 0: the one on the disk
         identity = Identity(engine_abi=ENGINE_ABI, rules_hash=rules.hash(), journal_id=journal_id)
-        restored = Restored(self.market, disk)
+        restored = Restored(self.market, disk, commit.beside)
         self.journal = Journal.open(disk, identity, restore=restored.take, beside=commit.beside)
         self._opened = True
         recovery = self.journal.recovery

@@ -17,8 +17,10 @@ import logging
 import struct
 import threading
 import time
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -26,6 +28,7 @@ import xxhash
 
 from engine.exchange import Exchange
 from engine.journal import Disk, File, Journal, JournalError
+from engine.journal.beside import Beside, in_pairs
 from engine.journal.increment import Increment
 from engine.market import Capacity, Market
 from engine.records import EVENT
@@ -51,6 +54,7 @@ ROOM_BLOCKS: Final = 1 << 18  # 67 million reports from one snapshot to the next
 STATE_AHEAD: Final = 16 << 20  # bytes: the orders of some 0.1 s, and desk and auctions, whose size is not looked at
 BLOCKS_AHEAD: Final = 1 << 13  # a last block of each of 4,000 sessions, and as many full ones
 NS_PER_MINUTE: Final = 60_000_000_000
+PIECE_BYTES: Final = 1 << 20  # of an increment that is read: still in the cache when it is hashed
 
 
 @dataclass(slots=True)
@@ -126,7 +130,7 @@ def _state_bytes(market: Market) -> int:
 
 
 class _Reader:
-    """Reads an increment from its beginning, into memory that is given, and hashes what it reads."""
+    """Reads an increment from its beginning, into memory that is given, and hashes each piece while it is at hand."""
 
     def __init__(self, file: File, length: int) -> None:
         self._file, self._left, self._at = file, length, 0
@@ -137,64 +141,107 @@ class _Reader:
         if size > self._left:
             return None
         target = np.empty(size, np.uint8) if into is None else into
-        data = self._file.read(self._at, size, target)
-        if data.size != size:
-            return None
-        if into is not None and not np.shares_memory(data, into):
-            into[:] = data
-        self.hash.update(data.data)
-        self._at += size
+        for start in range(0, size, PIECE_BYTES):
+            piece = target[start : start + PIECE_BYTES]
+            data = self._file.read(self._at, piece.size, piece)
+            if data.size != piece.size:
+                return None
+            if not np.shares_memory(data, piece):
+                piece[:] = data
+            self.hash.update(piece.data)
+            self._at += piece.size
         self._left -= size
-        return data
+        return target
 
     def done(self) -> bool:
         """Whether everything was read."""
         return self._left == 0
 
 
-def load_increment(store: ReportStore, disk: Disk, increment: Increment) -> bool:
-    """Adds an increment to a store that is being restored; False where it is missing or does not verify."""
+class Part(NamedTuple):
+    """An increment that verifies: its events are in the store already, behind ``first``; the rest is to be added."""
+
+    first: int
+    events: int
+    notices: list[tuple[int, int]]
+    payloads: bytes
+    numbers: np.ndarray
+    previous: np.ndarray
+    indices: np.ndarray
+
+
+def load_increments(
+    store: ReportStore, disk: Disk, increments: tuple[Increment, ...], beside: Beside | None = None
+) -> bool:
+    """Adds all increments to a store that is being restored; False where one is missing or does not verify.
+
+    The store must have the room. With ``beside`` every other one is read and verified there. The store is good for
+    nothing after False.
+    """
+    jobs = [partial(_read_part, store, disk, increment) for increment in increments]
+    with closing(in_pairs(jobs, beside)) as parts:
+        return all(part is not None and _add(store, part) for part in parts)
+
+
+def _read_part(store: ReportStore, disk: Disk, increment: Increment, lane: int) -> Part | None:
+    """Reads and verifies one increment, its events to their place, which is its own; None where it is not sound."""
     try:
         file = disk.open(increment.name)
     except FileNotFoundError:
-        return False
+        return None
     try:
-        return file.size() == increment.length and _load(store, _Reader(file, increment.length), increment.digest)
+        if file.size() != increment.length:
+            return None
+        reader = _Reader(file, increment.length)
+        part = _read(store, reader)
+        return part if part is not None and reader.done() and reader.hash.digest() == increment.digest else None
     finally:
         file.close()
 
 
-def _load(store: ReportStore, reader: _Reader, digest: bytes) -> bool:
+def _read(store: ReportStore, reader: _Reader) -> Part | None:
     size = reader.take(8)
     text = None if size is None else reader.take(int(size.view(np.uint64)[0]))
     if text is None:
-        return False
+        return None
     try:
         head = msgspec.msgpack.decode(text.data)
     except msgspec.DecodeError:
-        return False
+        return None
     first, events, blocks = head["first"], head["events"], head["blocks"]
-    if first != store.count:
-        return False
-    store.make_room(events, blocks)
+    if first + events > len(store.events):
+        return None
     if reader.take(events * EVENT.itemsize, store.events[first : first + events].view(np.uint8)) is None:
-        return False
-    notices = reader.take(sum(length for _, length in head["notices"]))
+        return None
+    payloads = reader.take(sum(length for _, length in head["notices"]))
     numbers, previous = reader.take(4 * blocks), reader.take(4 * blocks)
     indices = reader.take(4 * hot.BLOCK * blocks)
-    if notices is None or numbers is None or previous is None or indices is None or not reader.done():
+    if payloads is None or numbers is None or previous is None or indices is None:
+        return None
+    return Part(
+        first,
+        events,
+        head["notices"],
+        payloads.tobytes(),
+        numbers.view(np.uint32),
+        previous.view(np.uint32),
+        indices.view(np.uint32).reshape(-1, hot.BLOCK),
+    )
+
+
+def _add(store: ReportStore, part: Part) -> bool:
+    """Files a part behind those before it; False where it is not the next one."""
+    used = int(part.numbers.max(initial=0)) + 1
+    if part.first != store.count or used > len(store.blocks):
         return False
-    if reader.hash.digest() != digest:
-        return False
-    at, blob = 0, notices.tobytes()
-    for index, length in head["notices"]:
-        store.payloads[index] = blob[at : at + length]
+    at = 0
+    for index, length in part.notices:
+        store.payloads[index] = part.payloads[at : at + length]
         at += length
-    places = numbers.view(np.uint32)
-    store.previous[places] = previous.view(np.uint32)
-    store.blocks[places] = indices.view(np.uint32).reshape(-1, hot.BLOCK)
-    store.count = first + events
-    store.used = max(store.used, int(places.max(initial=0)) + 1)
+    store.previous[part.numbers] = part.previous
+    store.blocks[part.numbers] = part.indices
+    store.count += part.events
+    store.used = max(store.used, used)
     return True
 
 
@@ -208,8 +255,9 @@ def split_snapshot(data: bytes | memoryview) -> tuple[dict[str, Any], memoryview
 class Restored:
     """What a start begins with: empty, or the state of the newest snapshot whose increments are sound."""
 
-    def __init__(self, market: Folder, disk: Disk) -> None:
-        self._market, self._disk = market, disk
+    def __init__(self, market: Folder, disk: Disk, beside: Beside | None = None) -> None:
+        """``beside``: as for ``Journal.open``."""
+        self._market, self._disk, self._beside = market, disk, beside
         self._capacity = Capacity(**{"deals": DEALS_AT_START, **market.config.capacity})
         self.store, self.log = ReportStore(), CommandLog()
         self.exchange: Exchange | None = None
@@ -223,7 +271,8 @@ class Restored:
             return False
         store, reports = ReportStore(), head["reports"]
         store.first_event_no = reports["first_event_no"]
-        if not all(load_increment(store, self._disk, increment) for increment in increments):
+        store.make_room(reports["count"], reports["used"])
+        if not load_increments(store, self._disk, increments, self._beside):
             return False
         if (store.count, store.used) != (reports["count"], reports["used"]):
             return False
@@ -241,11 +290,13 @@ class Restored:
         if self.exchange is None:
             self.exchange = Exchange(self._market.rules, self._capacity, self._market.calendar)
             return ""
-        if not self._first_seq:
+        first = max(self._first_seq, journal.first_seq)
+        count = journal.recovery.snapshot_seq - first + 1
+        if not self._first_seq or count <= 0:
             return ""
+        self.log.make_room(count)
         try:
-            for group in journal.batches(self._first_seq - 1, until_seq=journal.recovery.snapshot_seq):
-                self.log.append(group.commands, group.payloads)
+            self.log.refill(first, count, journal.copy_commands(first, self.log.records[:count]))
         except JournalError as error:
             self.log = CommandLog()
             return f"repeats of requests before this start will be refused: {error}"

@@ -14,7 +14,7 @@ from engine.journal.increment import write_increment
 from gateway import protocol as p
 from gateway.reports import ReportStore
 from gateway.scheduler import run_until
-from gateway.snapshots import Mark, increment_of, load_increment, mark_of
+from gateway.snapshots import Mark, increment_of, load_increments, mark_of
 
 
 def notices(world: World) -> list[str]:
@@ -91,13 +91,13 @@ def test_reports_and_commands_come_back_from_a_snapshot_byte_for_byte():
     second = write_increment(disk, increment_of(store, mark), 2)
     assert second.length < first.length, "what stands in the first is not written again"
     a.send_batch([("buy", "CEA24", 5_901, 1)])  # behind the snapshot
-    assert not load_increment(again, disk, second), "the second goes on from the first"
-    assert load_increment(again, disk, first) and load_increment(again, disk, second)
+    assert not load_increments(ReportStore(), disk, (second, first)), "the second goes on from the first"
+    assert load_increments(again, disk, (first, second))
     again.streams[:] = store.streams
     again.streams["next_no"][1] -= 1
     again.streams["fill"][1] -= 1
     disk.content(first.name)[5_000] ^= 1
-    assert not load_increment(ReportStore(), disk, first), "a bit is wrong"
+    assert not load_increments(ReportStore(), disk, (first,)), "a bit is wrong"
     last = world.core.store.stream(1).next_no - 1
     last -= 1
     assert again.stream(1).next_no == last + 1 and last > 1_000

@@ -11,6 +11,7 @@ import pytest
 from journal_crash import IDENTITY, Fold, some_commands
 
 from engine.journal import Identity, Journal, JournalError, RecoveryRefused, scan
+from engine.journal.beside import Beside, ahead, in_pairs
 from engine.journal.crash_disk import CrashDisk
 from engine.journal.decisions import DECISIONS, Action, Finding
 from engine.journal.group import GROUP_MAGIC, HEADER_BYTES, SEAL, decode_header, encode_group, payload_lengths, seed_of
@@ -19,7 +20,7 @@ from engine.journal.inspection import list_files, verify
 from engine.journal.recovery import decide, survey
 from engine.journal.segment import SEGMENT_HEADER_BYTES, decode_segment_header, encode_segment_header, segment_index
 from engine.journal.snapshot import decode_snapshot_header, encode_snapshot_header, snapshot_name
-from engine.records import MESSAGE, NEW
+from engine.records import COMMAND, MESSAGE, NEW
 
 SEGMENT_BYTES = 1_536
 
@@ -76,9 +77,24 @@ class SmallJournal:
         content[:512] = encode_segment_header(replace(header, **fields))  # type: ignore[arg-type]
 
 
-def outcome(disk: CrashDisk, identity: Identity = IDENTITY) -> tuple[Journal, Fold]:
+def at_once(work: Callable[[], None]) -> Callable[[], None]:
+    """A ``Beside`` that is quicker than its caller."""
+    work()
+    return lambda: None
+
+
+def when_waited_for(work: Callable[[], None]) -> Callable[[], None]:
+    """A ``Beside`` that is slower than its caller."""
+    todo = [work]
+    return lambda: todo.pop()() if todo else None
+
+
+SCHEDULES = (None, at_once, when_waited_for)
+
+
+def outcome(disk: CrashDisk, identity: Identity = IDENTITY, beside: Beside | None = None) -> tuple[Journal, Fold]:
     """Recover; the journal and the machine at its end."""
-    journal = Journal.open(disk, identity, segment_bytes=SEGMENT_BYTES)
+    journal = Journal.open(disk, identity, segment_bytes=SEGMENT_BYTES, beside=beside)
     machine = Fold()
     if journal.recovery.snapshot is not None:
         machine.restore(journal.recovery.snapshot)
@@ -374,17 +390,85 @@ def test_a_snapshot_without_one_of_its_increments_is_one_that_does_not_verify(
 def test_the_commands_that_a_snapshot_covers_are_read_again_only_where_they_verify() -> None:
     small = SmallJournal()
     journal, _ = outcome(small.disk.copy())
-    for after_seq, until in ((0, 8), (2, 7), (5, 5), (0, 100)):
-        commands = [int(s) for g in journal.batches(after_seq, until_seq=until) for s in g.commands["seq"]]
-        assert commands == list(range(after_seq + 1, min(until, small.last) + 1))
-        assert all(
-            payload_lengths(g.commands).sum() == len(g.payloads) for g in journal.batches(after_seq, until_seq=until)
-        )
+    groups = list(journal.groups())
+    commands = np.concatenate([g.commands for g in groups])
+    payloads: dict[int, bytes] = {}
+    for group in groups:
+        sizes = payload_lengths(group.commands).tolist()
+        ends = np.cumsum(sizes).tolist()
+        triples = zip(group.commands["seq"].tolist(), sizes, ends, strict=True)
+        payloads |= {seq: group.payloads[end - size : end] for seq, size, end in triples if size}
+    assert len(payloads) >= 2
+    for first, last in ((1, 8), (3, 7), (6, 5), (1, small.last), *((n, n) for n in range(1, small.last + 1))):
+        into = np.zeros(last - first + 1, COMMAND)
+        found = journal.copy_commands(first, into)
+        assert into.tobytes() == commands[first - 1 : last].tobytes()
+        assert found == {seq: payload for seq, payload in payloads.items() if first <= seq <= last}
     _flip(small.disk.content(small.names(".segment")[0]), SEGMENT_HEADER_BYTES + HEADER_BYTES + 3)
     journal, machine = outcome(small.disk)
     assert machine.state() == small.states[small.last], "a start does not need what a snapshot covers"
     with pytest.raises(JournalError, match="DAMAGED"):
-        list(journal.batches(0, until_seq=8))
+        journal.copy_commands(1, np.zeros(8, COMMAND))
+
+
+# Two hands
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("finding", Finding, ids=lambda f: f.value)
+def test_a_survey_sees_the_same_with_two_hands_as_with_one(finding: Finding, whole: bool) -> None:
+    small = SmallJournal(lives=5)
+    SITUATIONS[finding](small)
+    seen = [survey(small.disk.copy(), IDENTITY, whole=whole, beside=beside) for beside in SCHEDULES]
+    first = seen[0]
+    for other in seen[1:]:
+        assert other.observations == first.observations
+        assert (other.segments, other.rewrite_from) == (first.segments, first.rewrite_from)
+
+
+def test_replay_and_copies_give_the_same_with_two_hands_as_with_one() -> None:
+    small = SmallJournal(lives=6)
+    for name in small.names(".snapshot"):
+        small.disk.remove(name)
+    found = []
+    for beside in SCHEDULES:
+        journal, machine = outcome(small.disk.copy(), beside=beside)
+        into = np.zeros(small.last, COMMAND)
+        payloads = journal.copy_commands(1, into)
+        commands = b"".join(batch.commands.tobytes() for batch in journal.batches(commands_max=3))
+        assert machine.state() == small.states[small.last] and commands == into.tobytes()
+        found.append((commands, payloads))
+    assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("each", [in_pairs, ahead])
+def test_what_fails_beside_is_told_in_its_turn_and_what_nobody_asks_for_is_waited_for(
+    each: Callable[..., Iterator[int]],
+) -> None:
+    def job(number: int) -> Callable[[int], int]:
+        def run(lane: int) -> int:
+            lanes.append(lane)
+            if number in failing:
+                raise OSError(5, "broken")
+            return number
+
+        return run
+
+    for beside in SCHEDULES:
+        for failing in ({1}, {2}, {3}, {1, 2}):
+            lanes: list[int] = []
+            results, given = each([job(n) for n in range(5)], beside), list[int]()
+            with pytest.raises(OSError, match="broken"):
+                given.extend(results)
+            assert given == list(range(min(failing)))
+        failing, lanes = set(), []
+        assert list(each([job(n) for n in range(5)], beside)) == [0, 1, 2, 3, 4]
+        assert beside is None or lanes.count(1) == 2, "every other one was done beside"
+        failing, lanes = {3}, []
+        begun = each([job(n) for n in range(5)], beside)
+        assert next(begun) == 0 and next(begun) == 1 and next(begun) == 2
+        begun.close()  # type: ignore[attr-defined]
+        assert beside is None or len(lanes) == 4, "its end was waited for, and its failure is nobody's"
 
 
 # Every byte

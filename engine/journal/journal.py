@@ -16,20 +16,33 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from enum import Enum
+from functools import partial
 from typing import Final, NamedTuple
 
 import numpy as np
 
-from ..records import RECORD_BYTES
+from ..records import MESSAGE, RECORD_BYTES
+from .beside import HERE, Beside, ahead, in_pairs
 from .disk import Buffer, Disk, File, byte_view
 from .errors import JournalError, JournalFailed, RecoveryRefused
 from .group import COMMANDS, GROUP_BYTES_MAX, SEAL, Group, decode_group, encode_group, group_length, seed_of
 from .increment import Increment, write_increment
-from .recovery import Restore, Survey, after, before, decide, read_segment, segment_batches, segment_groups, survey
-from .scan import walk_groups
+from .recovery import (
+    Buffers,
+    Restore,
+    SegmentRef,
+    Survey,
+    after,
+    decide,
+    read_segment,
+    segment_batches,
+    segment_groups,
+    survey,
+)
+from .scan import copy_commands, walk_groups
 from .seal import DAY_HASH_BYTES, DayHash, Seal, decode_seal, encode_seal
 from .segment import (
     SEGMENT_BYTES,
@@ -43,7 +56,7 @@ from .segment import (
     segment_name,
 )
 from .snapshot import drop_older_snapshots, write_snapshot
-from .spare import NO_ROOM, Beside, Spare
+from .spare import NO_ROOM, Spare
 from .tail import TAIL
 
 # Ends of recent groups, for snapshots that are written while the market goes on: a snapshot of a large market
@@ -113,7 +126,8 @@ class Journal:
         self._identity = identity
         self._recovered = seen.segments
         self._recovered_hash = b""
-        self._read_buffer = seen.buffer  # until the replay has ended
+        self._buffers: Buffers | None = seen.buffers  # until the replay has ended
+        self._beside = beside
         self._ends = [(ref.name, ref.end) for ref in seen.segments]
         self._segment_bytes = segment_bytes
         self._buffer = bytearray(1 << 16)
@@ -158,7 +172,8 @@ class Journal:
         ``restore(state, increments)`` is offered the sound snapshots, newest first, until it takes one: for a caller
         that reads (and verifies) increments into memory of its own. It must leave nothing behind where it refuses.
         ``recovery.snapshot`` is None then: the caller has it.
-        ``beside(work)`` has a new segment's successor reserved elsewhere (``Spare``); without it, in ``append``.
+        ``beside(work)`` has things done elsewhere: a new segment's successor reserved (without it, in ``append``), and
+        half of what recovery and replay read.
 
         Raises ``JournalError`` (in use), ``RecoveryRefused`` (the text names the command to run) and
         ``JournalFailed`` (the disk reports an error).
@@ -166,7 +181,7 @@ class Journal:
         disk.lock()
         try:
             with _fatal("recovery"):
-                seen = survey(disk, identity, restore=restore)
+                seen = survey(disk, identity, restore=restore, beside=beside)
                 alarms = decide(disk, seen)
                 journal = cls(disk, identity, seen, alarms, segment_bytes, first_epoch, beside)
                 try:
@@ -191,7 +206,7 @@ class Journal:
             last = seen.segments[-1]
             file = self._disk.open(last.name)
             try:
-                content = file.read(0, last.end, seen.buffer)
+                content = file.read(0, last.end, seen.buffers.lane(HERE))
                 # After a kill the last commit may stand in memory only, and after a failed fsync the kernel
                 # may take it for written: write it again, then sync.
                 if seen.rewrite_from < last.end:
@@ -261,6 +276,11 @@ class Journal:
     def next_seq(self) -> int:
         """The sequence that the next command appended must have."""
         return self._next_seq
+
+    @property
+    def first_seq(self) -> int:
+        """The first sequence that was recovered; without any, the next one."""
+        return self._recovered[0].header.first_seq if self._recovered else self._next_seq
 
     @property
     def durable_seq(self) -> int:
@@ -476,39 +496,64 @@ class Journal:
                     yield after(group, after_seq)
 
     def batches(
-        self,
-        after_seq: int = 0,
-        commands_max: int = BATCH_COMMANDS,
-        *,
-        messages_apart: bool = False,
-        until_seq: int | None = None,
+        self, after_seq: int = 0, commands_max: int = BATCH_COMMANDS, *, messages_apart: bool = False
     ) -> Iterator[Group]:
         """As ``groups``, with neighbouring groups put together at memory speed: what replay reads.
 
         ``messages_apart`` keeps groups with MESSAGE commands as they were written, for a reader that does something
-        once per group that held one (the gateway's routing and its change of day). ``until_seq``: nothing behind it;
-        what a snapshot covers may be read so, and raises ``JournalError("DAMAGED")`` before bytes that do not verify.
-        What is yielded is overwritten by the next step.
+        once per group that held one (the gateway's routing and its change of day). The next segment is read beside the
+        replay of this one. What is yielded is overwritten by the next step.
         """
-        buffer = self._read_buffer
-        last_seq = self._recovered[-1].next_seq - 1 if self._recovered else 0
-        until = last_seq if until_seq is None else min(until_seq, last_seq)
-        for number, ref in enumerate(self._recovered):
-            if ref.next_seq - 1 <= after_seq:
-                continue
-            if ref.header.first_seq > until:
-                break
-            with _fatal("reading a segment"):
-                data = read_segment(self._disk, ref, buffer)
-            if until_seq is not None and not self._is_sound(number, data):
-                raise JournalError("DAMAGED", f"{ref.name} does not verify; `cea verify` tells more")
-            for batch in segment_batches(data, ref, commands_max, messages_apart):
-                if batch.header.first_seq > until:
-                    break
-                if batch.header.last_seq > after_seq:
-                    yield before(after(batch, after_seq), until)
-        if until_seq is None:
-            self._read_buffer = None
+        refs = [ref for ref in self._recovered if ref.next_seq - 1 > after_seq]
+        with closing(ahead([partial(self._read_recovered, ref) for ref in refs], self._beside)) as read:
+            for ref, data in zip(refs, read, strict=True):
+                for batch in segment_batches(data, ref, commands_max, messages_apart):
+                    if batch.header.last_seq > after_seq:
+                        yield after(batch, after_seq)
+        self._buffers = None
+
+    def copy_commands(self, first_seq: int, into: np.ndarray) -> dict[int, bytes]:
+        """Reads the commands from ``first_seq`` on that a snapshot covers into COMMAND[n], as many as it has room for.
+
+        Returns the payloads of the MESSAGE commands among them, by sequence. Raises ``JournalError("DAMAGED")`` where
+        bytes do not verify; ``into`` then holds anything.
+        """
+        end_seq = first_seq + len(into)
+        assert self.first_seq <= first_seq and end_seq <= self.recovery.last_seq + 1, "what was recovered"
+        refs = [
+            (number, ref)
+            for number, ref in enumerate(self._recovered)
+            if ref.next_seq > first_seq and ref.header.first_seq < end_seq
+        ]
+        found: dict[int, bytes] = {}
+        jobs = [partial(self._copy_segment, number, ref, first_seq, into) for number, ref in refs]
+        with closing(in_pairs(jobs, self._beside)) as copied:
+            for payloads in copied:
+                found |= payloads
+        return found
+
+    def _copy_segment(
+        self, number: int, ref: SegmentRef, first_seq: int, into: np.ndarray, lane: int
+    ) -> dict[int, bytes]:
+        """What ``copy_commands`` needs of one segment: its commands to their places in ``into``, its payloads back."""
+        data = self._read_recovered(ref, lane)
+        if not self._is_sound(number, data):
+            raise JournalError("DAMAGED", f"{ref.name} does not verify; `cea verify` tells more")
+        blob = copy_commands(data, SEGMENT_HEADER_BYTES, ref.end, first_seq, into)
+        if not blob:
+            return {}
+        start, stop = max(ref.header.first_seq, first_seq) - first_seq, min(ref.next_seq - first_seq, len(into))
+        found, at = {}, 0
+        for place in (np.flatnonzero(into[start:stop]["kind"] == MESSAGE) + start).tolist():
+            size = int(into[place]["quantity"])
+            found[first_seq + place] = blob[at : at + size]
+            at += size
+        return found
+
+    def _read_recovered(self, ref: SegmentRef, lane: int) -> np.ndarray:
+        """A recovered segment's bytes, in the lane's memory."""
+        with _fatal("reading a segment"):
+            return read_segment(self._disk, ref, self._buffers.lane(lane) if self._buffers is not None else None)
 
     def _is_sound(self, number: int, data: np.ndarray) -> bool:
         """Whether a recovered segment's bytes are those that the next one names, or that recovery has walked."""

@@ -7,14 +7,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 
-from ..memory import aligned_zeros
 from ..records import COMMAND
 from . import scan
+from .beside import LANES, Beside, in_pairs
 from .decisions import DECISIONS, Action, Finding
 from .disk import Disk
 from .errors import RecoveryRefused
@@ -62,12 +65,34 @@ class SegmentRef:
     torn_bytes: int = 0
 
 
+class Buffers:
+    """Memory that segments are read into, one for each lane of a reader: fresh memory costs as much as the reading."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._lanes: list[np.ndarray | None] = [None] * LANES
+
+    def lane(self, number: int) -> np.ndarray:
+        """uint8[size]; made by the lane that first needs it."""
+        found = self._lanes[number]
+        if found is None:
+            found = self._lanes[number] = np.empty(self._size, np.uint8)
+        return found
+
+
+class Walked(NamedTuple):
+    """A segment as it was read: its bytes, how far they are in order, whether they have the hash that was noted."""
+
+    data: np.ndarray
+    walk: scan.Walk
+    is_noted: bool
+
+
 @dataclass(slots=True)
 class Survey:
     """What the folder holds. ``segments`` are in order; ``rewrite_from`` is where the last commit begins.
 
-    ``buffer`` is the memory that segments were read into, for whoever reads them next: fresh memory costs as much as
-    the reading.
+    ``buffers`` is the memory that segments were read into, for whoever reads them next.
     """
 
     segments: list[SegmentRef] = field(default_factory=list)
@@ -77,7 +102,7 @@ class Survey:
     state: np.ndarray | None = None
     rewrite_from: int = 0
     snapshot_chained: bool = False
-    buffer: np.ndarray | None = None
+    buffers: Buffers = field(default_factory=lambda: Buffers(0))
 
     @property
     def next_seq(self) -> int:
@@ -88,13 +113,19 @@ class Survey:
 
 
 def survey(
-    disk: Disk, identity: Identity | None = None, *, whole: bool = False, restore: Restore | None = None
+    disk: Disk,
+    identity: Identity | None = None,
+    *,
+    whole: bool = False,
+    restore: Restore | None = None,
+    beside: Beside | None = None,
 ) -> Survey:
     """Read the folder; stops at the first observation that makes the rest meaningless.
 
     ``identity``: what the engine expects, or None to take the journal as it is. ``whole``: verify every
     segment, not only those that recovery would replay. ``restore`` is offered the sound snapshots, newest first, until
-    it takes one; without it their increments are verified here.
+    it takes one; without it their increments are verified here. ``beside``: every other segment is read and verified
+    there.
     """
     result = Survey()
     names = disk.names()
@@ -111,7 +142,7 @@ def survey(
         else:
             result.saw(Finding.EMPTY_FOLDER, disk.path, "no segment in the folder")
         return result
-    _walk_segments(disk, headers, result, whole)
+    _walk_segments(disk, headers, result, whole, beside)
     return result
 
 
@@ -203,7 +234,9 @@ def _choose_snapshot(
         return
 
 
-def _walk_segments(disk: Disk, headers: list[tuple[str, SegmentHeader, int]], result: Survey, whole: bool) -> None:
+def _walk_segments(
+    disk: Disk, headers: list[tuple[str, SegmentHeader, int]], result: Survey, whole: bool, beside: Beside | None
+) -> None:
     """Verify the segments that recovery replays (or all), and find the journal's end."""
     first = headers[0][1]
     covered = result.snapshot.seq if result.snapshot is not None else 0
@@ -216,31 +249,59 @@ def _walk_segments(disk: Disk, headers: list[tuple[str, SegmentHeader, int]], re
         )
         return
     seed = seed_of(first.journal_id)
-    buffer = result.buffer = aligned_zeros(max(size for _, _, size in headers), np.dtype(np.uint8))
-    for position, (name, header, size) in enumerate(headers):
-        following = headers[position + 1][1] if position + 1 < len(headers) else None
-        if following is not None and following.first_seq <= covered and not whole:
-            ref = SegmentRef(name, header, following.previous_end, following.first_seq, following.prev_crc)
-            ref.torn_bytes = size - ref.end
-            if ref.torn_bytes < 0:
-                result.saw(Finding.SEGMENT_SHORT, name, f"{size} bytes of {ref.end}", header.first_seq - 1)
+    result.buffers = Buffers(max(size for _, _, size in headers))
+    followers = [following for _, following, _ in headers[1:]]
+    passed = 0 if whole else sum(following.first_seq <= covered for following in followers)
+    if not _pass_segments(headers[:passed], followers, result):
+        return
+    todo = list(zip(headers[passed:], [*followers, None][passed:], strict=True))
+    jobs = [partial(_read_and_walk, disk, *segment, following, seed, result.buffers) for segment, following in todo]
+    with closing(in_pairs(jobs, beside)) as walked:
+        for segment, following in todo:
+            ref = _judge(next(walked), *segment, following, seed, result)
+            if ref is None or not _goes_on(ref, result):
                 return
-        elif (found := _walk_one(disk, name, header, size, following, seed, buffer, result)) is None:
-            return
-        else:
-            ref = found
-        if position and (header.first_seq != result.next_seq or header.prev_crc != result.segments[-1].crc):
-            result.saw(Finding.SEGMENT_STALE, name, "does not follow the segment before", result.next_seq - 1)
-            return
-        result.segments.append(ref)
-    if result.snapshot is not None and result.snapshot.seq >= result.next_seq:
+    _judge_snapshot(headers[-1][0], result)
+
+
+def _pass_segments(
+    headers: list[tuple[str, SegmentHeader, int]], followers: list[SegmentHeader], result: Survey
+) -> bool:
+    """Take segments that a snapshot covers as the next one's header tells; False after a fatal observation."""
+    for (name, header, size), following in zip(headers, followers, strict=False):
+        ref = SegmentRef(name, header, following.previous_end, following.first_seq, following.prev_crc)
+        ref.torn_bytes = size - ref.end
+        if ref.torn_bytes < 0:
+            result.saw(Finding.SEGMENT_SHORT, name, f"{size} bytes of {ref.end}", header.first_seq - 1)
+            return False
+        if not _goes_on(ref, result):
+            return False
+    return True
+
+
+def _goes_on(ref: SegmentRef, result: Survey) -> bool:
+    """Take the next segment; False where it does not follow the one before."""
+    if result.segments:
+        before = result.segments[-1]
+        if (ref.header.first_seq, ref.header.prev_crc) != (before.next_seq, before.crc):
+            result.saw(Finding.SEGMENT_STALE, ref.name, "does not follow the segment before", before.next_seq - 1)
+            return False
+    result.segments.append(ref)
+    return True
+
+
+def _judge_snapshot(last_name: str, result: Survey) -> None:
+    """Does the snapshot belong to the journal that was walked?"""
+    if result.snapshot is None:
+        return
+    if result.snapshot.seq >= result.next_seq:
         result.saw(
             Finding.SNAPSHOT_AHEAD,
-            headers[-1][0],
+            last_name,
             f"snapshot of sequence {result.snapshot.seq}, the journal ends with {result.next_seq - 1}",
             result.next_seq - 1,
         )
-    elif result.snapshot is not None and not result.snapshot_chained:
+    elif not result.snapshot_chained:
         result.saw(
             Finding.SNAPSHOT_UNCHAINED,
             f"snapshot of sequence {result.snapshot.seq}",
@@ -249,25 +310,26 @@ def _walk_segments(disk: Disk, headers: list[tuple[str, SegmentHeader, int]], re
         )
 
 
-def _walk_one(
+def _read_and_walk(
     disk: Disk,
     name: str,
     header: SegmentHeader,
     size: int,
     following: SegmentHeader | None,
     seed: int,
-    buffer: np.ndarray,
-    result: Survey,
-) -> SegmentRef | None:
-    """Walk one segment; None after a fatal observation. ``following`` is None for the last one."""
-    start_seq = header.first_seq - 1
+    buffers: Buffers,
+    lane: int,
+) -> Walked | None:
+    """Read a segment and verify its groups, by what it says itself; None where it is too short to be read.
+
+    ``following`` is None for the last one. Nothing is decided here: another segment may be read at the same time.
+    """
     needed = following.previous_end if following is not None else header.capacity
     if size < needed:
-        result.saw(Finding.SEGMENT_SHORT, name, f"{size} bytes of {needed}", start_seq)
         return None
     file = disk.open(name)
     try:
-        data = file.read(0, needed, buffer)
+        data = file.read(0, needed, buffers.lane(lane))
     finally:
         file.close()
     walk = scan.walk_groups(
@@ -279,6 +341,26 @@ def _walk_one(
         next_seq=header.first_seq,
         prev_crc=header.prev_crc,
     )
+    is_noted = following is not None and walk.offset == needed and content_hash(data) == following.previous_hash
+    return Walked(data, walk, is_noted)
+
+
+def _judge(
+    walked: Walked | None,
+    name: str,
+    header: SegmentHeader,
+    size: int,
+    following: SegmentHeader | None,
+    seed: int,
+    result: Survey,
+) -> SegmentRef | None:
+    """What a segment's walk means; None after a fatal observation."""
+    start_seq = header.first_seq - 1
+    needed = following.previous_end if following is not None else header.capacity
+    if walked is None:
+        result.saw(Finding.SEGMENT_SHORT, name, f"{size} bytes of {needed}", start_seq)
+        return None
+    data, walk, is_noted = walked
     last_seq = walk.next_seq - 1
     place = f"{name} at byte {walk.offset}"
     if walk.stop == scan.STOP_UNCHAINED:
@@ -292,7 +374,7 @@ def _walk_one(
         if walk.offset != needed:
             result.saw(Finding.DAMAGE_IN_CLOSED_SEGMENT, place, f"after sequence {last_seq}", last_seq)
             return None
-        if content_hash(data) != following.previous_hash:  # all of it is sound, so the next one is of another history
+        if not is_noted:  # all of it is sound, so the next one is of another history
             result.saw(Finding.SEGMENT_STALE, f"the segment after {name}", "it names another hash for it", last_seq)
             return None
     elif not _judge_end(data, walk, place, seed, result, ref):
@@ -424,12 +506,3 @@ def after(group: Group, seq: int) -> Group:
         return group
     lengths = payload_lengths(group.commands[:skip])
     return Group(group.commands[skip:], group.payloads[int(lengths.sum()) :], group.header)
-
-
-def before(group: Group, seq: int) -> Group:
-    """The part of ``group`` up to sequence ``seq``; its header stays that of the whole."""
-    count = seq - int(group.commands["seq"][0]) + 1
-    if count >= len(group.commands):
-        return group
-    size = int(payload_lengths(group.commands[:count]).sum())
-    return Group(group.commands[:count], group.payloads[:size], group.header)

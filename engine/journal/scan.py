@@ -14,7 +14,7 @@ from typing import Final
 import numpy as np
 from numba import njit
 
-from ..records import RECORD_BYTES
+from ..records import COMMAND, MESSAGE, RECORD_BYTES
 from .group import (
     ALIGNMENT,
     COMMANDS,
@@ -47,6 +47,13 @@ STOP_FULL: Final = 5  # the table of offsets is full; walk on from here
 CHECK_CRC: Final = 1
 CHECK_CHAIN: Final = 2
 ALL_CHECKS: Final = CHECK_CRC | CHECK_CHAIN
+
+# Where a COMMAND's fields lie in its 64-bit words.
+assert COMMAND.fields is not None
+LONGS: Final = RECORD_BYTES // 8
+LONG_QUANTITY: Final = COMMAND.fields["quantity"][1] // 8
+LONG_KIND: Final = COMMAND.fields["kind"][1] // 8
+KIND_SHIFT: Final = COMMAND.fields["kind"][1] % 8 * 8
 
 _KIND_MASK: Final = 0xFFFFFFFF  # kind and the three zero bytes after it, read as one word
 _OFFSETS_MAX: Final = 1 << 16  # groups per call of the kernel: 512 kB of offsets
@@ -302,3 +309,44 @@ def gather_groups(
         counts,
     )
     return int(counts[0]), int(counts[1]), int(counts[2])
+
+
+@njit(cache=True, nogil=True)
+def _copy_commands(words, longs, data, offset, end, first_seq, records, blob):  # type: ignore[no-untyped-def]
+    """``copy_commands`` on flat memory: records uint64[8 n]; returns the bytes written to ``blob``."""
+    used = 0
+    room = records.size // LONGS
+    while offset < end:
+        w = offset // 4
+        q = (offset + HEADER_BYTES) // 8
+        count = np.int64(words[w + WORD_COUNT])
+        place = np.int64(longs[offset // 8 + LONG_FIRST_SEQ]) - first_seq  # of the group's first command
+        start = max(0, -place)
+        stop = min(count, room - place)
+        if start < stop:
+            at = (place + start) * LONGS
+            n = (stop - start) * LONGS
+            records[at : at + n] = longs[q + start * LONGS : q + start * LONGS + n]
+        if words[w + WORD_PAYLOAD_BYTES] and start < stop:  # a seal has no commands
+            at = offset + HEADER_BYTES + count * RECORD_BYTES
+            for i in range(stop):
+                if (longs[q + i * LONGS + LONG_KIND] >> np.uint64(KIND_SHIFT)) & np.uint64(0xFF) == MESSAGE:
+                    size = np.int64(longs[q + i * LONGS + LONG_QUANTITY])
+                    if i >= start:
+                        blob[used : used + size] = data[at : at + size]
+                        used += size
+                    at += size
+        offset += np.int64(words[w + WORD_LENGTH])
+    return used
+
+
+def copy_commands(data: np.ndarray, offset: int, end: int, first_seq: int, into: np.ndarray) -> bytes:
+    """Copy the commands of verified groups to where their sequences belong in ``into`` (COMMAND[n] from ``first_seq``).
+
+    Returns the payloads of the MESSAGE commands copied, in order. Lets other threads go on meanwhile.
+    """
+    whole = data.size // 8 * 8
+    words, longs = data[:whole].view(np.uint32), data[:whole].view(np.uint64)
+    blob = np.empty(max(0, end - offset), np.uint8)  # more than all payloads; what is not used costs nothing
+    used = _copy_commands(words, longs, data, offset, end, first_seq, into.view(np.uint64), blob)
+    return blob[:used].tobytes()

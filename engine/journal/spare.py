@@ -14,15 +14,13 @@ from typing import Final
 
 import numpy as np
 
+from .beside import Beside
 from .disk import Disk, File
 from .scan import is_zero
 from .segment import SEGMENT_HEADER_BYTES, SPARE
 
 NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 READ_BYTES: Final = 1 << 20  # of a file that is only looked through: stays in the cache
-
-# Has a piece of work done elsewhere, once; what it returns waits until that has happened.
-Beside = Callable[[Callable[[], None]], Callable[[], None]]
 
 
 class Spare:
