@@ -130,6 +130,8 @@ class Core:
         self.received_ns = 0
         self._login_route = b""
         self.stopping = False
+        # what the report store was last told: keys, open sessions, their accounts
+        self._routed: tuple[KeyTable | None, np.ndarray, np.ndarray] = None, np.zeros(0), np.zeros(0)
         # metrics: the reports of so many commands go out now; began ns (monotonic) of their turn of the loop
         self.reported: Callable[[int, int], None] = lambda commands, began_ns: None
         self.clock_stepped: Callable[[int], None] = lambda time_ns: None  # the server notes it for its next start
@@ -146,12 +148,16 @@ class Core:
         return found
 
     def update_routing(self) -> None:
-        """Tells the report store which sessions an account has; the engine's session table says so."""
+        """Tells the report store which sessions an account has, where that has changed; the engine's table says so."""
         table = self.exchange.market.sessions
-        members = [(int(s), int(table[s]["account"])) for s in np.flatnonzero(table["open"])]
-        members = [pair for pair in members if pair[1] != NO_ACCOUNT]  # drop copies and operators: keys of their own
+        opened = np.flatnonzero(table["open"])
+        accounts = table["account"][opened]
+        keys, sessions, owners = self._routed
+        if keys is self.keys and np.array_equal(sessions, opened) and np.array_equal(owners, accounts):
+            return  # after nearly every message: a new list of a thousand sessions takes a millisecond
+        self._routed = self.keys, opened, accounts
         copies = [(k.session, a) for k in self.keys.keys if k.role == "drop_copy" for a in k.accounts]
-        self.store.set_sessions(members, copies)
+        self.store.set_sessions(opened, accounts, copies)
 
     def set_keys(self, keys: KeyTable) -> None:
         """Takes a reloaded key table; sessions whose key is gone or changed end now (revocation)."""

@@ -53,12 +53,14 @@ class ReportStore:
         self.used = 1  # block 0 means none
         self._marks = np.zeros(SESSIONS, np.uint8)
         self._touched = np.zeros(SESSIONS, np.uint16)
-        self._sessions_of: dict[int, list[int]] = {}
+        self._members, self._owners = np.zeros(0, np.int64), np.zeros(0, np.int64)  # members' sessions, their accounts
+        self._sessions_of: dict[int, list[int]] = {}  # those of the accounts that were asked for
+        self._copy_pairs: list[tuple[int, int]] = []
         self._copies_of: dict[int, list[int]] = {}
         self._copied = np.zeros(0, np.uint8)
         self._copy_starts, self._copies = np.zeros(1, np.int64), np.zeros(0, np.uint16)  # by account, for machine code
         self._copies_most = 0
-        self._all: list[int] = []
+        self._all: list[int] | None = None  # made when it is first asked for
         self.lent = False  # True when a snapshot may still be reading the events
         self.rejects = np.zeros(256, np.int64)  # refusals taken so far by code, over all days: for the metrics
         self.direct = False  # True when each event of the last batch was one session's
@@ -74,25 +76,41 @@ class ReportStore:
 
     # --- who gets what -------------------------------------------------------------------------------------
 
-    def set_sessions(self, accounts: Iterable[tuple[int, int]], copies: Iterable[tuple[int, int]] = ()) -> None:
-        """accounts: (session, account) of members' sessions, NO_ACCOUNT for those without one.
-        copies: (session, account) of drop copies."""
-        by_account: dict[int, list[int]] = defaultdict(list)
+    def set_sessions(self, sessions: np.ndarray, owners: np.ndarray, copies: Iterable[tuple[int, int]] = ()) -> None:
+        """sessions, owners: members' sessions in rising order and the account of each; those without one are left out.
+        copies: (session, account) of drop copies.
+
+        A market opens its sessions one after the other, so this takes some microseconds however many there are.
+        """
+        members = owners != NO_ACCOUNT
+        self._members, self._owners = sessions[members], owners[members]
+        self._sessions_of, self._all = {}, None
+        copy_pairs = sorted(copies)
+        if copy_pairs == self._copy_pairs:
+            return
         by_copy: dict[int, list[int]] = defaultdict(list)
-        pairs, copy_pairs = sorted(accounts), sorted(copies)
-        for session, account in pairs:
-            by_account[account].append(session)
         for session, account in copy_pairs:
             by_copy[account].append(session)
-        by_account.pop(NO_ACCOUNT, None)
-        self._sessions_of, self._copies_of = dict(by_account), dict(by_copy)
-        self._all = sorted({s for s, _ in pairs} | {s for s, _ in copy_pairs})
+        self._copy_pairs, self._copies_of = copy_pairs, dict(by_copy)
         self._copied = np.zeros(max(by_copy, default=-1) + 1, np.uint8)
         self._copied[list(by_copy)] = 1
         counts = [len(by_copy.get(account, ())) for account in range(len(self._copied))]
         self._copy_starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         self._copies = np.array([s for account in sorted(by_copy) for s in by_copy[account]], np.uint16)
         self._copies_most = max(counts, default=0)
+
+    def _sessions(self, account: int) -> list[int]:
+        """The members' sessions of an account."""
+        found = self._sessions_of.get(account)
+        if found is None:
+            found = self._sessions_of[account] = self._members[self._owners == account].tolist()
+        return found
+
+    def _everybody(self) -> list[int]:
+        """All members' sessions and drop copies."""
+        if self._all is None:
+            self._all = sorted({*self._members.tolist(), *(session for session, _ in self._copy_pairs)})
+        return self._all
 
     def stream(self, session: int) -> Span:
         """The numbers of a session's reports; an unused stream begins at 1."""
@@ -105,7 +123,7 @@ class ReportStore:
         event = np.zeros(1, EVENT)
         event["session"] = event["seq"] = 1
         other.append(event, b"")
-        other.set_sessions((), [(2, 0)])
+        other.set_sessions(np.zeros(0, np.int64), np.zeros(0, np.int64), [(2, 0)])
         other.append(event, b"")
         other.page(1, 1, 1)
         other.of_seq(1, 1)
@@ -182,9 +200,9 @@ class ReportStore:
             if sessions[i]:
                 targets: Iterable[int] = (sessions[i],)
             elif accounts[i] != NO_ACCOUNT:
-                targets = self._sessions_of.get(accounts[i], ())
+                targets = self._sessions(accounts[i])
             else:
-                targets = self._all if kinds[i] == NOTICE and events[i]["side"] == 1 else ()
+                targets = self._everybody() if kinds[i] == NOTICE and events[i]["side"] == 1 else ()
             targets = [*targets, *copies.get(accounts[i], ())]
             self._make_room(len(targets))
             for target in targets:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.records import EVENT, NOTICE
+from engine.records import EVENT, NO_ACCOUNT, NOTICE
 from gateway.reports import ReportStore
 
-MEMBERS = [(session, session % 7) for session in range(1, 20)]  # (session, account)
+SESSIONS = np.arange(1, 20)
+ACCOUNTS = SESSIONS % 7  # of each
 COPIES = [(100, 1), (101, 1), (100, 3), (102, 6)]
 SIZES = (1, 5, 3_000, 2, 900)
 
@@ -35,8 +36,8 @@ def differences(copies: list[tuple[int, int]]) -> list[int]:
     """Sessions whose streams differ between the two ways."""
     rng = np.random.default_rng(1)
     fast, naive = ReportStore(), ReportStore()
-    fast.set_sessions(MEMBERS, copies)
-    naive.set_sessions(MEMBERS, COPIES)
+    fast.set_sessions(SESSIONS, ACCOUNTS, copies)
+    naive.set_sessions(SESSIONS, ACCOUNTS, COPIES)
     for size in SIZES:
         events = events_of(rng, size)
         grew = set(fast.append(events, b"").tolist()), one_by_one(naive, events)
@@ -52,3 +53,19 @@ def test_drop_copies_get_what_concerns_their_accounts_from_machine_code_as_from_
 @pytest.mark.parametrize("missing", range(len(COPIES)))
 def test_a_planted_missing_copy_is_found(missing: int) -> None:
     assert differences(COPIES[:missing] + COPIES[missing + 1 :]) == [COPIES[missing][0]]
+
+
+def test_a_notice_goes_to_the_sessions_that_its_account_has_at_that_moment() -> None:
+    store = ReportStore()
+
+    def told(account: int, public: int = 0) -> list[int]:
+        event = np.zeros(1, EVENT)
+        event["kind"], event["account"], event["side"], event["quantity"] = NOTICE, account, public, 1
+        return store.append(event, b"x").tolist()
+
+    store.set_sessions(SESSIONS[:3], ACCOUNTS[:3], [(100, 2)])
+    assert told(2) == [2, 100] and told(4) == [] and told(NO_ACCOUNT, 1) == [1, 2, 3, 100]
+    store.set_sessions(SESSIONS[:12], ACCOUNTS[:12], [(100, 2)])
+    assert told(2) == [2, 9, 100] and told(4) == [4, 11] and told(NO_ACCOUNT, 1) == [*range(1, 13), 100]
+    store.set_sessions(SESSIONS[:2], np.array([2, NO_ACCOUNT]), [(100, 4)])
+    assert told(2) == [1] and told(4) == [100] and told(NO_ACCOUNT, 1) == [1, 100] and told(NO_ACCOUNT) == []
