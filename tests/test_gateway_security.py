@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+import tomllib
+from pathlib import Path
 
 import gateway_market as gm
 import msgspec
@@ -196,3 +198,49 @@ def test_keys_files_and_configuration_name_what_is_wrong(tmp_path):
         (market.folder / "market.toml").write_text(text.replace(old, new, 1))
         with pytest.raises(ConfigError, match=reason):
             cfg.load(market.folder)
+
+
+KEY_LINES = '[[key]]\nname = "a"\nsession = 1\naccounts = [1, 2]\nvalid_from = 0\n'
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "# none\n",
+        KEY_LINES,
+        '# comment with = and "\n\n' + KEY_LINES + "\n" + KEY_LINES.replace("1", "77").replace("[77, 2]", "[]"),
+        KEY_LINES.replace('"a"', '"ä€ \t"'),
+        *(
+            KEY_LINES.replace('"a"', value)
+            for value in (r'"a\"b"', r'"a\/b"', '"a" # why', "'a'", '"a', '"a\x01"', '"a""b"')
+        ),
+        *(
+            KEY_LINES.replace("= 1\n", f"= {n}\n")
+            for n in ("-1", "+1", "01", "1_0", "0x1F", "1.5", "1e3", "true", "١", "")
+        ),
+        *(KEY_LINES.replace("[1, 2]", a) for a in ("[1,2]", "[ 1 ]", "[1, 2,]", "[01]", "[1, [2]]", "[1 2]", "[,]")),
+        KEY_LINES + "session = 2\n",
+        KEY_LINES.replace("[[key]]", "[key]"),
+        KEY_LINES.replace("[[key]]\n", ""),
+        KEY_LINES.replace("\n", "\r\n"),
+        KEY_LINES + "# bell \x07\n",
+        KEY_LINES + "name.x = 1\n",
+        KEY_LINES + "[[key.accounts]]\n",
+    ],
+)
+def test_the_short_way_through_a_key_file_reads_what_toml_reads(text: str) -> None:
+    try:
+        expected = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        with pytest.raises(tomllib.TOMLDecodeError):
+            keys.parse(text)
+    else:
+        assert keys.parse(text) == expected
+
+
+def test_a_saved_key_file_takes_the_short_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = [keys.NewKey("member-1", "trader", 1), keys.NewKey("copy", "drop_copy", accounts=(1, 2))]
+    table = keys.create(tmp_path / "keys", wanted)
+    monkeypatch.setattr(tomllib, "loads", lambda text: pytest.fail("the long way"))
+    assert keys.load(tmp_path / "keys").keys == table.keys
