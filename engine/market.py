@@ -25,6 +25,9 @@ from engine.rules import AMOUNT_MAX_FEN, LEVELS_MAX, QUANTITY_MAX_T, Policy, Rul
 from engine.words import octet_of, octets, word_of, words
 
 UNLIMITED: Final = (1 << 63) - 1
+# A table of more deals is one that somebody has reserved for a whole day: it fills from its beginning, and most of it
+# never. To touch all of it would cost a start up to a second on a virtual machine whose host has not given the pages.
+DEALS_TOUCHED: Final = 1 << 20
 
 # Phases of the listed market (R3.2, D2, D15); `halted` is a flag beside them.
 PRE_OPEN: Final = 0
@@ -249,6 +252,11 @@ class Capacity:
         self.sessions, self.levels, self.deals = sessions, levels, deals
 
 
+def _room_for_deals(rows: int) -> np.ndarray:
+    """DEAL[rows], zeroed."""
+    return aligned_zeros(rows, DEAL, touched=rows <= DEALS_TOUCHED)
+
+
 class Market:
     """The tables, and the slow lane's way to change them. The kernel changes the same memory."""
 
@@ -261,7 +269,7 @@ class Market:
         self.holdings = aligned_zeros(c.accounts * c.instruments, HOLDING).reshape(c.accounts, c.instruments)
         self.instruments = aligned_zeros(c.instruments, INSTRUMENT)
         self.sessions = aligned_zeros(c.sessions, SESSION)
-        self.deals = aligned_zeros(c.deals, DEAL)
+        self.deals = _room_for_deals(c.deals)
         self.book = book.new_book(c.orders, [c.levels] * c.instruments)
         self.cold = aligned_zeros(c.orders + 1, book.ORDER_COLD)
         self.codes: dict[str, int] = {}
@@ -487,7 +495,7 @@ class Market:
         size = 2 * len(self.deals)
         while size < rows:
             size *= 2
-        grown = aligned_zeros(size, DEAL)
+        grown = _room_for_deals(size)
         grown[: len(self.deals)].view(np.uint8)[:] = self.deals.view(np.uint8)  # numpy copies records field by field
         self.deals = grown
         self.market[0]["deals_capacity"] = len(self.deals)

@@ -19,17 +19,17 @@ HUGE_UP_TO: Final = 512 << 20  # beyond, a table is a wide ladder touched here a
 TOUCH_UP_TO: Final = 256 << 20  # a page that is first touched while the market is open costs its command 0.1 ms
 
 
-def aligned_zeros(n: int, dtype: np.dtype) -> np.ndarray:
-    """``n`` zeroed records, shape (n,), on a cache-line boundary."""
+def aligned_zeros(n: int, dtype: np.dtype, *, touched: bool = True) -> np.ndarray:
+    """``n`` zeroed records, shape (n,), on a cache-line boundary. ``touched``: huge pages are made present at once."""
     size = n * dtype.itemsize
     if HUGE_FROM <= size <= HUGE_UP_TO and hasattr(mmap, "MADV_HUGEPAGE"):
-        return _huge(size)[:size].view(dtype)
+        return _huge(size, touched)[:size].view(dtype)
     raw = np.zeros(size + CACHE_LINE, np.uint8)
     start = -raw.ctypes.data % CACHE_LINE
     return raw[start : start + size].view(dtype)
 
 
-def _huge(size: int) -> np.ndarray:
+def _huge(size: int, touched: bool) -> np.ndarray:
     """Bytes on a huge-page boundary; the array keeps the mapping alive."""
     length = -(-size // HUGE_PAGE) * HUGE_PAGE + HUGE_PAGE
     mapping = mmap.mmap(-1, length, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -37,6 +37,6 @@ def _huge(size: int) -> np.ndarray:
     raw = np.frombuffer(mapping, np.uint8)
     start = -raw.ctypes.data % HUGE_PAGE
     table = raw[start : start + length - HUGE_PAGE]
-    if size <= TOUCH_UP_TO:
+    if touched and size <= TOUCH_UP_TO:
         table[::HUGE_PAGE] = 0
     return table
