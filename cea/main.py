@@ -242,6 +242,8 @@ def operate(
     declaration: Annotated[str, typer.Option(help="Number of a bulk declaration; 0: the whole desk.")] = "",
     dialogue: Annotated[str, typer.Option(help="Number of a bulk dialogue.")] = "",
     auction: Annotated[str, typer.Option(help="Number of an auction.")] = "",
+    opens: Annotated[str, typer.Option(help="Begin of its window, HH:MM.")] = "",
+    closes: Annotated[str, typer.Option(help="End of its window, HH:MM.")] = "",
     deal: Annotated[str, typer.Option(help="Number of a deal of the day.")] = "",
     second: Annotated[str, typer.Option(help="The second person's key, where two are needed.")] = "",
     proposal: Annotated[str, typer.Option(help="With confirm: the proposal's number.")] = "",
@@ -266,7 +268,7 @@ def operate(
     given = {
         "account": account, "vintage": vintage, "declaration": declaration, "dialogue": dialogue, "auction": auction,
         "deal": deal, "second": second, "proposal": proposal, "key": key, "role": role, "text": text,
-        "position-max": position_max, "sell-max": sell_max,
+        "position-max": position_max, "sell-max": sell_max, "opens": opens, "closes": closes,
     }  # fmt: skip
     operate_command(folder, act, who, why, {name: value for name, value in given.items() if value}, as_json=as_json)
 

@@ -16,6 +16,8 @@ OPTIONS = {
     "declaration": "declaration",
     "dialogue": "dialogue",
     "auction": "auction",
+    "opens": "opens",
+    "closes": "closes",
     "deal": "deal",
     "second": "second",
     "key_name": "key",

@@ -98,6 +98,7 @@ class AuctionAnnounce(Message, tag="auction_announce"):
     raise_allowed: bool = True
     cancel_allowed: bool = False
     by: Text = ""
+    why: Text = ""
 
 
 class AuctionCancel(Message, tag="auction_cancel"):

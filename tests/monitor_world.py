@@ -1,4 +1,8 @@
-"""An exchange, its monitor and a headless Chromium, for the monitor's tests."""
+"""An exchange, its monitor and a headless Chromium, for the monitor's tests.
+
+A test is done by a person who looks before each step, aims at what is meant, clicks again where a click did nothing,
+and is never in a hurry: it fails on what the page does, not on how slow the machine, the browser or the monitor is.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,8 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +21,7 @@ import gateway_market as gm
 import pytest
 
 from gateway import config as cfg
+from gateway.client import Client
 from gateway.monitor import users
 from gateway.operator import OperatorClient
 
@@ -24,7 +30,11 @@ DAYS = [20251202, gm.DATE, 20251204, 20251205, 20251208]
 MEMBERS = 5
 CASH = 20_000_000_00
 TONNES = 300_000
-LIT = "return getComputedStyle(document.body).backgroundColor"
+# What is waited for takes a second where nothing is slow. Only what never comes costs this.
+PATIENCE_S = 120.0
+AGAIN_S = 5.0  # after so long without an effect a person clicks again
+TOGGLE_AGAIN_S = 30.0  # where a second click would undo the first
+LOOK_S = 0.03  # between two looks: each one is a round trip to the browser
 
 
 def market(folder: Path) -> None:
@@ -55,12 +65,22 @@ def fund(folder: Path) -> None:
 
     registry = open_registry(load_market(folder))
     try:
-        with OperatorClient(folder, key=str(folder / "keys" / "settlement.key")) as client:
+        with operator(folder, str(folder / "keys" / "settlement.key")) as client:
             move_in(registry, client, endowments(), client.time()["time_ns"])
     finally:
         registry.close()
-    with OperatorClient(folder, key="tester") as tester:
+    with operator(folder, "tester") as tester:
         tester.step_clock(gm.MORNING)
+
+
+def member(folder: Path, key: str) -> Client:
+    """A member's session, with patience."""
+    return Client(folder, key=key, timeout=PATIENCE_S)
+
+
+def operator(folder: Path, key: str) -> OperatorClient:
+    """An operator's session, with patience."""
+    return OperatorClient(folder, key=key, timeout=PATIENCE_S)
 
 
 def people(folder: Path) -> None:
@@ -92,7 +112,7 @@ class Monitor:
                 found.update(json.loads((folder / "run" / "monitor.json").read_text()))
             return bool(found) or self.process.poll() is not None
 
-        gm.wait_until(ready, 120)
+        gm.wait_until(ready, 240)
         assert found, (folder / "run" / "monitor.log").read_text()
         self.url = found["url"]
 
@@ -100,7 +120,7 @@ class Monitor:
         """SIGTERM."""
         self.process.terminate()
         try:
-            self.process.wait(15)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -116,56 +136,109 @@ def programs() -> tuple[str, str]:
 
 
 def browser(width: int = 1280, height: int = 900) -> Any:
-    """A headless Chromium."""
+    """A headless Chromium; a machine that is busy may need a second start of it."""
+    from selenium.common.exceptions import WebDriverException
+
     chromium, driver = programs()
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium
-    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars"):
+    for word in (
+        "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--hide-scrollbars",
+        "--disable-background-timer-throttling", "--disable-renderer-backgrounding",
+        "--disable-backgrounding-occluded-windows",
+    ):  # fmt: skip
         options.add_argument(word)
     options.add_argument(f"--window-size={width},{height}")
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    return webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver))
+    for left in (2, 1, 0):
+        try:
+            found = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver))
+        except WebDriverException:
+            if not left:
+                raise
+        else:
+            found.set_script_timeout(PATIENCE_S)
+            return found
+    raise AssertionError("unreachable")
 
 
-# The place of an element on the screen, or null while something else lies there.
-AT_REST = """
-const e = arguments[0];
-e.scrollIntoView({block: 'center', inline: 'nearest', behavior: 'instant'});
+# What is shown, as the browser itself sees it at one moment; of rows, those with a word in the first cell
+SHOWN = """(css, first = null) => [...document.querySelectorAll(css)].filter(e => e.getClientRects().length
+    && getComputedStyle(e).visibility !== 'hidden' && (first === null || e.cells[0].innerText.trim() === first))"""
+# Where the element is, and "aimed" where it was there at the last look (arguments[2]), too, and nothing lies over it.
+# A mouse aims at a place, and a page may move between aim and click. A click that falls on something else is caught.
+AIM = f"""
+const e = ({SHOWN})(arguments[0], arguments[1]).at(-1);
+if (!e) return [null, ''];
+e.scrollIntoView({{block: 'center', inline: 'nearest', behavior: 'instant'}});
 const r = e.getBoundingClientRect();
 const top = document.elementFromPoint(r.left + r.width / 2, r.top + r.height / 2);
-return top && (e === top || e.contains(top)) ? [r.left, r.top, r.width, r.height].join() : null;
+if (!top || !e.contains(top)) return [e, ''];
+const place = [r.left, r.top, r.width, r.height].join();
+if (place !== arguments[2]) return [e, place];
+window.ceaAim?.abort();
+window.ceaAim = new AbortController();
+window.ceaHit = 'none';
+document.addEventListener('click', event => {{
+    window.ceaHit = e.contains(event.target) ? 'hit' : 'miss';
+    if (window.ceaHit === 'miss') {{ event.preventDefault(); event.stopImmediatePropagation(); }}
+}}, {{capture: true, once: true, signal: window.ceaAim.signal}});
+return [e, 'aimed'];
 """
+OUTCOME = f"const shown = {SHOWN}; return [shown('#do-it').length, shown('#effect').at(-1)?.innerText ?? '']"
+FIELDS = f"return arguments[0].map(css => ({SHOWN})(css).at(-1)).map(e => e ? [e, e.value] : [null, null])"
+HIT = "return window.ceaHit === undefined ? 'another page' : window.ceaHit"
 
 
-SHOWN = """css => [...document.querySelectorAll(css)].filter(
-    e => e.getClientRects().length && getComputedStyle(e).visibility !== 'hidden')"""
+@contextlib.contextmanager
+def while_it_moves() -> Iterator[None]:
+    """Lets pass what the browser answers of a page that is just changing, or of an element that has gone."""
+    from selenium.common import exceptions as e
+
+    changing = e.StaleElementReferenceException, e.ElementNotInteractableException, e.InvalidElementStateException
+    try:
+        yield
+    except (*changing, e.JavascriptException, e.ElementClickInterceptedException):
+        return
+    except e.WebDriverException as error:
+        if not any(word in str(error) for word in ("navigat", "inspector", "context", "frame")):
+            raise
+
+
+class NotThere(AssertionError):
+    """Something has not come, or could not be done, in time."""
 
 
 class Page:
-    """A person at the page."""
+    """A person at the page. ``css``: elements; with ``first`` the row of a table by the text of its first cell."""
 
     def __init__(self, driver: Any, url: str) -> None:
         self.driver, self.url = driver, url
+
+    # --- looking -------------------------------------------------------------------------------------------------
+
+    def until(self, met: Callable[[], Any], what: object = "", seconds: float = PATIENCE_S) -> None:
+        """Looks until something is so; NotThere, with what the page says, where it never is."""
+        deadline = time.monotonic() + seconds
+        while not met():
+            if time.monotonic() > deadline:
+                raise NotThere(f"{what or met} does not come:\n{self.text()[:3000]}")
+            time.sleep(LOOK_S)
 
     def all(self, css: str) -> list[Any]:
         """Every element that fits, shown or not."""
         return list(self.driver.find_elements("css selector", css))
 
-    def find(self, css: str, seconds: float = 15.0) -> Any:
-        """The element, when it is there and shown."""
+    def find(self, css: str, seconds: float = PATIENCE_S, first: str | None = None) -> Any:
+        """The element, when it is there and shown: the last one where there are several."""
         found: list[Any] = []
-
-        def there() -> bool:
-            found[:] = self.shown(css)
-            return bool(found)
-
-        assert gm.wait_until(there, seconds), f"{css} is not there:\n{self.text()[:2000]}"
+        self.until(lambda: found.extend(self.shown(css, first)) or found, css, seconds)
         return found[-1]
 
-    def shown(self, css: str) -> list[Any]:
-        """Every element that fits and is shown, as the browser itself sees it at one moment."""
-        return list(self.js(f"return ({SHOWN})(arguments[0])", css) or [])
+    def shown(self, css: str, first: str | None = None) -> list[Any]:
+        """Every element that fits and is shown."""
+        return list(self.js(f"return ({SHOWN})(arguments[0], arguments[1])", css, first) or [])
 
     def says(self, css: str) -> str:
         """The text of the last element that fits and is shown; empty where there is none."""
@@ -179,12 +252,9 @@ class Page:
 
     def js(self, script: str, *given: Any) -> Any:
         """What a script says; None while the page is between two pages."""
-        from selenium.common.exceptions import JavascriptException, StaleElementReferenceException
-
-        try:
+        with while_it_moves():
             return self.driver.execute_script(script, *given)
-        except (JavascriptException, StaleElementReferenceException):
-            return None
+        return None
 
     @property
     def stale(self) -> bool | None:
@@ -192,55 +262,84 @@ class Page:
         found = self.js("return document.body.classList.contains('stale')")
         return None if found is None else bool(found)
 
-    def click(self, css: str, seconds: float = 15.0) -> None:
-        """Clicks as a person does: on an element that has come to rest and that nothing covers.
-
-        Tabs slide and dialogs fade in; a click at the place where a button was a moment ago hits its neighbour.
-        """
-        from selenium.common.exceptions import ElementClickInterceptedException, StaleElementReferenceException
-
-        last: list[Any] = [None]
-
-        def clicked() -> bool:
-            try:
-                element = self.find(css, seconds)
-                place = self.js(AT_REST, element)
-                if place is None or place != last[0]:
-                    last[0] = place
-                    return False
-                element.click()
-            except (ElementClickInterceptedException, StaleElementReferenceException):
-                last[0] = None
-                return False
-            return True
-
-        assert gm.wait_until(clicked, seconds), f"{css} cannot be clicked:\n{self.text()[:2000]}"
-
     def text(self) -> str:
         """All text that is shown."""
         return str(self.js("return document.body.innerText") or "")
 
-    def waits_for(self, text: str, seconds: float = 15.0) -> None:
+    def waits_for(self, text: str) -> None:
         """Fails where a text does not come up."""
-        assert gm.wait_until(lambda: text in self.text(), seconds), f"{text!r} does not come:\n{self.text()[:3000]}"
+        self.until(lambda: text in self.text(), repr(text))
 
-    def type(self, css: str, text: str, seconds: float = 15.0) -> None:
-        """Types into a field until it holds exactly the text: a page that is drawn anew loses letters."""
-        from selenium.common.exceptions import InvalidElementStateException, StaleElementReferenceException
+    # --- doing ---------------------------------------------------------------------------------------------------
+
+    def again(self, attempt: Callable[[], Any], met: Callable[[], Any], again: float = AGAIN_S) -> None:
+        """Does something until it has had its effect: a click on a page that is just drawn anew is lost."""
+        deadline = time.monotonic() + PATIENCE_S
+        while not met():
+            if time.monotonic() > deadline:
+                raise NotThere(f"{attempt} has no effect:\n{self.text()[:3000]}")
+            with contextlib.suppress(NotThere):
+                attempt()
+                self.until(met, seconds=again)
+
+    def click(
+        self,
+        css: str,
+        until: str | Callable[[], Any] | None = None,
+        *,
+        first: str | None = None,
+        again: float = AGAIN_S,
+    ) -> None:
+        """Clicks as a person does: on what has come to rest and is not covered, until it has had its effect.
+
+        until: what is shown then, or a condition; without it one click that has hit is enough.
+        """
+        if until is None:
+            self._click(css, first, lambda: False, PATIENCE_S)
+            return
+        met = (lambda: self.shown(until)) if isinstance(until, str) else until
+        self.again(lambda: self._click(css, first, met, 3 * AGAIN_S), met, again)
+
+    def _click(self, css: str, first: str | None, met: Callable[[], Any], seconds: float) -> None:
+        place = ""
+
+        def clicked() -> bool:
+            nonlocal place
+            if met():
+                return True
+            element, place = self.js(AIM, css, first, place) or (None, "")
+            if place == "aimed":
+                with while_it_moves():
+                    element.click()
+                    return self.js(HIT) in ("hit", "another page", None)
+            return False
+
+        self.until(clicked, f"a click on {css} {first or ''}", seconds)
+
+    def row(self, table: str, first: str, until: str) -> None:
+        """Clicks a row of a table, found by what its first cell says."""
+        self.click(f"#table-{table} tbody tr", until, first=first)
+
+    def type(self, wanted: dict[str, str], seconds: float = PATIENCE_S) -> None:
+        """Types into fields until each holds exactly its text: a page that is drawn anew loses letters."""
         from selenium.webdriver.common.keys import Keys
 
         def typed() -> bool:
-            try:
-                field = self.find(css, seconds)
-                if field.get_property("value") == text:
-                    return True
-                field.send_keys(Keys.CONTROL, "a")
-                field.send_keys(text or Keys.DELETE)
-                return bool(field.get_property("value") == text)
-            except (InvalidElementStateException, StaleElementReferenceException):
-                return False
+            fields = self.js(FIELDS, list(wanted)) or []
+            if [value for _, value in fields] == list(wanted.values()):
+                return True
+            for (field, value), text in zip(fields, wanted.values(), strict=False):
+                if field is not None and value != text:
+                    with while_it_moves():
+                        field.send_keys(*([Keys.CONTROL, "a", Keys.NULL, Keys.DELETE] if value else []), text)
+            return False
 
-        assert gm.wait_until(typed, seconds), f"{css} does not take {text!r}:\n{self.text()[:2000]}"
+        self.until(typed, wanted, seconds)
+
+    def holds(self, css: str) -> str | None:
+        """What stands in a field; None where it is not shown."""
+        ((_, value),) = self.js(FIELDS, [css]) or [(None, None)]
+        return value
 
     def press(self, keys: str) -> None:
         """Keys to whatever has the focus."""
@@ -248,61 +347,90 @@ class Page:
 
         ActionChains(self.driver).send_keys(keys).perform()
 
-    def presses(self, keys: str, css: str) -> None:
-        """Keys until what they lead to is there: the first may come while the page is drawn."""
-        for _ in range(3):
-            self.press(keys)
-            if gm.wait_until(lambda: bool(self.all(css)), 5):
-                return
-        raise AssertionError(f"{keys} does not lead to {css}:\n{self.text()[:2000]}")
+    def presses(self, keys: str, met: Callable[[], Any]) -> None:
+        """Keys until what they lead to is so."""
+        self.again(lambda: self.press(keys), met)
+
+    # --- the page's own ways -------------------------------------------------------------------------------------
 
     def login(self, name: str, password: str = PASSWORD) -> None:
-        """Logs in by typing. Returns when the click is done, not when the market is there."""
+        """Logs in by typing. Returns when the market is there, or the page has said why it is not."""
         self.driver.get(self.url + "login")
-        self.type("#field-name", name)
-        self.type("#field-password", password)
-        self.click("#enter")
+
+        def answered() -> bool:
+            return bool(self.shown("#logout") or self.says("#problem"))
+
+        def attempt() -> None:
+            self.type({"#field-name": name, "#field-password": password}, 3 * AGAIN_S)
+            self._click("#enter", None, answered, AGAIN_S)
+
+        self.again(attempt, answered, 2 * AGAIN_S)
 
     def in_english(self) -> None:
         """Changes the language, if need be."""
-        self.find("#language")
-        if self.says("#language") == "English":
-            self.click("#language")
-            assert gm.wait_until(lambda: "Controls" in self.text(), 15), self.text()
+
+        def attempt() -> None:
+            if self.says("#language") == "English":
+                self._click("#language", None, lambda: False, AGAIN_S)
+
+        self.again(attempt, lambda: self.says("#language") == "中文" and "Controls" in self.text(), TOGGLE_AGAIN_S)
+
+    def light(self, dark: bool) -> None:
+        """Changes to dark or light, if need be."""
+        self.click("#light", ".body--dark" if dark else ".body--light", again=TOGGLE_AGAIN_S)
 
     def tab(self, name: str) -> None:
-        """Chooses a tab of a page that is connected: a click before that would be lost."""
-        assert gm.wait_until(lambda: self.js("return window.ceaOld === false"), 20), self.text()
-        chosen = f"#tab-{name}.q-tab--active"
-        for _ in range(3):
-            if self.all(chosen):
-                return
-            self.click(f"#tab-{name}")
-            if gm.wait_until(lambda: bool(self.all(chosen)), 3):
-                return
-        raise AssertionError(f"tab {name} does not open:\n{self.text()[:2000]}")
+        """Chooses a tab."""
+        self.click(f"#tab-{name}", f"#tab-{name}.q-tab--active")
 
-    def act(self, control: str, reason: str, **fields: str) -> None:
-        """Fills a control's dialog in and sends it."""
-        self.tab("controls")  # and so connected: a page that is drawn anew loses a click
-        dialog = f"#field-{next(iter(fields), 'reason')}"
-        for _ in range(3):
-            self.click(f"#do-{control}")
-            if gm.wait_until(lambda: bool(self.shown(dialog)), 5):
-                break
-        for name, value in fields.items():
-            self.type(f"#field-{name}", value)
-        self.type("#field-reason", reason)
-        self.click("#do-it")
+    def leave(self) -> None:
+        """Closes the dialog."""
+        self.click("#leave", lambda: not self.shown("#leave"))
 
-    def done(self, text: str, seconds: float = 15.0) -> str:
-        """The outcome of the last act, once it has a text in it and the dialog is gone."""
+    def fill_in(self, control: str, reason: str | None, **fields: str) -> None:
+        """Opens a control's dialog where it is not open yet, and has every field as it should be."""
+        wanted = {f"#field-{name}": value for name, value in fields.items()}
+        if reason is not None:
+            wanted["#field-reason"] = reason
 
-        def there() -> bool:
-            return not self.shown("#do-it") and text in self.says("#effect")
+        def filled() -> bool:
+            return [v for _, v in self.js(FIELDS, ["#do-it", *wanted]) or []] == ["", *wanted.values()]
 
-        assert gm.wait_until(there, seconds), f"{text!r} does not come:\n{self.text()[:3000]}"
-        return self.says("#effect")
+        def attempt() -> None:
+            if not self.shown("#do-it"):
+                self.tab("controls")
+                self.click(control if control.startswith("#") else f"#do-{control}", "#do-it")
+            self.type(wanted, 3 * AGAIN_S)
+
+        self.again(attempt, filled)
+
+    def act(self, control: str, reason: str | None, says: str, **fields: str) -> str:
+        """Carries a control out; its outcome, which has ``says`` in it. Without a reason where none is asked for."""
+        before, found = self.says("#effect"), ""
+
+        def done() -> bool:
+            nonlocal found
+            dialog, found = self.js(OUTCOME) or (True, "")
+            return not dialog and found != before and says in found
+
+        def attempt() -> None:
+            self.fill_in(control, reason, **fields)
+            problem = self.says("#problem")
+            self.click("#do-it", lambda: not self.shown("#do-it") or self.says("#problem") != problem)
+
+        self.again(attempt, done, 2 * AGAIN_S)
+        return found
+
+    def refused(self, control: str, reason: str, says: str, *, leave: bool = True, **fields: str) -> None:
+        """Tries a control that is refused: the reason for that, which has ``says`` in it, stays in the dialog."""
+
+        def attempt() -> None:
+            self.fill_in(control, reason, **fields)
+            self.click("#do-it", lambda: self.says("#problem"))
+
+        self.again(attempt, lambda: says in self.says("#problem"))
+        if leave:
+            self.leave()
 
 
 @contextlib.contextmanager

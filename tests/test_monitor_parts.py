@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
+import msgspec
 import numpy as np
 import pytest
 
 from cea import operating
 from engine import messages as m
+from engine.calendar import format_time, trading_date
 from engine.codes import Code
 from engine.market import ACCOUNT, HOLDING, UNLIMITED
 from engine.records import EVENT, FILL_TAKER, NOTICE, REJECTED
 from gateway.monitor import controls, look, users
 from gateway.monitor.acts import Acts
 from gateway.monitor.app import Guard, same_site
+from gateway.monitor.controls_panel import ControlsPanel
 from gateway.monitor.feed import Feed
+from gateway.monitor.panel import Panel
 from gateway.monitor.picture import CURVE_POINTS, STALE_S, Curve, Picture, members_of
 from gateway.monitor.texts import WORDS
 
@@ -116,13 +121,79 @@ def test_every_control_makes_commands_that_carry_the_reason_and_encode():
               "sell_max": ""}  # fmt: skip
     for control in controls.CONTROLS.values():
         if control.act is not None:
-            continue  # keys: see the tests of gateway.issuing
+            continue  # keys: see the tests of gateway.issuing; announcing an auction: see below
         commands = control.make({field: values[field] for field in control.fields}, "a good reason")
         assert commands
         for command in commands:
             assert m.decode(m.encode(command)) == command
             assert command.why == "a good reason"
         assert control.two_persons == any(getattr(c, "second", "") for c in commands)
+
+
+class Asked:
+    """An exchange that knows one auction, and keeps what it is sent."""
+
+    def __init__(self) -> None:
+        self.link, self.sent = self, []
+
+    def query(self, what: str) -> dict:
+        return {what: [{"auction": 2, "date": 20251203}]}
+
+    def execute(self, command) -> None:
+        self.sent.append(command)
+
+
+def test_an_auction_is_announced_for_its_own_day_and_what_is_wrong_names_its_field(tmp_path):
+    announce, asked = controls.CONTROLS["announce_auction"].act, Asked()
+    good = {"auction": "2", "opens": "13:15", "closes": "14:15"}
+    assert announce(asked, tmp_path, good, "as applied for") == "auction 2: 20251203 13:15–14:15"
+    (command,) = asked.sent
+    assert [format_time(t)[:5] for t in (command.opens, command.closes)] == ["13:15", "14:15"]
+    assert trading_date(command.opens) == 20251203 and (command.auction, command.why) == (2, "as applied for")
+    for field, value in (("auction", "3"), ("opens", "1:15"), ("closes", "2 pm")):
+        with pytest.raises(controls.FieldError, match=f"^{field}: "):
+            announce(asked, tmp_path, {**good, field: value}, "as applied for")
+    with pytest.raises(msgspec.ValidationError, match="why"):
+        announce(asked, tmp_path, good, "x" * 501)
+    assert len(asked.sent) == 1
+
+
+class Thing:
+    """An element of a page, as far as a list of them needs it."""
+
+    def __init__(self, key: int, place: list[Thing]) -> None:
+        self.key, self.place = key, place
+        place.append(self)
+
+    def delete(self) -> None:
+        self.place.remove(self)
+
+    def move(self, target_index: int) -> None:
+        self.place.remove(self)
+        self.place.insert(target_index, self)
+
+
+def rebuilt(panel: Panel, parent, shown, wanted, make) -> None:
+    """The planted bug: what a page did that lost a second person's click on the element it was just replacing."""
+    if panel.changed("rebuilt", wanted):
+        for element in [shown.pop(key) for key in list(shown)]:
+            element.delete()
+        shown.update({key: make(key) for key in wanted})
+
+
+@pytest.mark.parametrize(("keep", "sound"), [(Panel.keep, True), (rebuilt, False)])
+def test_what_may_be_clicked_stays_the_same_element_while_the_list_around_it_changes(keep, sound):
+    place: list[Thing] = []
+    shown: dict[int, Thing] = {}
+    panel = object.__new__(ControlsPanel)
+    panel._drawn = {}
+    ever_replaced = False
+    for wanted in ([2, 3], [2, 3, 5], [1, 2, 3, 5], [1, 3, 4, 5], [1, 3, 4, 5], [], [3]):
+        before = dict(shown)
+        keep(panel, contextlib.nullcontext(), shown, wanted, lambda key: Thing(key, place))
+        assert [thing.key for thing in place] == wanted == sorted(shown), "each once, in order"
+        ever_replaced |= any(shown[key] is not before[key] for key in wanted if key in before)
+    assert ever_replaced is not sound
 
 
 def test_controls_and_fields_have_words_in_both_languages():

@@ -20,7 +20,7 @@ class AlertsPanel(Panel):
     def build(self) -> None:
         """The table."""
         columns = ("time", "kind", "code", "accounts_named", "text", "acknowledged")
-        self.table("alerts", columns, broad=True, chosen=self._evidence)
+        self.table("alerts", columns, key="name", broad=True, chosen=self._evidence)
 
     def fill(self, status: dict[str, Any]) -> None:
         """The newest first."""
@@ -39,9 +39,10 @@ class AlertsPanel(Panel):
 
     def _evidence(self, row: dict[str, Any]) -> None:
         alert = next((a for a in list(self.picture.alerts) if a.name == row.get("name")), None)
-        if alert is None or self.view.present() is None:
+        title = f"{self._kind(alert.kind)} {format_time(alert.time_ns)[:8]}" if alert else ""
+        if alert is None or not self.may_ask(title):
             return
-        with self.dialog(self._kind(alert.kind), "w-full") as dialog:
+        with self.dialog(title, "w-full") as dialog:
             ui.label(alert.text)
             ui.label(f"{self.w('score')} {alert.score:,} {alert.unit}, {self.w('threshold')} {alert.limit:,}")
             ui.label(f"{self.w('tape')}: {', '.join(map(str, alert.deals)) or '–'}")

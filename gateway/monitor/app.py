@@ -32,6 +32,9 @@ HEADERS: Final = (
     (b"referrer-policy", b"no-referrer"),
 )
 METRICS_S: Final = 1.0
+# A browser that was away for so long finds its page as it left it, with what was typed; a later one gets a new page.
+# A pong of the browser may take 0.4 of it.
+RECONNECT_S: Final = 20.0
 
 Action = Callable[[str, str], str]  # (key name of the person, reason) → what came of it
 
@@ -144,6 +147,6 @@ def run(
         storage_secret=secrets.token_hex(32),  # new at each start: whoever was logged in logs in again
         session_middleware_kwargs={"same_site": "strict", "max_age": max(1, int(idle_s)) * 4},
         show_welcome_message=False,
-        reconnect_timeout=10.0,
+        reconnect_timeout=RECONNECT_S,
         uvicorn_logging_level="warning",
     )

@@ -13,8 +13,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from engine import messages as m
-from engine.auction_messages import AuctionCancel
+from engine.auction_messages import AuctionAnnounce, AuctionAnswer, AuctionCancel
 from engine.bulk_messages import BulkCancel, BulkFreeze
+from engine.calendar import day_start_ns, parse_clock
 from engine.codes import TEXT_EN, Code, Reason
 from gateway import issuing
 from gateway.client import GatewayError, Refusal, SessionRejected
@@ -23,7 +24,7 @@ from gateway.monitor.users import User
 from gateway.operator import OperatorClient
 
 REASON_MIN: Final = 5  # characters: "test" is no reason
-TIMEOUT_S: Final = 8.0
+TIMEOUT_S: Final = 20.0  # an act that was given up too early may still be done: rather wait
 WAIT_S: Final = 0.2
 GROUPS: Final = ("trading_group", "accounts_keys", "desk_group", "deals_news")
 
@@ -45,6 +46,10 @@ class Control(NamedTuple):
     two_persons: bool = False
     dangerous: bool = False
     act: Act | None = None
+
+
+class FieldError(ValueError):
+    """A field of a control cannot be what was typed: field and reason."""
 
 
 class Result(NamedTuple):
@@ -100,6 +105,27 @@ def _issue_key(ops: OperatorClient, keys: Path, v: Values, why: str) -> str:
     return _where(path)
 
 
+def _answer(approve: bool) -> Callable[[Values, str], list[Any]]:
+    return lambda v, why: [AuctionAnswer(auction=int(v["auction"]), approve=approve, why=why)]
+
+
+def _announce_auction(ops: OperatorClient, keys: Path, v: Values, why: str) -> str:
+    """The window is given by the clock; the day is the one that was applied for (R3.2)."""
+    number, clock = int(v["auction"]), {}
+    for field in ("opens", "closes"):
+        try:
+            clock[field] = parse_clock(v[field])
+        except ValueError as error:
+            raise FieldError(f"{field}: {error}") from None
+    dates = {a["auction"]: a["date"] for a in ops.link.query("auctions")["auctions"]}
+    if number not in dates:
+        raise FieldError(f"auction: {number} is unknown or over")
+    start = day_start_ns(dates[number])
+    command = AuctionAnnounce(auction=number, opens=start + clock["opens"], closes=start + clock["closes"], why=why)
+    ops.execute(m.decode(m.encode(command)))
+    return f"auction {number}: {dates[number]} {v['opens']}–{v['closes']}"
+
+
 def _where(path: Path) -> str:
     return f"secret: {path} (mode 0600, on this machine)"
 
@@ -152,6 +178,9 @@ CONTROLS: Final[dict[str, Control]] = {
             lambda v, why: [BulkCancel(thread=int(v["dialogue"]), why=why)],
             dangerous=True,
         ),
+        Control("approve_auction", "desk_group", ("auction",), _answer(True)),
+        Control("refuse_auction", "desk_group", ("auction",), _answer(False), dangerous=True),
+        Control("announce_auction", "desk_group", ("auction", "opens", "closes"), act=_announce_auction),
         Control(
             "cancel_auction",
             "desk_group",
@@ -203,7 +232,7 @@ def perform_as(folder: Path, key: str, control: Control, values: Values, why: st
     except msgspec.ValidationError as error:
         return Result(False, str(error))
     except (ValueError, KeyError) as error:
-        return Result(False, f"a field is missing or no number: {error}")
+        return Result(False, _unusable(error))
     try:
         with OperatorClient(folder, key=str(folder / "keys" / f"{key}.key"), timeout=TIMEOUT_S) as ops:
             if control.act is not None:
@@ -217,10 +246,16 @@ def perform_as(folder: Path, key: str, control: Control, values: Values, why: st
         return Result(False, f"{error} (code {error.code})")
     except (GatewayError, KeyFileError, issuing.IssueError, OSError) as error:
         return Result(False, str(error))
+    except msgspec.ValidationError as error:
+        return Result(False, str(error))
     except (ValueError, KeyError) as error:
-        return Result(False, f"a field is missing or no number: {error}")
+        return Result(False, _unusable(error))
     data = " ".join(f"{name} {value}" for o in done for name, value in o.data.items())
     return Result(True, data or "done")
+
+
+def _unusable(error: Exception) -> str:
+    return str(error) if isinstance(error, FieldError) else f"a field is missing or no number: {error}"
 
 
 def proposal_of(text: str) -> int:

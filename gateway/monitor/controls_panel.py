@@ -20,15 +20,13 @@ class ControlsPanel(Panel):
     """Nothing but a sentence for viewers."""
 
     def build(self) -> None:
-        """Buttons by group, outcome, proposals, acts."""
+        """Outcome, buttons by group, proposals, acts: what comes and goes lies below what stays where it is."""
         if self.user.role != "operator":
             ui.label(self.w("read_only")).props('id="read-only"')
             return
         with ui.card().classes("w-full"):
             ui.label(self.w("effect")).classes("text-subtitle1")
-            self.effect = ui.label("–").props('id="effect" role="status"')
-            self.waiting = ui.column().props('id="proposals"')
-            self.proposals: dict[Hashable, Any] = {}
+            self.effect = ui.label(self.view.choice.effect).props('id="effect" role="status"')
         with ui.row().classes("w-full gap-3 items-stretch"):
             for group in GROUPS:
                 with ui.card().classes("panel"):
@@ -43,6 +41,10 @@ class ControlsPanel(Panel):
                     with ui.row().classes("gap-2"):
                         for name in self.pages.actions:
                             self._button(name, "primary")
+        with ui.card().classes("w-full") as self.waiting_card:
+            ui.label(self.w("proposals")).classes("text-subtitle1")
+            self.waiting = ui.column().props('id="proposals"')
+            self.proposals: dict[Hashable, Any] = {}
         with ui.row().classes("w-full"):
             self.table("acts", ("time", "person", "act", "reason_short", "result"), broad=True)
 
@@ -52,6 +54,8 @@ class ControlsPanel(Panel):
             return
         proposals = [(int(number), self._proposed(proposal)) for number, proposal in status["proposals"].items()]
         self.keep(self.waiting, self.proposals, proposals, self._proposal)
+        self.waiting_card.set_visibility(bool(proposals))
+        self.effect.text = self.view.choice.effect
         self.rows(
             "acts",
             [
@@ -65,9 +69,9 @@ class ControlsPanel(Panel):
         """Opens a control's dialog, with fields that are known filled in."""
         if name in CONTROLS:
             control = CONTROLS[name]
-            self._ask(name, control.fields, lambda u, v, why: self._perform(control, u, v, why), given or {})
+            self._ask(self.w(name), lambda u, v, why: self._perform(control, u, v, why), control.fields, given or {})
         else:
-            self._ask(name, (), lambda u, v, why: self._start(name, u, why), {})
+            self._ask(self.w(name), lambda u, v, why: self._start(name, u, why))
 
     # --- how ---------------------------------------------------------------------------------------------------
 
@@ -90,49 +94,66 @@ class ControlsPanel(Panel):
 
     def _ask(
         self,
-        name: str,
-        fields: tuple[str, ...],
+        title: str,
         do: Callable[[User, dict[str, str], str], Result],
-        given: dict[str, str],
+        fields: tuple[str, ...] = (),
+        given: dict[str, str] | None = None,
+        *,
+        about: str = "",
+        reasoned: bool = True,
     ) -> None:
-        if self.view.present() is None:
+        """A dialog for one act; ``do`` is run in a thread, once. ``about``: what is to be read before."""
+        if not self.may_ask(title):
             return
         inputs: dict[str, Any] = {}
-        with self.dialog(self.w(name)) as dialog:
+        with self.dialog(title) as dialog:
+            if about:
+                ui.label(about).classes("step")
             for field in fields:
-                box = ui.input(self.w(field), value=given.get(field, "")).classes("w-full")
+                box = ui.input(self.w(field), value=(given or {}).get(field, "")).classes("w-full")
                 box.props(f'for="field-{field}"')
                 if hint := self._hint(field):
                     box.props["hint"] = hint
                 inputs[field] = box
-            why = ui.input(self.w("reason")).classes("w-full").props('for="field-reason"')
+            if reasoned:
+                inputs["reason"] = ui.input(self.w("reason")).classes("w-full").props('for="field-reason"')
             problem = ui.label().classes("text-negative").props('id="problem" role="alert"')
 
             async def act() -> None:
                 user = self.view.present()
                 if user is None or not button.enabled:
                     return
-                if len((why.value or "").strip()) < controls.REASON_MIN:
+                values = {field: (box.value or "").strip() for field, box in inputs.items()}
+                why = values.pop("reason", "")
+                if reasoned and len(why) < controls.REASON_MIN:
                     problem.text = f"{self.w('reason')}: ≥ {controls.REASON_MIN}"
                     return
                 button.disable()  # a second click is not a second act
-                values = {field: (box.value or "").strip() for field, box in inputs.items()}
-                result = await run.io_bound(do, user, values, (why.value or "").strip())
-                if result is None:  # the monitor is ending
-                    return
-                if result.ok:
-                    self.effect.text = (
-                        f"{format_time(self.picture.status['time_ns'])[:8]} {self.w(name)}: {result.text}"
-                    )
-                    dialog.close()
-                else:
-                    problem.text = result.text
-                    button.enable()
+                problem.text = ""
+                result = None
+                try:
+                    result = await run.io_bound(do, user, values, why)
+                finally:
+                    self._came(title, result, dialog, problem, button)
 
-            why.on("keydown.enter", act)
+            if reasoned:
+                inputs["reason"].on("keydown.enter", act)
             with ui.row():
                 button = ui.button(self.w("do"), on_click=act, color="negative").props('outline id="do-it"')
                 ui.button(self.w("cancel"), on_click=dialog.close).props('flat id="leave"')
+
+    def _came(self, title: str, result: Result | None, dialog: Any, problem: Any, button: Any) -> None:
+        """Shows what came of an act: the dialog, or the whole page, may be another one by now."""
+        if result is not None and (result.ok or dialog.is_deleted):
+            self.view.choice.effect = f"{format_time(self.picture.status['time_ns'])[:8]} {title}: {result.text}"
+        if dialog.is_deleted:
+            return
+        if result is not None and result.ok:
+            self.effect.text = self.view.choice.effect
+            dialog.close()
+        else:
+            problem.text = "" if result is None else result.text
+            button.enable()
 
     def _perform(self, control: Control, user: User, values: dict[str, str], why: str) -> Result:
         result = controls.perform(self.pages.folder, user, control, values, why)
@@ -163,18 +184,18 @@ class ControlsPanel(Panel):
     def _proposal(self, key: tuple[int, str]) -> Any:
         number, text = key
         with ui.row().classes("items-center") as row:
-            ui.label(f"{self.w('proposals')}: {number} · {text}")
-            button = ui.button(self.w("confirm")).props(f'outline id="confirm-{number}"')
-            button.on_click(lambda: self._confirm(number, button))
+            ui.label(f"{number} · {text}")
+            ui.button(self.w("confirm"), on_click=lambda: self._confirm(number, text)).props(
+                f'outline id="confirm-{number}"'
+            )
         return row
 
-    async def _confirm(self, number: int, button: Any) -> None:
-        user = self.view.present()
-        if user is None:
-            return
-        button.disable()
-        result = await run.io_bound(controls.confirm, self.pages.folder, user, number)
-        if result is not None:
+    def _confirm(self, number: int, text: str) -> None:
+        """Asks once more: the rows of a list move up when one above goes."""
+
+        def do(user: User, values: dict[str, str], why: str) -> Result:
+            result = controls.confirm(self.pages.folder, user, number)
             self._note(user, "confirm", "", result, {"proposal": str(number)})
-            self.effect.text = f"{number}: {result.text}"
-            button.enable()
+            return result
+
+        self._ask(f"{self.w('confirm')} {number}", do, about=text, reasoned=False)

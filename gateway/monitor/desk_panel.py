@@ -12,6 +12,9 @@ from gateway.monitor.panel import Panel
 
 ROWS_SHOWN: Final = 200  # the oldest first; `cea bulk ls --operator` lists all
 
+# What comes next for an auction, by its state (R10.4); cancelling it is always possible.
+STEPS: Final = {"applied": ("approve_auction", "refuse_auction"), "ready": ("announce_auction",)}
+
 
 class DeskPanel(Panel):
     """Declarations, dialogues, auctions."""
@@ -20,12 +23,12 @@ class DeskPanel(Panel):
         """Three tables."""
         with ui.row().classes("w-full gap-3 items-stretch"):
             declarations = ("number", "maker", "side", "code", "price", "quantity", "state", "text")
-            self.table("declarations", declarations, broad=True, chosen=self._declaration)
+            self.table("declarations", declarations, key="number", broad=True, chosen=self._declaration)
             self.table("dialogues", ("number", "declaration_no", "taker", "price", "quantity", "state"),
-                       broad=True, chosen=self._dialogue)  # fmt: skip
+                       key="number", broad=True, chosen=self._dialogue)  # fmt: skip
         with ui.row().classes("w-full gap-3 items-stretch"):
             auctions = ("number", "code", "maker", "quantity", "mode", "state", "window", "bids", "result", "text")
-            self.table("auctions", auctions, broad=True, chosen=self._auction)
+            self.table("auctions", auctions, key="number", broad=True, chosen=self._auction)
 
     def fill(self, status: dict[str, Any]) -> None:
         """What is open now; auctions of the day also when they are over."""
@@ -74,9 +77,10 @@ class DeskPanel(Panel):
     # --- one row ---------------------------------------------------------------------------------------------
 
     def _declaration(self, row: dict[str, Any]) -> None:
-        if self.view.present() is None:
+        title = f"{self.w('declaration_title')} {row['number']}"
+        if not self.may_ask(title):
             return
-        with self.dialog(f"{self.w('declaration_title')} {row['number']}") as dialog:
+        with self.dialog(title) as dialog:
             ui.label(f"{row['side']} {row['code']} {row['price']} × {row['quantity']} t · {row['state']}")
             ui.label(row["text"])
             names = ("freeze_declaration", "thaw_declaration", "cancel_declaration")
@@ -84,9 +88,10 @@ class DeskPanel(Panel):
 
     def _dialogue(self, row: dict[str, Any]) -> None:
         thread = next((t for t in self.picture.desk.get("threads", ()) if t["thread"] == row["number"]), None)
-        if thread is None or self.view.present() is None:
+        title = f"{self.w('dialogue_title')} {row['number']}"
+        if thread is None or not self.may_ask(title):
             return
-        with self.dialog(f"{self.w('dialogue_title')} {row['number']}", "w-full") as dialog:
+        with self.dialog(title, "w-full") as dialog:
             for step in thread["steps"]:
                 who = step["by"] if step["by"] < 1 << 31 else "–"
                 terms = f"{format_price(step['price'])} × {step['quantity']:,} t"
@@ -95,13 +100,15 @@ class DeskPanel(Panel):
             self._acts(dialog, ("cancel_dialogue",), {"dialogue": str(row["number"])})
 
     def _auction(self, row: dict[str, Any]) -> None:
-        if self.view.present() is None:
+        title = f"{self.w('auction_title')} {row['number']}"
+        if not self.may_ask(title):
             return
-        with self.dialog(f"{self.w('auction_title')} {row['number']}") as dialog:
+        with self.dialog(title) as dialog:
             for name in ("code", "maker", "quantity", "mode", "state", "window", "bids", "result", "text"):
                 if row[name]:
                     ui.label(f"{self.w(name)}: {row[name]}")
-            self._acts(dialog, ("cancel_auction",), {"auction": str(row["number"])})
+            now = self.picture.auctions.get(row["number"], {}).get("state", "")
+            self._acts(dialog, (*STEPS.get(now, ()), "cancel_auction"), {"auction": str(row["number"])})
 
     def _acts(self, dialog: Any, names: tuple[str, ...], given: dict[str, str]) -> None:
         """Buttons that lead to a control with its field filled in, for operators."""

@@ -23,7 +23,7 @@ class MarketPanel(Panel):
 
     def build(self) -> None:
         """Tiles, two charts, two tables."""
-        self.code = ""
+        self.code = self.view.choice.code
         self.cards: dict[Hashable, Any] = {}
         self.tiles: dict[str, dict[str, Any]] = {}  # what stands in the cards
         self._curve_due = 0.0
@@ -37,7 +37,7 @@ class MarketPanel(Panel):
                 self.depth = ui.echart(look.depth_options()).style("height: 300px; width: 100%").props('id="depth"')
         with ui.row().classes("w-full gap-3 items-stretch"):
             self.table("book", ("side", "price", "quantity", "orders"))
-            self.table("tape", ("number", "time", "code", "price", "quantity", "side"))
+            self.table("tape", ("number", "time", "code", "price", "quantity", "side"), key="number")
 
     def fill(self, status: dict[str, Any]) -> None:
         """Tiles, then what belongs to the chosen one."""
@@ -70,6 +70,8 @@ class MarketPanel(Panel):
     def _make_tile(self, code: str) -> Any:
         card = ui.card().classes("tile cursor-pointer").props(f'id="tile-{code}" tabindex="0" role="button"')
         card.on("click", lambda: self._choose(code)).on("keydown.enter", lambda: self._choose(code))
+        if code == self.code:
+            card.classes("chosen")
         with card:
             ui.label(code if code != COMPOSITE else self.w("composite")).classes("text-subtitle1")
             with ui.row().classes("items-baseline gap-2"):
@@ -84,7 +86,8 @@ class MarketPanel(Panel):
             self.view.tick()
 
     def _show(self, code: str) -> None:
-        self.code, self._curve_due = code, 0.0
+        self.code = self.view.choice.code = code
+        self._curve_due = 0.0
         self._mark()
 
     def _mark(self) -> None:

@@ -23,11 +23,11 @@ class MembersPanel(Panel):
         with ui.row().classes("w-full gap-3 items-stretch"):
             accounts = ("account", "member_name", "state", "available", "locked", "orders", "refused", "near_limits",
                         "holdings")  # fmt: skip
-            self.table("accounts", accounts, broad=True)
+            self.table("accounts", accounts, key="account", broad=True)
         with ui.row().classes("w-full gap-3 items-stretch"):
             sessions = ("number", "key_name", "account", "role", "state", "round_trip", "requests", "unsent",
                         "throttled", "malformed")  # fmt: skip
-            self.table("sessions", sessions, broad=True)
+            self.table("sessions", sessions, key="number", broad=True)
             self.table("rejects", ("number", "text", "count"))
 
     def fill(self, status: dict[str, Any]) -> None:

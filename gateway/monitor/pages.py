@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from nicegui import app, run, ui
 
@@ -14,6 +15,22 @@ from gateway.monitor.texts import word
 from gateway.monitor.users import Sessions
 from gateway.monitor.view import View
 
+CHOICES_MAX: Final = 1_000  # browsers; the one that came first is forgotten
+
+
+@dataclass
+class Choice:
+    """What a browser has chosen, and what came of its last act: a page that is drawn anew goes on with it.
+
+    That is so after a reload, and after a break of the connection that was longer than the page's memory.
+    """
+
+    language: str = "zh"
+    dark: bool | None = None
+    tab: str = "market"
+    code: str = ""  # the vintage, or the composite
+    effect: str = "–"
+
 
 class Pages:
     """Registers the routes; keeps what all browsers share, and what each has chosen."""
@@ -21,8 +38,13 @@ class Pages:
     def __init__(self, folder: Path, feed: Feed, sessions: Sessions, actions: dict[str, Any]) -> None:
         self.folder, self.feed, self.sessions, self.actions = folder, feed, sessions, actions
         self.acts = Acts(folder)
-        self.language: dict[str, str] = {}  # by browser
-        self.dark: dict[str, bool] = {}
+        self._choices: dict[str, Choice] = {}
+
+    def choice(self, browser: str) -> Choice:
+        """What this browser has chosen so far."""
+        if browser not in self._choices and len(self._choices) >= CHOICES_MAX:
+            self._choices.pop(next(iter(self._choices)))
+        return self._choices.setdefault(browser, Choice())
 
     def register(self) -> None:
         """Makes the routes."""
@@ -42,31 +64,35 @@ class Pages:
 
     def _login(self) -> None:
         browser = app.storage.browser["id"]
-        language = self.language.get(browser, "zh")
+        choice = self.choice(browser)
+        language = choice.language
         ui.add_css(look.STYLE)
         ui.colors(primary=look.PRIMARY)
-        ui.dark_mode(self.dark.get(browser))
+        ui.dark_mode(choice.dark)
         with ui.card().classes("mx-auto mt-16 w-80"):
             ui.label(word("title", language)).classes("text-h6")
             name = ui.input(word("name", language)).classes("w-full")
             name.props('autocomplete="username" autofocus for="field-name"')
             password = ui.input(word("password", language), password=True).classes("w-full")
             password.props('autocomplete="current-password" for="field-password"')
-            problem = ui.label().classes("text-negative").props('role="alert"')
+            problem = ui.label().classes("text-negative").props('id="problem" role="alert"')
 
             async def submit() -> None:
-                why = await run.io_bound(self.sessions.login, browser, name.value or "", password.value or "")
-                password.value = ""
+                given, password.value = password.value or "", ""
+                if not given:  # a second click, or nothing was typed: no try that counts
+                    return
+                why = await run.io_bound(self.sessions.login, browser, name.value or "", given)
                 if why:
                     problem.text = word(why, language)
-                else:
+                elif why is not None:  # None: the monitor is ending
+                    choice.tab, choice.code, choice.effect = "market", "", "–"  # the last person's
                     ui.navigate.to("/")
 
             password.on("keydown.enter", submit)
             ui.button(word("login", language), on_click=submit).classes("w-full").props('id="enter"')
 
             def other() -> None:
-                self.language[browser] = "en" if language == "zh" else "zh"
+                choice.language = "en" if language == "zh" else "zh"
                 ui.navigate.to("/login")
 
             ui.button("English" if language == "zh" else "中文", on_click=other).props('flat id="language"').classes(

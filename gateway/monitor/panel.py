@@ -24,6 +24,7 @@ RIGHT: Final = frozenset(
     }
 )  # fmt: skip
 
+PLACE: Final = "place"
 LONG: Final = frozenset({"text", "holdings", "near_limits", "result", "reason_short"})  # these may break into lines
 
 
@@ -53,10 +54,16 @@ class Panel(ABC):
         columns: tuple[str, ...],
         *,
         title: str = "",
+        key: str = "",
         broad: bool = False,
         chosen: Callable[[dict[str, Any]], None] | None = None,
     ) -> Any:
-        """A card with a table whose rows :meth:`rows` sets. ``chosen``: what a click or Enter on a row does."""
+        """A card with a table whose rows :meth:`rows` sets.
+
+        ``key``: the field that no two rows share and that stays a row's own while rows come and go; without one a
+        row is its place. ``chosen``: what a click on a row does, where a row must have a key of its own.
+        """
+        assert key or chosen is None
         fields = [
             {"name": c, "label": self.w(c), "field": c, "align": "right" if c in RIGHT else "left",
              **({"style": "white-space: normal; min-width: 160px"} if c in LONG else {})}
@@ -64,7 +71,7 @@ class Panel(ABC):
         ]  # fmt: skip
         with ui.card().classes("panel broad" if broad else "panel"):
             ui.label(self.w(title or name)).classes("text-subtitle1")
-            table = ui.table(columns=fields, rows=[], row_key=columns[0])
+            table = ui.table(columns=fields, rows=[], row_key=key or PLACE)
             table.props(f'flat dense no-data-label="–" hide-no-data id="table-{name}"').classes("w-full num")
             if chosen is not None:
                 table.classes("rows").on("rowClick", lambda e: chosen(e.args[1]))
@@ -74,7 +81,7 @@ class Panel(ABC):
     def rows(self, name: str, rows: list[dict[str, Any]]) -> None:
         """A table's rows; nothing is sent where they are as before."""
         if self.changed(name, rows):
-            self.tables[name].rows = rows
+            self.tables[name].rows = [{PLACE: place, **row} for place, row in enumerate(rows)]
 
     def keep(
         self, parent: Any, shown: dict[Hashable, Any], wanted: Sequence[Hashable], make: Callable[[Any], Any]
@@ -98,6 +105,22 @@ class Panel(ABC):
         self._drawn[name] = value
         return True
 
+    def may_ask(self, title: str) -> bool:
+        """True where a dialog may be opened: somebody is logged in, and it does not stand there already.
+
+        The second of two clicks opens no second dialog over the first, and what is typed stays.
+        """
+        if self.view.present() is None:
+            return False
+        if self.view.dialog is not None:
+            shown, dialog = self.view.dialog
+            if not dialog.is_deleted and dialog.value:
+                if shown == title:
+                    dialog.update()  # should the browser have closed it and that was not heard
+                    return False
+                dialog.delete()
+        return True
+
     @contextmanager
     def dialog(self, title: str, width: str = "w-96") -> Iterator[Any]:
         """A dialog that is gone once it is closed; of the page, not of whatever the click was in."""
@@ -106,3 +129,4 @@ class Panel(ABC):
             yield dialog
         dialog.on("hide", dialog.delete)
         dialog.open()
+        self.view.dialog = title, dialog

@@ -40,7 +40,8 @@ class View:
     def __init__(self, pages: Pages, browser: str, user: User) -> None:
         self.pages, self.browser, self.user = pages, browser, user
         self.picture = pages.feed.picture
-        self.language = pages.language.get(browser, "zh")
+        self.choice = pages.choice(browser)
+        self.language = self.choice.language
         self.panels = {name: make(self) for name, make in PANELS.items()}
 
     def w(self, key: str) -> str:
@@ -52,7 +53,7 @@ class View:
         ui.add_css(look.STYLE)
         ui.add_head_html(look.BEAT)
         ui.colors(primary=look.PRIMARY)
-        self.dark = ui.dark_mode(self.pages.dark.get(self.browser))
+        self.dark = ui.dark_mode(self.choice.dark)
         with ui.row().classes("w-full items-center gap-3"):
             self.name = ui.label().classes("text-h6")
             self.phase = ui.badge().props('id="phase"').classes("q-pa-sm")
@@ -68,14 +69,16 @@ class View:
         self.problem = ui.label().classes("text-negative")
         with ui.tabs().classes("w-full").props('dense align="left" outside-arrows mobile-arrows') as self.tabs:
             self.tab_of = {name: ui.tab(name, label=self.w(name)).props(f'id="tab-{name}"') for name in PANELS}
-        with ui.tab_panels(self.tabs, value="market").classes("w-full live").props("keep-alive"):
+        with ui.tab_panels(self.tabs, value=self.choice.tab).classes("w-full live").props("keep-alive"):
             for name, panel in self.panels.items():
                 with ui.tab_panel(name).classes("q-pa-none"), ui.column().classes("w-full gap-3 items-stretch"):
                     panel.build()
         self.floor = ui.element("div")  # where dialogs are
-        self.tabs.on_value_change(self.tick)
+        self.dialog: tuple[str, Any] | None = None  # the last one that was opened, by its title
+        self.tabs.on_value_change(self._shown)
         ui.keyboard(on_key=self._key)
         self._due, self._dealt = 0.0, -1
+        self.client = ui.context.client
         ui.timer(look.LOOK_S, self._look)
         self.tick()
 
@@ -94,18 +97,24 @@ class View:
         if e.action.keydown and str(e.key).isdigit() and 1 <= int(str(e.key)) <= len(PANELS):
             self.show(list(PANELS)[int(str(e.key)) - 1])
 
+    def _shown(self) -> None:
+        self.choice.tab = self.tabs.value
+        self.tick()
+
     def _other_language(self) -> None:
-        self.pages.language[self.browser] = "en" if self.language == "zh" else "zh"
+        self.choice.language = "en" if self.language == "zh" else "zh"
         ui.navigate.to("/")
 
     def _other_light(self) -> None:
-        self.pages.dark[self.browser] = self.dark.value = not self.dark.value
+        self.choice.dark = self.dark.value = not self.dark.value
 
     def _logout(self) -> None:
         self.pages.sessions.logout(self.browser)
         ui.navigate.to("/login")
 
     def _look(self) -> None:
+        if not self.client.has_socket_connection:
+            return  # nobody sees it; whoever comes back sees the next look
         if time.monotonic() >= self._due or self.picture.dealt != self._dealt:
             self.tick()
 
