@@ -97,10 +97,11 @@ def pairs(w: Surveillance, time_ns: int) -> None:
     """Wash trades, pre-arranged deals and value transfer between two accounts (R14.3)."""
     t = w.thresholds
     out = np.zeros(CANDIDATES_MAX, np.int64)
-    least = t.wash_round_trip_t // t.linked_factor
     n = k.pair_candidates(
-        w.pairs, least, t.wash_switches, max(t.prearranged_deals // t.linked_factor, 2), t.transfer_deals_each_way, out
-    )
+        w.pairs, w.day, t.wash_round_trip_t // t.linked_factor, t.wash_switches,
+        t.wash_share_percent // t.linked_factor, max(t.prearranged_deals // t.linked_factor, 2),
+        t.transfer_deals_each_way, t.transfer_fen, out,
+    )  # fmt: skip
     for at in sorted(out[:n].tolist(), key=lambda row: int(w.pairs[row]["key"])):
         p = w.pairs[at]
         key = int(p["key"]) - 1

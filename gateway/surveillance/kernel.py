@@ -322,16 +322,29 @@ def layering_candidates(flow, cancels, least_t, cancel_percent, opposite_t, bala
 
 
 @njit(cache=True)
-def pair_candidates(pairs, round_trip_t, switches, arranged, each_way, out):
-    """Rows of pairs that trade both ways enough, or that look arranged; returns how many."""
+def pair_candidates(pairs, day, round_trip_t, switches, share_percent, arranged, each_way, transfer_fen, out):
+    """Rows of pairs that trade back and forth and mostly with each other, that look arranged, or between which money
+    may have gone; returns how many. The money is estimated from whole fen per t, never too low: the judgement is
+    exact. day DAY[accounts, instruments]."""
     found = 0
     for i in range(pairs.size):
         p = pairs[i]
         if p.key == np.uint64(0):
             continue
-        both = min(p.low_sells_t, p.high_sells_t) >= round_trip_t and p.switches >= switches
-        ways = min(p.low_sales, p.high_sales) >= each_way
-        if (both or ways or p.arranged >= arranged) and found < out.size:
+        least = min(p.low_sells_t, p.high_sells_t)
+        both = least >= round_trip_t and p.switches >= switches
+        if both:
+            key = np.int64(p.key - np.uint64(1))
+            instrument = key >> (2 * ACCOUNT_BITS)
+            a = day[(key >> ACCOUNT_BITS) & ((1 << ACCOUNT_BITS) - 1), instrument]
+            b = day[key & ((1 << ACCOUNT_BITS) - 1), instrument]
+            busier = max(a.bought_t + a.sold_t, b.bought_t + b.sold_t)
+            both = 100 * (p.low_sells_t + p.high_sells_t) >= share_percent * busier
+        money = least > 0 and min(p.low_sales, p.high_sales) >= each_way
+        if money:
+            apart = abs(p.low_sells_fen // p.low_sells_t - p.high_sells_fen // p.high_sells_t) + 1
+            money = least * apart >= transfer_fen
+        if (both or money or p.arranged >= arranged) and found < out.size:
             out[found] = i
             found += 1
     return found
