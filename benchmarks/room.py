@@ -2,13 +2,16 @@
 
     python -m benchmarks.room --json [--smoke] [--pairs 5] [--part metrics|room]
 
-metrics   two exchanges, one without metrics, one with them and scraped each second; orders as fast as they are
-          answered, in turn, one run each: pairs of rates. Aim: with ≥ 0.97 of without.
+metrics   three exchanges, one with metrics and scraped each second, two without: orders as fast as they are answered,
+          in turn, one run each. Aim: with ≥ 0.97 of without. The second one without is the control: two processes
+          that do the same differ, by where their memory lies and by what else the machine does.
 room      one exchange with metrics. In turn: nobody in the room; `cea monitor` in it (a process of its own with the
           operators' stream and surveillance) and metrics scraped each second. Orders at half the full rate, open loop,
           latency from the intended time. Aim: p99 with ≤ 1.1 of without, as many orders answered a second. The
-          control is a process that only spins, with the monitor's low priority: what a machine without a core to spare
-          does by itself. Processor time of the exchange per order is printed beside: other load changes it least.
+          controls are a process that only spins, with the monitor's low priority (nice 15), and one that runs only
+          where nobody else wants to (SCHED_IDLE): what a machine without a core to spare does by itself; `--policy`
+          has the monitor run as one of them. Processor time of the exchange per order is printed beside: other load
+          changes it least.
 
 Orders are immediate-or-cancel buys of one session on an empty book, hot lane, without CURVE, durable. No browser is
 open: a page's cost is its own process's. Load, exchange and monitor share the machine's processors; see the conditions.
@@ -41,6 +44,7 @@ from gateway.operator import OperatorClient
 
 SCRAPE_S: Final = 1.0
 SETTLE_S: Final = 1.0  # after the monitor has come, or has gone
+POLICIES: Final = {"": [], "nice": ["nice", "-n", "15"], "batch": ["chrt", "-b", "0"], "idle": ["chrt", "-i", "0"]}
 
 
 @contextlib.contextmanager
@@ -72,9 +76,9 @@ def cpu_seconds(folder: Path) -> float:
 
 
 @contextlib.contextmanager
-def spinning() -> Iterator[None]:
-    """The control: a process that only uses a processor, with the monitor's low priority."""
-    process = subprocess.Popen([sys.executable, "-c", "import os; os.nice(15)\nwhile True: pass"])
+def spinning(policy: str) -> Iterator[None]:
+    """The control: a process that only uses a processor, with a low priority."""
+    process = subprocess.Popen([*POLICIES[policy], sys.executable, "-c", "while True: pass"])
     time.sleep(SETTLE_S / 2)
     try:
         yield
@@ -86,45 +90,52 @@ def spinning() -> Iterator[None]:
 def metrics_alone(pairs: int, total: int) -> dict[str, Any]:
     """Full rate with metrics and without, in turn."""
     native, one = gw.Native(), gw.records(BUY, IOC, 1)
-    rates: dict[str, list[float]] = {"without": [], "with": []}
-    cpu: dict[str, list[float]] = {"without": [], "with": []}
+    names = ("without", "with", "control")
+    rates: dict[str, list[float]] = {name: [] for name in names}
+    cpu: dict[str, list[float]] = {name: [] for name in names}
     with contextlib.ExitStack() as stack:
-        bare = stack.enter_context(gw.exchange(False, "hot", metrics=False))
-        full = stack.enter_context(gw.exchange(False, "hot"))
-        sizes = stack.enter_context(scraped(full))
+        folders = {name: stack.enter_context(gw.exchange(False, "hot", metrics=name == "with")) for name in names}
+        sizes = stack.enter_context(scraped(folders["with"]))
         loads = {}
-        for name, folder in (("without", bare), ("with", full)):
+        for name, folder in folders.items():
             client = stack.enter_context(Client(folder, key=str(folder / "keys" / "member-1.key"), heartbeat_ms=60_000))
             loads[name] = gw.open_load(native, [client], one)
             loads[name].run(total // 4, 4_096, 1)
         for n in range(pairs):
-            for name in ("without", "with") if n % 2 else ("with", "without"):
-                folder = bare if name == "without" else full
-                before = cpu_seconds(folder)
+            for name in [*names[n % 3 :], *names[: n % 3]][:: -1 if n % 2 else 1]:
+                before = cpu_seconds(folders[name])
                 rates[name].append(total / loads[name].run(total, 8_192, 1)[0])
-                cpu[name].append((cpu_seconds(folder) - before) / total * 1e6)
-    ratios = [b / a for a, b in zip(rates["without"], rates["with"], strict=True)]
+                cpu[name].append((cpu_seconds(folders[name]) - before) / total * 1e6)
+
+    middle = {name: statistics.median(values) for name, values in cpu.items()}
+
+    def ratios(of: dict[str, list[float]], name: str) -> list[float]:
+        return [round(b / a, 3) for a, b in zip(of["without"], of[name], strict=True)]
+
     return {
         "orders_per_second": {k: round(statistics.median(v)) for k, v in rates.items()},
-        "with_of_without": round(statistics.median(ratios), 3),
-        "pairs": [round(r, 3) for r in ratios],
+        "with_of_without": round(statistics.median(ratios(rates, "with")), 3),
+        "control_of_without": round(statistics.median(ratios(rates, "control")), 3),
+        "pairs": ratios(rates, "with"),
+        "control_pairs": ratios(rates, "control"),
         "aim": ">= 0.97",
-        "cpu_us_per_order": {k: round(statistics.median(v), 3) for k, v in cpu.items()},
-        "cpu_with_of_without": round(
-            statistics.median([b / a for a, b in zip(cpu["without"], cpu["with"], strict=True)]), 3
-        ),
+        "cpu_us_per_order": {name: round(value, 3) for name, value in middle.items()},
+        "cpu_with_of_without": round(statistics.median(ratios(cpu, "with")), 3),
+        "cpu_control_of_without": round(statistics.median(ratios(cpu, "control")), 3),
+        "cpu_with_of_both": round(2 * middle["with"] / (middle["without"] + middle["control"]), 3),
         "scrapes": len(sizes),
         "scrape_bytes": max(sizes, default=0),
     }
 
 
 @contextlib.contextmanager
-def monitor(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`cea monitor` with its stream and surveillance; ready when its session is logged in."""
+def monitor(folder: Path, policy: str = "") -> Iterator[subprocess.Popen[bytes]]:
+    """`cea monitor` with its stream and surveillance; ready when its session is logged in. It lowers its own priority;
+    ``policy``: a way to run it that lowers it further, or "" for nothing more."""
     mark = folder / "run" / "monitor.json"
     mark.unlink(missing_ok=True)
     process = subprocess.Popen(
-        [sys.executable, "-m", "cea.main", "monitor", str(folder), "--port", "0"],
+        [*POLICIES[policy], sys.executable, "-m", "cea.main", "monitor", str(folder), "--port", "0"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -141,10 +152,12 @@ def monitor(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
         process.wait(20)
 
 
-def room(pairs: int, seconds: float, full_rate: float) -> dict[str, Any]:
+def room(pairs: int, seconds: float, full_rate: float, policy: str = "") -> dict[str, Any]:
     """Latency at half the full rate, with the room and without, in turn."""
     native, one = gw.Native(), gw.records(BUY, IOC, 1)
-    found: dict[str, list[dict[str, float]]] = {"without": [], "with": [], "spinning": []}
+    spins = {"spinning": "nice", "spinning_idle": "idle"}
+    names = ("without", "with", *spins)
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     with gw.exchange(False, "hot") as folder:
         users.save(folder / "keys", "watcher", "a password that is long", "viewer", "")
         with Client(folder, key=str(folder / "keys" / "member-1.key"), heartbeat_ms=60_000) as client:
@@ -163,13 +176,13 @@ def room(pairs: int, seconds: float, full_rate: float) -> dict[str, Any]:
                 return {**gw.microseconds(latencies, 50, 99, 99.9), "orders_per_second": rate, "cpu_us_per_order": used}
 
             for n in range(pairs):
-                for name in ("without", "with", "spinning")[:: -1 if n % 2 else 1]:
+                for name in names[:: -1 if n % 2 else 1]:
                     with contextlib.ExitStack() as around:
                         if name == "with":
                             around.enter_context(scraped(folder))
-                            around.enter_context(monitor(folder))
-                        elif name == "spinning":
-                            around.enter_context(spinning())
+                            around.enter_context(monitor(folder, policy))
+                        elif name in spins:
+                            around.enter_context(spinning(spins[name]))
                         found[name].append(window())
                     time.sleep(SETTLE_S / 2)
             with OperatorClient(folder, key=str(folder / "keys" / "ops1.key")) as ops:
@@ -185,7 +198,7 @@ def room(pairs: int, seconds: float, full_rate: float) -> dict[str, Any]:
         "half_rate": round(half),
         "windows": found,
         "with_of_without": {key: round(statistics.median(ratios("with", key)), 3) for key in keys},
-        "spinning_of_without": {key: round(statistics.median(ratios("spinning", key)), 3) for key in keys},
+        **{f"{name}_of_without": {k: round(statistics.median(ratios(name, k)), 3) for k in keys} for name in spins},
         "p99_pairs": [round(r, 2) for r in ratios("with", "p99_us")],
         "aim": "p99 <= 1.1, orders_per_second >= 0.99",
         "sequence": events,
@@ -202,6 +215,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.5, help="of one window at half the rate")
     parser.add_argument("--rate", type=float, default=0, help="full rate; 0: measured first")
     parser.add_argument("--part", choices=("metrics", "room"), default="")
+    parser.add_argument("--policy", choices=tuple(POLICIES), default="", help="how the monitor runs")
     args = parser.parse_args()
     if args.smoke:
         args.pairs, args.orders, args.seconds = 1, 20_000, 0.3
@@ -209,7 +223,7 @@ def main() -> None:
     if args.part != "room":
         found["metrics"] = metrics_alone(args.pairs, args.orders)
     if args.part != "metrics":
-        found["room"] = room(args.pairs, args.seconds, args.rate)
+        found["room"] = room(args.pairs, args.seconds, args.rate, args.policy)
     if args.json:
         print(json.dumps(found, indent=1))
         return
@@ -218,10 +232,12 @@ def main() -> None:
         alone = found["metrics"]
         print(f"metrics alone, full rate: {alone['with_of_without']} of without (aim 0.97)")
         print(f"processor time per order: {alone['cpu_with_of_without']} of without")
+        print(f"the control: {alone['control_of_without']}, processor time {alone['cpu_control_of_without']}")
     if "room" in found:
         r = found["room"]
         print(f"room at {r['half_rate']:,} orders/s, with of without: {r['with_of_without']} (aim p99 1.1)")
-        print(f"a process that spins instead: {r['spinning_of_without']}")
+        print(f"a process that spins instead, nice 15: {r['spinning_of_without']}")
+        print(f"a process that spins instead, SCHED_IDLE: {r['spinning_idle_of_without']}")
 
 
 if __name__ == "__main__":
