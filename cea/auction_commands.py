@@ -161,6 +161,7 @@ def announce(
     bid_min: Annotated[int, typer.Option(min=1, help="Smallest bid in tonnes.")] = 1,
     raises: Annotated[bool, typer.Option("--raise/--no-raise", help="Whether bids may be raised.")] = True,
     cancels: Annotated[bool, typer.Option("--cancel/--no-cancel", help="Whether bids may be cancelled.")] = False,
+    why: Why = "",
     folder: Folder = HERE,
     who: Ops = "ops1",
     as_json: Json = False,
@@ -187,6 +188,7 @@ def announce(
                 raise_allowed=raises,
                 cancel_allowed=cancels,
                 by=who,
+                why=why,
             )
         )
     tell(outcome.data, as_json)

@@ -351,6 +351,16 @@ class Page:
         """Keys until what they lead to is so."""
         self.again(lambda: self.press(keys), met)
 
+    def enter(self, css: str, until: str | Callable[[], Any], *, first: str | None = None) -> None:
+        """The Enter key on what has the focus, until it has had its effect; as :meth:`click`."""
+        focus = f"const e = ({SHOWN})(...arguments).at(-1); e?.focus(); return e && e === document.activeElement"
+
+        def attempt() -> None:
+            if self.js(focus, css, first):
+                self.press("\ue007")
+
+        self.again(attempt, (lambda: self.shown(until)) if isinstance(until, str) else until)
+
     # --- the page's own ways -------------------------------------------------------------------------------------
 
     def login(self, name: str, password: str = PASSWORD) -> None:

@@ -95,8 +95,7 @@ def test_the_market_stands_on_the_page_and_a_new_deal_appears_at_once(world, pag
     assert len(page.all("canvas")) == 2
     # the composite has a curve of its own
     page.click("#tile-COMCEA", lambda: page.says("#curve-title") == "Intraday Composite")
-    page.driver.execute_script("document.querySelector('#tile-CEA24').focus()")
-    page.presses("\ue007", lambda: page.says("#curve-title") == "Intraday CEA24")  # Enter
+    page.enter("#tile-CEA24", lambda: page.says("#curve-title") == "Intraday CEA24")
 
 
 def test_a_halt_needs_a_reason_shows_its_effect_and_ends(world, page):
@@ -241,7 +240,7 @@ def test_the_desk_with_its_dialogues_and_the_auction_stand_on_the_page(world, pa
             thread = taker.execute(offer).data["thread"]
             seller.execute(BulkCounter(thread=thread, price=5650, quantity=150_000, note="last word"))
             page.waits_for("maker has offered (2)")
-            page.row("dialogues", str(thread), "#row-cancel_dialogue")
+            page.enter("#table-dialogues tbody tr", "#row-cancel_dialogue", first=str(thread))
             page.until(lambda: "too dear" in page.text() and "last word" in page.text(), "the steps of the dialogue")
             page.leave()
     page.row("declarations", str(declared), "#row-freeze_declaration")

@@ -25,7 +25,7 @@ body { font-family: system-ui, "Noto Sans CJK SC", "WenQuanYi Micro Hei", sans-s
 .tile { min-width: 185px; flex: 1 1 185px; padding: 10px 14px; gap: 2px; }
 .tile b { font-size: 24px; font-variant-numeric: tabular-nums; }
 .tile.chosen { outline: 2px solid #2767b0; } .body--dark .tile.chosen { outline-color: #8ab8f0; }
-.tile:focus-visible, .q-tab:focus-visible, .q-btn:focus-visible { outline: 3px solid #e0a100; }
+.tile:focus-visible, .q-tab:focus-visible, .q-btn:focus-visible, .rows tr:focus-visible { outline: 3px solid #e0a100; }
 .up { color: #c8322a; } .down { color: #12784f; }
 .body--dark .up { color: #ff7b70; } .body--dark .down { color: #4fce9b; }
 body.body--dark { --q-primary: #8ab8f0 !important; --q-negative: #ff8a80 !important; }
@@ -42,11 +42,17 @@ body.stale #stale { display: block; } body.stale .live { opacity: .45; }
   .panel { padding: 8px; flex-basis: 100%; } .q-table th, .q-table td { padding: 4px 6px !important; }
 }
 """
-# The page marks itself stale when the monitor's own process has gone silent, too.
+# The page marks itself stale when the monitor's own process has gone silent, too. The keyboard reaches rows.
 BEAT: Final = """<script>
 window.ceaSeen = Date.now(); window.ceaOld = true;
 window.ceaBeat = old => { window.ceaSeen = Date.now(); window.ceaOld = old; };
-setInterval(() => document.body.classList.toggle('stale', window.ceaOld || Date.now() - window.ceaSeen > 1500), 200);
+setInterval(() => {
+    document.body.classList.toggle('stale', window.ceaOld || Date.now() - window.ceaSeen > 1500);
+    document.querySelectorAll('.rows tbody tr:not([tabindex])').forEach(row => row.tabIndex = 0);
+}, 200);
+document.addEventListener('keydown', event => {
+    if (event.key === 'Enter' && event.target.matches('.rows tbody tr')) event.target.click();
+});
 </script>"""
 
 

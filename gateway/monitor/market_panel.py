@@ -14,6 +14,7 @@ from gateway.monitor.panel import Panel
 from gateway.monitor.picture import COMPOSITE
 
 CURVE_S: Final = 1.0  # a curve of 2,000 points is 40 kB: once a second is as much as an eye wants
+FEW: Final = 20
 TAPE_SHOWN: Final = 60
 BOOK_SHOWN: Final = 5  # R8.6; the depth chart has more
 
@@ -126,6 +127,7 @@ class MarketPanel(Panel):
             return
         series, prices = self.curve.options["series"][0], [price for _, price in points] + [reference / 100]
         series["data"] = points
+        series["showSymbol"] = len(points) <= FEW  # a line through one point is none
         series["markLine"]["data"] = look.limit_lines(low, high, reference)
         series["markArea"]["data"] = [[{"xAxis": bounds[1]}, {"xAxis": bounds[2]}]]
         lowest, highest = (low / 100, high / 100) if high else (min(prices), max(prices))

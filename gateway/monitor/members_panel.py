@@ -11,6 +11,7 @@ from gateway.monitor.panel import Panel
 from gateway.monitor.picture import NEAR_PERCENT, Member
 
 ROWS_SHOWN: Final = 100  # what matters first; the others are found by typing
+NEVER_APART: Final = "\u00a0"  # no line ends between a vintage and its tonnes
 STATES: Final = ("", "active", "account_cancel_only", "suspended")
 
 
@@ -28,6 +29,7 @@ class MembersPanel(Panel):
             sessions = ("number", "key_name", "account", "role", "state", "round_trip", "requests", "unsent",
                         "throttled", "malformed")  # fmt: skip
             self.table("sessions", sessions, key="number", broad=True)
+        with ui.row().classes("w-full gap-3 items-stretch"):
             self.table("rejects", ("number", "text", "count"))
 
     def fill(self, status: dict[str, Any]) -> None:
@@ -66,7 +68,7 @@ class MembersPanel(Panel):
             "locked": format_amount(m.locked),
             "orders": m.open_orders,
             "refused": refused,
-            "holdings": " · ".join(f"{code} {tonnes:,}" for code, tonnes in m.holdings),
+            "holdings": " · ".join(f"{code}{NEVER_APART}{tonnes:,}" for code, tonnes in m.holdings),
             "near_limits": " · ".join(near),
         }
 

@@ -61,7 +61,7 @@ class Panel(ABC):
         """A card with a table whose rows :meth:`rows` sets.
 
         ``key``: the field that no two rows share and that stays a row's own while rows come and go; without one a
-        row is its place. ``chosen``: what a click on a row does, where a row must have a key of its own.
+        row is its place. ``chosen``: what a click or Enter on a row does, where a row must have a key of its own.
         """
         assert key or chosen is None
         fields = [

@@ -69,7 +69,7 @@ class View:
         self.problem = ui.label().classes("text-negative")
         with ui.tabs().classes("w-full").props('dense align="left" outside-arrows mobile-arrows') as self.tabs:
             self.tab_of = {name: ui.tab(name, label=self.w(name)).props(f'id="tab-{name}"') for name in PANELS}
-        with ui.tab_panels(self.tabs, value=self.choice.tab).classes("w-full live").props("keep-alive"):
+        with ui.tab_panels(self.tabs, value=self.choice.tab, animated=False).classes("w-full live").props("keep-alive"):
             for name, panel in self.panels.items():
                 with ui.tab_panel(name).classes("q-pa-none"), ui.column().classes("w-full gap-3 items-stretch"):
                     panel.build()
