@@ -111,23 +111,27 @@ def child(code: list[str]) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextlib.contextmanager
-def echo(curve: bool, lane: str) -> Iterator[Any]:
-    """A DEALER that is connected to an echo process."""
+def echo(curve: bool, lane: str, count: int = 1) -> Iterator[list[Any]]:
+    """DEALERs that are connected to an echo process."""
     with tempfile.TemporaryDirectory() as folder:
         arguments = ["-m", "benchmarks.gateway", "--echo", folder, lane] + ["--curve"] * curve
         with child(arguments):
             while not Path(folder, "echo").exists():
                 time.sleep(0.02)
-            socket: Any = zmq.Context.instance().socket(zmq.DEALER)
-            socket.linger, socket.sndhwm, socket.rcvhwm = 0, 10_000, 0
-            socket.set(zmq.ROUTING_ID, b"\x01" + os.urandom(15))
-            if curve:
-                public, secret = zmq.curve_keypair()
-                socket.curve_serverkey = Path(folder, "echo.key").read_bytes()
-                socket.curve_publickey, socket.curve_secretkey = public, secret
-            socket.connect(Path(folder, "echo").read_text())
-            yield socket
-            socket.close(0)
+            sockets = []
+            for _ in range(count):
+                socket: Any = zmq.Context.instance().socket(zmq.DEALER)
+                socket.linger, socket.sndhwm, socket.rcvhwm = 0, 10_000, 0
+                socket.set(zmq.ROUTING_ID, b"\x01" + os.urandom(15))
+                if curve:
+                    public, secret = zmq.curve_keypair()
+                    socket.curve_serverkey = Path(folder, "echo.key").read_bytes()
+                    socket.curve_publickey, socket.curve_secretkey = public, secret
+                socket.connect(Path(folder, "echo").read_text())
+                sockets.append(socket)
+            yield sockets
+            for socket in sockets:
+                socket.close(0)
 
 
 @contextlib.contextmanager
@@ -242,6 +246,31 @@ def fdatasync_ns(folder: Path, count: int = 500, pause_ns: int = 0) -> np.ndarra
     return out
 
 
+def disk_alone_ns(folder: Path, rate: float, seconds: float = 2.0) -> np.ndarray:
+    """What orders at a fixed rate would wait for the disk alone, ns: from the intended send time to the durable end.
+
+    As an exchange without any work of its own: whatever has arrived is one group, written and fdatasynced; those that
+    come meanwhile are the next one.
+    """
+    path, step_ns, count = folder / "disk.probe", int(1e9 / rate), int(rate * seconds)
+    fd = os.open(path, os.O_RDWR | os.O_CREAT)
+    os.posix_fallocate(fd, 0, 64 * (2 * count + 1))
+    out = np.zeros(count, np.int64)
+    began, done, place = time.monotonic_ns(), 0, 0
+    while done < count:
+        arrived = min(count, (time.monotonic_ns() - began) // step_ns + 1)
+        if arrived == done:
+            time.sleep(step_ns / 1e9)
+            continue
+        place += os.pwrite(fd, bytes(64 * (arrived - done + 1)), place)
+        os.fdatasync(fd)
+        out[done:arrived] = time.monotonic_ns() - began - np.arange(done, arrived) * step_ns
+        done = arrived
+    os.close(fd)
+    path.unlink()
+    return out
+
+
 def microseconds(values: np.ndarray, *percents: float) -> dict[str, float]:
     return {f"p{q:g}_us": round(float(np.percentile(values, q)) / 1000, 1) for q in percents}
 
@@ -251,8 +280,8 @@ def measure(curve: bool, lane: str, runs: int, total: int) -> dict[str, Any]:
     native = Native()
     found: dict[str, Any] = {}
     one, hundred = records(BUY, IOC, 1), records(BUY, IOC, 100)
-    with echo(curve, lane) as socket, exchange(curve, lane, snapshot_commands=0) as folder:
-        control = Load(native, [socket], one, [0], True)
+    with echo(curve, lane) as sockets, exchange(curve, lane, snapshot_commands=0) as folder:
+        control = Load(native, sockets, one, [0], True)
         with (
             Client(folder, key="member-1", heartbeat_ms=60_000) as a,
             Client(folder, key="member-2", heartbeat_ms=60_000) as b,
@@ -285,6 +314,8 @@ def measure(curve: bool, lane: str, runs: int, total: int) -> dict[str, Any]:
             found["at_20_percent"] = {"rate": round(rate)} | {
                 name: open_loop(stream, rate, total, runs) for name, stream in (("echo", control), ("exchange", single))
             }
+            alone = [microseconds(disk_alone_ns(folder, rate), 50, 99, 99.9) for _ in range(runs)]
+            found["at_20_percent"]["disk_alone"] = {k: float(np.median([a[k] for a in alone])) for k in alone[0]}
             a.link.next_request = int(single.next_requests[0])
             both = np.concatenate([records(BUY, LIMIT, 1), records(SELL, LIMIT, 1)])
             trading = open_load(native, [a, b], both)
@@ -383,6 +414,16 @@ def process_figures(pid: int) -> tuple[int, float]:
     return resident, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def echo_of_many(native: Native, active: int, runs: int, total: int) -> float:
+    """The control of many sessions: one connection's rate over that of ``active`` ones, an echo over CURVE."""
+    one = records(BUY, IOC, 1)
+    with echo(True, "hot", active) as sockets:
+        single = Load(native, sockets[:1], one, [0], True)
+        many = Load(native, sockets, np.concatenate([one] * active), [0] * active, True)
+        ratios = [many.run(total, 8_192, 1)[0] / single.run(total, 8_192, 1)[0] for _ in range(runs + 1)]
+    return float(np.median(ratios[1:]))  # the first warms up
+
+
 def many_sessions(count: int, active: int, runs: int, total: int, seconds: float) -> dict[str, Any]:
     """``count`` sessions logged in over CURVE with heartbeats; then ``active`` of them trade, against one of them."""
     native = Native()
@@ -404,6 +445,7 @@ def many_sessions(count: int, active: int, runs: int, total: int, seconds: float
                 rates["many"].append(total / seconds_many)
                 rates["one"].append(total / seconds_one)
         logins.close()
+    echo_ratio = echo_of_many(native, active, runs, total)
     median = {name: float(np.median(values)) for name, values in rates.items()}
     return {
         "sessions": count,
@@ -414,6 +456,7 @@ def many_sessions(count: int, active: int, runs: int, total: int, seconds: float
         "active": active,
         "orders_per_second": {name: round(value) for name, value in median.items()},
         "one_of_active": round(median["one"] / median["many"], 3),
+        "echo_one_of_active": round(echo_ratio, 3),
     }
 
 

@@ -15,6 +15,8 @@ RECORD = 64
 HEADER = 32
 CLOCK_MONOTONIC = 1
 PAUSE_US = 100
+LOOK_PAUSE_US = 5_000  # between two such looks; thousands of orders are open meanwhile
+LOOK_ORDERS = 4  # answers per socket in one look at several: with fewer, looking costs more than what is found
 
 
 @intrinsic
@@ -84,6 +86,7 @@ def run(
 
     rate_ns > 0: open loop, one frame every so many ns, latency from the intended time (of the frame's last answer).
     What is due is sent every PAUSE_US, and the wait counts: a loop that never slept would take a core from the others.
+    For the same reason it pauses between two looks at many sockets on which little has come.
     progress: int64[6]: sent, answered, first send time, turn, events, intended start.
     """
     n_sockets = sockets.size
@@ -92,7 +95,7 @@ def run(
         time_ns = now_ns(f_clock, spare)
         if time_ns > slice_end_ns:
             return 0
-        moved = False
+        moved, before = False, progress[1]
         while progress[0] < total and progress[0] - progress[1] + per_frame <= window:
             if rate_ns > 0 and progress[5] + (progress[0] // per_frame) * rate_ns > time_ns:
                 break
@@ -126,7 +129,10 @@ def run(
                         if index < latencies.size:
                             latencies[index] = done_ns - (progress[5] + (index // per_frame) * rate_ns)
                 progress[1] += got
-        if not moved and rate_ns > 0:
+        few = n_sockets > 1 and moved and progress[1] - before < LOOK_ORDERS * n_sockets
+        if few:
+            call4(f_usleep, LOOK_PAUSE_US, 0, 0, 0)
+        elif not moved and rate_ns > 0:
             call4(f_usleep, PAUSE_US, 0, 0, 0)
         elif not moved:
             call4(f_poll, poll_at, n_sockets, 1, 0)

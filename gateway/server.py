@@ -8,6 +8,7 @@ SIGINT) tells the sessions, writes a snapshot and exits with 0; any journal erro
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -88,9 +89,12 @@ def serve(
             server.announce()
             if ready_callback is not None:
                 ready_callback(server.endpoints)
+            gc.collect()
+            gc.freeze()  # a full look at all that was imported and recovered would take tens of milliseconds of trading
             server.run()
             server.stop()
     finally:
+        gc.unfreeze()
         server.close()
     return 0
 
