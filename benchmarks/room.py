@@ -152,8 +152,8 @@ def monitor(folder: Path, policy: str = "") -> Iterator[subprocess.Popen[bytes]]
         process.wait(20)
 
 
-def room(pairs: int, seconds: float, full_rate: float, policy: str = "") -> dict[str, Any]:
-    """Latency at half the full rate, with the room and without, in turn."""
+def room(pairs: int, seconds: float, full_rate: float, share: float = 0.5, policy: str = "") -> dict[str, Any]:
+    """Latency at half the full rate (or another share), with the room and without, in turn."""
     native, one = gw.Native(), gw.records(BUY, IOC, 1)
     spins = {"spinning": "nice", "spinning_idle": "idle"}
     names = ("without", "with", *spins)
@@ -165,15 +165,20 @@ def room(pairs: int, seconds: float, full_rate: float, policy: str = "") -> dict
             total = 500_000 if seconds > 1 else 20_000
             load.run(total // 2, 4_096, 1)
             rate = full_rate or total / load.run(total, 8_192, 1)[0]
-            half = rate / 2
+            half = rate * share
 
             def window() -> dict[str, float]:
                 latencies = np.zeros(int(half * seconds), np.int64)
-                before = cpu_seconds(folder)
+                before, mine = cpu_seconds(folder), time.process_time()
                 took, _ = load.run(len(latencies), 1 << 20, 1, int(1e9 / half), latencies)
-                used = (cpu_seconds(folder) - before) / len(latencies) * 1e6
-                rate = round(len(latencies) / took)
-                return {**gw.microseconds(latencies, 50, 99, 99.9), "orders_per_second": rate, "cpu_us_per_order": used}
+                used, mine = cpu_seconds(folder) - before, time.process_time() - mine
+                return {
+                    **gw.microseconds(latencies, 50, 99, 99.9),
+                    "orders_per_second": round(len(latencies) / took),
+                    "cpu_us_per_order": used / len(latencies) * 1e6,
+                    "exchange_cores": used / took,
+                    "load_cores": mine / took,
+                }
 
             for n in range(pairs):
                 for name in names[:: -1 if n % 2 else 1]:
@@ -195,7 +200,10 @@ def room(pairs: int, seconds: float, full_rate: float, policy: str = "") -> dict
     keys = ("p50_us", "p99_us", "p99.9_us", "orders_per_second", "cpu_us_per_order")
     return {
         "full_rate": round(rate),
-        "half_rate": round(half),
+        "rate": round(half),
+        "cores_without": {
+            of: round(statistics.median(w[f"{of}_cores"] for w in found["without"]), 2) for of in ("exchange", "load")
+        },
         "windows": found,
         "with_of_without": {key: round(statistics.median(ratios("with", key)), 3) for key in keys},
         **{f"{name}_of_without": {k: round(statistics.median(ratios(name, k)), 3) for k in keys} for name in spins},
@@ -215,6 +223,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.5, help="of one window at half the rate")
     parser.add_argument("--rate", type=float, default=0, help="full rate; 0: measured first")
     parser.add_argument("--part", choices=("metrics", "room"), default="")
+    parser.add_argument("--share", type=float, default=0.5, help="of the full rate, in the room's windows")
     parser.add_argument("--policy", choices=tuple(POLICIES), default="", help="how the monitor runs")
     args = parser.parse_args()
     if args.smoke:
@@ -223,7 +232,7 @@ def main() -> None:
     if args.part != "room":
         found["metrics"] = metrics_alone(args.pairs, args.orders)
     if args.part != "metrics":
-        found["room"] = room(args.pairs, args.seconds, args.rate, args.policy)
+        found["room"] = room(args.pairs, args.seconds, args.rate, args.share, args.policy)
     if args.json:
         print(json.dumps(found, indent=1))
         return
@@ -235,7 +244,8 @@ def main() -> None:
         print(f"the control: {alone['control_of_without']}, processor time {alone['cpu_control_of_without']}")
     if "room" in found:
         r = found["room"]
-        print(f"room at {r['half_rate']:,} orders/s, with of without: {r['with_of_without']} (aim p99 1.1)")
+        print(f"room at {r['rate']:,} orders/s, with of without: {r['with_of_without']} (aim p99 1.1)")
+        print(f"processors that exchange and load use without the room: {r['cores_without']}")
         print(f"a process that spins instead, nice 15: {r['spinning_of_without']}")
         print(f"a process that spins instead, SCHED_IDLE: {r['spinning_idle_of_without']}")
 
