@@ -7,10 +7,13 @@ was sequenced today, so that a repeated ``request_no`` is compared with what it 
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
 
+from engine.journal import JournalError
+from engine.journal.beside import Beside, Errand, at_once
 from engine.records import COMMAND, MESSAGE, RECORD_BYTES
 from gateway import hot
 from gateway.memory import AHEAD_RECORDS, Used, reserved
@@ -102,6 +105,9 @@ class CommandLog:
         self.records = reserved((COMMANDS_AT_START,), COMMAND)
         self.previous = reserved((len(self.records),), np.uint32)
         self.last = np.zeros(1 << 16, np.uint32)
+        self.before = np.zeros(1 << 16, np.uint32)  # as ``last``, of what stood in the journal at the start
+        self._filling: Errand[dict[int, bytes]] | None = None
+        self.trouble = ""  # why the commands before the start are not known
         self.count = 0
         self.first_seq = 1
         self.payloads: dict[int, bytes] = {}
@@ -110,6 +116,7 @@ class CommandLog:
     def warm_up(self) -> None:
         """Compiles (or loads) the machine code, before the market opens."""
         other = CommandLog()
+        other.fill(1, 0, lambda records: {}, at_once)
         other.append(np.zeros(1, COMMAND), b"")
         other.seq_of(1, 1)
 
@@ -120,6 +127,7 @@ class CommandLog:
     def make_room(self, n: int) -> None:
         """Room for so many more commands."""
         if self.count + n > len(self.records):
+            self.abandon()  # it writes into the memory that is given up
             size = max(2 * len(self.records), self.count + n)
             records, previous = reserved((size,), COMMAND), reserved((size,), np.uint32)
             records[: self.count], previous[: self.count] = self.records[: self.count], self.previous[: self.count]
@@ -143,14 +151,47 @@ class CommandLog:
             self.payloads[self.first_seq + base + i] = payloads[at : at + size]
             at += size
 
-    def refill(self, first_seq: int, count: int, payloads: dict[int, bytes]) -> None:
-        """At a start: takes ``count`` commands that stand in ``records`` already, and the payloads by sequence."""
-        self.first_seq, self.count, self.payloads = first_seq, count, payloads
-        hot.link_commands(self.records[:count], 0, self.previous, self.last, self.kinds)
+    def fill(self, first_seq: int, count: int, read: Callable[[np.ndarray], dict[int, bytes]], beside: Beside) -> None:
+        """At a start: has ``read`` put the day's first ``count`` commands into COMMAND[count], beside what follows.
+
+        ``read`` returns their payloads by sequence. Others may be appended meanwhile; who asks for a request that is
+        not among them waits. What ``read`` raises is raised by ``filled``, but for a ``JournalError``: ``trouble``.
+        """
+        assert not self.count, "at a start"
+        self.make_room(count)
+        self.first_seq, self.count = first_seq, count
+
+        def work() -> dict[int, bytes]:
+            records = self.records[:count]
+            payloads = read(records)
+            hot.link_filled(records, self.previous, self.before)
+            return payloads
+
+        self._filling = Errand(beside, work)
+
+    def filled(self, *, wait: bool) -> bool:
+        """Whether what was begun with ``fill`` has ended."""
+        if self._filling is None:
+            return True
+        if not (wait or self._filling.ended):
+            return False
+        filling, self._filling = self._filling, None
+        try:
+            self.payloads |= filling.result()
+        except JournalError as error:  # nothing was linked: those commands are not known
+            self.trouble = str(error)
+        return True
+
+    def abandon(self) -> None:
+        """Waits for what was begun with ``fill``, whatever came of it: the process ends."""
+        if self._filling is not None:
+            self._filling.wait()
 
     def seq_of(self, session: int, request_no: int) -> int:
         """The sequence of a session's request of today, 0 where there is none."""
         found = hot.find_command(self.records, self.previous, self.last, session, request_no)
+        if found < 0 and self.filled(wait=True):
+            found = hot.find_command(self.records, self.previous, self.before, session, request_no)
         return self.first_seq + int(found) if found >= 0 else 0
 
     def same(self, seq: int, record: bytes | memoryview, payload: bytes) -> bool:
@@ -165,6 +206,8 @@ class CommandLog:
 
     def start_day(self) -> None:
         """Forgets the commands of the day before."""
+        self.abandon()  # it writes where the new day's will stand
+        self._filling = None
         self.count = 0
-        self.last[:] = 0
+        self.last[:] = self.before[:] = 0
         self.payloads.clear()

@@ -637,6 +637,13 @@ def link_commands(commands, base, previous, last, kinds):  # type: ignore[no-unt
     kinds[kind] += run
 
 
+@njit(cache=True, nogil=True)
+def link_filled(commands, previous, last):  # type: ignore[no-untyped-def]
+    """``link_commands`` for the log's first commands, beside others that work on what follows; they are not counted."""
+    kinds = np.zeros(256, np.int64)
+    link_commands(commands, 0, previous, last, kinds)
+
+
 @njit(cache=True)
 def find_command(commands, previous, last, session, request_no):  # type: ignore[no-untyped-def]
     """Index of a session's request, -1 where it is not of today; walks back one request at a time."""

@@ -73,14 +73,14 @@ class TouchAhead:
             self._thread.join()
 
     def turn(self) -> bool:
-        """Makes present what is missing. False where the kernel cannot: nothing is lost but the head start."""
+        """Makes present what is missing behind the used parts. False where the kernel cannot do it."""
         live: dict[int, int] = {}
         for used in self._arrays:
             array, rows, more = used()
             if not array.nbytes:
                 continue
             address, row_bytes = array.ctypes.data, array.nbytes // len(array)
-            at = self._present.get(address, 0)
+            at = self._present.get(address, rows * row_bytes // STEP_BYTES * STEP_BYTES)
             wanted = min((rows + more) * row_bytes, array.nbytes)
             while at < wanted and not self._stopping.is_set():
                 step = min(STEP_BYTES, array.nbytes - at)

@@ -25,7 +25,7 @@ from gateway import commit, zap
 from gateway import config as cfg
 from gateway import keys as keyfile
 from gateway import protocol as p
-from gateway.batch import BATCH_RECORDS
+from gateway.batch import BATCH_RECORDS, CommandLog
 from gateway.clock import SteppedClock, make_clock
 from gateway.core import Core
 from gateway.lane import HotLane
@@ -117,6 +117,7 @@ class Server:
         self.lane: HotLane | None = None
         self.snapshots: Snapshots | None = None
         self._touching: TouchAhead | None = None
+        self._log: CommandLog | None = None
         self._overlapped: commit.OverlappedJournal | None = None
         self._keys_stamp = 0
         self._disk_low = False
@@ -149,8 +150,9 @@ class Server:
         self.journal = Journal.open(disk, identity, restore=restored.take, beside=commit.beside)
         self._opened = True
         recovery = self.journal.recovery
-        trouble = restored.finish(self.journal)
+        restored.finish(self.journal)
         exchange, store, command_log = restored.exchange, restored.store, restored.log
+        self._log = command_log
         assert exchange is not None, "a new market or the snapshot's"
         store.warm_up()
         command_log.warm_up()
@@ -179,7 +181,7 @@ class Server:
             commands=self.config.snapshot_commands,
             minutes=self.config.snapshot_minutes,
         )
-        for alarm in (*recovery.alarms, *filter(None, [trouble])):
+        for alarm in recovery.alarms:
             self.core.alarm(alarm)
         if self.config.overlap_from and commit.available():
             self._overlapped = commit.OverlappedJournal(self.journal)
@@ -468,6 +470,7 @@ class Server:
         self._next_housekeeping_ns = now + HOUSEKEEPING_NS
         if self._zap is not None and not self._zap.alive():
             raise StartError("the ZAP thread has died: nobody could be refused or let in")
+        self._look_at_log()
         self.reload_keys()
         if any(key.valid_to for key in self.core.keys.keys):
             self.core.end_unauthorised()
@@ -542,6 +545,13 @@ class Server:
             self.core.flush()
         self._disk_low = low
 
+    def _look_at_log(self) -> None:
+        """Takes notice when the log of the commands before the start stands; it is filled beside the open market."""
+        command_log = self.core.log
+        if command_log.filled(wait=False) and command_log.trouble:
+            self.core.alarm(f"repeats of requests before this start will be refused: {command_log.trouble}")
+            command_log.trouble = ""
+
     # --- the end -----------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -583,6 +593,8 @@ class Server:
             self._overlapped.close()
         if self.snapshots is not None:
             self.snapshots.abandon()
+        if self._log is not None:
+            self._log.abandon()
         if self._opened:
             self.journal.close()
         self.context.term()

@@ -27,8 +27,8 @@ import numpy as np
 import xxhash
 
 from engine.exchange import Exchange
-from engine.journal import Disk, File, Journal, JournalError
-from engine.journal.beside import Beside, in_pairs
+from engine.journal import Disk, File, Journal
+from engine.journal.beside import Beside, at_once, in_pairs
 from engine.journal.increment import Increment
 from engine.market import Capacity, Market
 from engine.records import EVENT
@@ -282,25 +282,15 @@ class Restored:
         self.store, self.mark, self._first_seq = store, mark_of(store, increments), head["log_first_seq"]
         return True
 
-    def finish(self, journal: Journal) -> str:
-        """Fills the log with the day's commands up to the snapshot; makes a new market where there was none.
-
-        Returns a text for the operator, empty where all is well.
-        """
+    def finish(self, journal: Journal) -> None:
+        """Has the log filled with the day's commands up to the snapshot; makes a new market where there was none."""
         if self.exchange is None:
             self.exchange = Exchange(self._market.rules, self._capacity, self._market.calendar)
-            return ""
+            return
         first = max(self._first_seq, journal.first_seq)
         count = journal.recovery.snapshot_seq - first + 1
-        if not self._first_seq or count <= 0:
-            return ""
-        self.log.make_room(count)
-        try:
-            self.log.refill(first, count, journal.copy_commands(first, self.log.records[:count]))
-        except JournalError as error:
-            self.log = CommandLog()
-            return f"repeats of requests before this start will be refused: {error}"
-        return ""
+        if self._first_seq and count > 0:
+            self.log.fill(first, count, partial(journal.copy_commands, first), self._beside or at_once)
 
 
 class Snapshots:
@@ -326,8 +316,8 @@ class Snapshots:
     def growing(self) -> list[Used]:
         """The memory that the next snapshot is copied into, for :class:`gateway.memory.TouchAhead`."""
         return [
-            lambda: (self._room, _state_bytes(self._core.exchange.market), STATE_AHEAD),
-            lambda: (self._blocks_room, self._core.store.used - self._mark.used, BLOCKS_AHEAD),
+            lambda: (self._room, 0, _state_bytes(self._core.exchange.market) + STATE_AHEAD),
+            lambda: (self._blocks_room, 0, self._core.store.used - self._mark.used + BLOCKS_AHEAD),
         ]
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import gateway_market as gm
@@ -12,10 +13,12 @@ import pytest
 from engine import messages as m
 from engine.exchange import ENGINE_ABI
 from engine.journal import Identity, Journal, JournalFailed
+from engine.journal.beside import Beside
 from engine.journal.crash_disk import CrashDisk
 from engine.records import BUY, COMMAND, NEW, SELL
 from gateway import config as cfg
 from gateway import keys
+from gateway.batch import CommandLog
 from gateway.clock import SteppedClock
 from gateway.core import Core
 from gateway.scheduler import bootstrap
@@ -28,12 +31,14 @@ MINUTE = 60 * SECOND
 class Life:
     """One life of an exchange on a disk in memory: what ``Server.open`` does, without sockets."""
 
-    def __init__(self, market: cfg.Market, disk: CrashDisk, commands: int = 0, minutes: int = 0) -> None:
+    def __init__(
+        self, market: cfg.Market, disk: CrashDisk, commands: int = 0, minutes: int = 0, beside: Beside | None = None
+    ) -> None:
         self.disk = disk
-        restored = Restored(market, disk)
+        restored = Restored(market, disk, beside)
         identity = Identity(engine_abi=ENGINE_ABI, rules_hash=market.rules.hash(), journal_id=7)
         self.journal = Journal.open(disk, identity, segment_bytes=1 << 20, restore=restored.take)
-        self.trouble = restored.finish(self.journal)
+        restored.finish(self.journal)
         assert restored.exchange is not None
         clock = SteppedClock(max(restored.exchange.time_ns, gm.MORNING))
         table = keys.load(market.folder / "keys")
@@ -54,7 +59,7 @@ class Life:
 
     def trade(self, orders: int) -> None:
         """So many orders of members 1 and 2, some of which meet."""
-        done = len(self.core.log.payloads) + self.core.log.count
+        done = self.core.exchange.seq
         records = np.zeros(orders, COMMAND)
         records["kind"], records["price"], records["quantity"] = NEW, 5_950, 1 + np.arange(orders) % 7
         records["side"] = np.where(np.arange(orders) % 3 == 0, SELL, BUY)
@@ -67,6 +72,7 @@ class Life:
     def picture(self) -> tuple[object, ...]:
         """Everything that must come back: state, reports, streams, the log."""
         core = self.core
+        assert core.log.filled(wait=True)
         digests = [core.store.digest(s) for s in np.flatnonzero(core.store.streams["next_no"]).tolist()]
         log = core.log.records[: core.log.count].tobytes(), sorted(core.log.payloads.items()), core.log.first_seq
         return core.exchange.seal_hash(), core.store.count, core.store.first_event_no, digests, log
@@ -77,9 +83,9 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> cfg.Market:
     return gm.make(tmp_path_factory.mktemp("snapshots") / "m")
 
 
-def begun(market: cfg.Market, **due: int) -> Life:
+def begun(market: cfg.Market, commands: int = 0, minutes: int = 0) -> Life:
     """A market whose members have money and allowances."""
-    life = Life(market, CrashDisk(), **due)
+    life = Life(market, CrashDisk(), commands, minutes)
     for account in (1, 2):
         life.core.source(m.Deposit(account=account, amount=10**9, document=f"bank-{account}"))
         life.core.source(m.TransferIn(account=account, instrument="CEA23", quantity=50_000, transfer=f"in-{account}"))
@@ -105,7 +111,7 @@ def test_a_start_from_a_snapshot_taken_while_trading_gives_state_reports_and_log
     assert len(increments(life)) == 3
     expected = life.picture()
     again = Life(market, life.disk.copy())
-    assert again.journal.recovery.snapshot_seq > 1_000 and again.picture() == expected and not again.trouble
+    assert again.journal.recovery.snapshot_seq > 1_000 and again.picture() == expected and not again.core.log.trouble
     take(again)
     again.trade(300)
     expected = again.picture()
@@ -117,6 +123,114 @@ def test_a_start_from_a_snapshot_taken_while_trading_gives_state_reports_and_log
     fourth = Life(market, third.disk.copy())
     assert fourth.journal.recovery.snapshot_seq == 0 and fourth.picture() == expected
     assert len(fourth.journal.recovery.alarms) == 3
+
+
+class Held:
+    """A ``Beside`` whose work is done only when somebody waits for it."""
+
+    def __init__(self) -> None:
+        self.todo: list[Callable[[], None]] = []
+
+    def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
+        self.todo.append(work)
+
+        def wait() -> None:
+            if work in self.todo:
+                self.todo.remove(work)
+                work()
+
+        return wait
+
+
+def requests(life: Life) -> dict[tuple[int, int], int]:
+    """Sequence of each request that the log knows, by session and number."""
+    pairs = [(session, number) for session in (1, 2) for number in range(1, life.core.exchange.seq + 100)]
+    return {pair: seq for pair in pairs if (seq := life.core.log.seq_of(*pair))}
+
+
+def test_the_log_is_filled_beside_the_open_market_and_only_a_repeat_of_what_it_lacks_waits(market: cfg.Market) -> None:
+    life = begun(market)
+    for orders in (40, 1_000):
+        life.trade(orders)
+    take(life)
+    life.trade(20)  # behind the snapshot: replayed
+    expected, everything = life.picture(), requests(life)
+    assert len(everything) == 1_060
+    held = Held()
+    again = Life(market, life.disk.copy(), beside=held)
+    assert held.todo, "the market is open and the log is not there"
+    behind = {pair: seq for pair, seq in everything.items() if seq > again.journal.recovery.snapshot_seq}
+    assert len(behind) == 20 and {pair: again.core.log.seq_of(*pair) for pair in behind} == behind
+    assert held.todo, "nobody had to wait for what came after the snapshot"
+    assert requests(again) == everything and not held.todo
+    assert again.picture() == expected
+    late = Life(market, life.disk.copy(), beside=Held())
+    for one in (life, late):
+        one.trade(300)  # appended behind commands that are still on their way
+    assert late.core.log.count == life.core.log.count and requests(late) == requests(life)
+
+
+def test_commands_that_do_not_verify_are_not_known_and_all_others_are(market: cfg.Market) -> None:
+    first = begun(market)
+    first.trade(40)
+    take(first)
+    second = Life(market, first.disk.copy())
+    second.trade(30)
+    take(second)
+    second.trade(10)
+    disk = second.disk.copy()
+    segment = min(name for name in disk.names() if name.endswith(".segment"))
+    disk.content(segment)[3_000] ^= 1
+    third = Life(market, disk)
+    found = requests(third)
+    assert third.core.log.trouble.startswith("DAMAGED")
+    assert len(found) == 10 and found.items() <= requests(second).items()
+
+
+def sequenced(first: int, count: int) -> np.ndarray:
+    """COMMAND[count] of session 1."""
+    commands = np.zeros(count, COMMAND)
+    commands["seq"] = commands["request_no"] = np.arange(first, first + count)
+    commands["session"] = 1
+    return commands
+
+
+def reading(commands: np.ndarray) -> Callable[[np.ndarray], dict[int, bytes]]:
+    """What puts them into a log."""
+
+    def read(into: np.ndarray) -> dict[int, bytes]:
+        into[:] = commands
+        return {int(commands[0]["seq"]): b"payload"}
+
+    return read
+
+
+def test_a_new_day_and_a_log_that_grows_wait_for_what_is_being_filled() -> None:
+    held, log = Held(), CommandLog()
+    log.fill(101, 5, reading(sequenced(101, 5)), held)
+    log.append(sequenced(106, 3), b"")
+    assert log.seq_of(1, 107) == 107 and held.todo
+    log.start_day()
+    assert not held.todo
+    log.append(sequenced(109, 2), b"")
+    assert [log.seq_of(1, number) for number in (103, 107, 110)] == [0, 0, 110]
+    log = CommandLog()
+    log.records, log.previous = log.records[:8], log.previous[:8]
+    log.fill(101, 5, reading(sequenced(101, 5)), held)
+    log.append(sequenced(106, 9), b"")
+    assert [log.seq_of(1, number) for number in (101, 105, 106, 114)] == [101, 105, 106, 114]
+    assert log.records[:14]["seq"].tolist() == list(range(101, 115)) and log.payloads == {101: b"payload"}
+
+
+def test_a_disk_that_fails_under_the_log_ends_the_process() -> None:
+    def read(into: np.ndarray) -> dict[int, bytes]:
+        raise JournalFailed("journal: reading a segment failed")
+
+    log = CommandLog()
+    log.fill(1, 5, read, Held())
+    assert not log.filled(wait=False)
+    with pytest.raises(JournalFailed):
+        log.filled(wait=True)
 
 
 def test_a_snapshot_is_due_after_so_many_commands_or_minutes_and_never_without_a_command(market: cfg.Market) -> None:

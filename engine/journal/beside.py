@@ -15,6 +15,13 @@ T = TypeVar("T")
 # Has a piece of work done elsewhere, once; what it returns waits until that has happened.
 Beside = Callable[[Callable[[], None]], Callable[[], None]]
 
+
+def at_once(work: Callable[[], None]) -> Callable[[], None]:
+    """The ``Beside`` of who has none: the work is done here and now."""
+    work()
+    return lambda: None
+
+
 # A job is called with its lane, so that each lane may read into memory of its own.
 Job = Callable[[int], T]
 HERE: Final = 0
@@ -38,6 +45,11 @@ class Errand(Generic[T]):
             self._error = error
         finally:
             self._ended = True
+
+    @property
+    def ended(self) -> bool:
+        """Whether the result is there."""
+        return self._ended
 
     def wait(self) -> None:
         """Returns when the work has ended, whatever came of it. May be called again."""

@@ -25,7 +25,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from ..records import MESSAGE, RECORD_BYTES
-from .beside import HERE, Beside, ahead, in_pairs
+from .beside import HERE, Beside, ahead
 from .disk import Buffer, Disk, File, byte_view
 from .errors import JournalError, JournalFailed, RecoveryRefused
 from .group import COMMANDS, GROUP_BYTES_MAX, SEAL, Group, decode_group, encode_group, group_length, seed_of
@@ -108,7 +108,7 @@ def _fatal(what: str) -> Iterator[None]:
 
 
 class Journal:
-    """One writer on one folder. Not for two threads at once, but for ``snapshot``, which may run beside."""
+    """One writer on one folder. Not for two threads at once, but for what says that it may run beside."""
 
     def __init__(
         self,
@@ -516,7 +516,7 @@ class Journal:
         """Reads the commands from ``first_seq`` on that a snapshot covers into COMMAND[n], as many as it has room for.
 
         Returns the payloads of the MESSAGE commands among them, by sequence. Raises ``JournalError("DAMAGED")`` where
-        bytes do not verify; ``into`` then holds anything.
+        bytes do not verify; ``into`` then holds anything. May run in another thread than all else, as ``snapshot`` may.
         """
         end_seq = first_seq + len(into)
         assert self.first_seq <= first_seq and end_seq <= self.recovery.last_seq + 1, "what was recovered"
@@ -525,29 +525,22 @@ class Journal:
             for number, ref in enumerate(self._recovered)
             if ref.next_seq > first_seq and ref.header.first_seq < end_seq
         ]
+        buffer = np.empty(max((ref.end for _, ref in refs), default=0), np.uint8)
         found: dict[int, bytes] = {}
-        jobs = [partial(self._copy_segment, number, ref, first_seq, into) for number, ref in refs]
-        with closing(in_pairs(jobs, self._beside)) as copied:
-            for payloads in copied:
-                found |= payloads
-        return found
-
-    def _copy_segment(
-        self, number: int, ref: SegmentRef, first_seq: int, into: np.ndarray, lane: int
-    ) -> dict[int, bytes]:
-        """What ``copy_commands`` needs of one segment: its commands to their places in ``into``, its payloads back."""
-        data = self._read_recovered(ref, lane)
-        if not self._is_sound(number, data):
-            raise JournalError("DAMAGED", f"{ref.name} does not verify; `cea verify` tells more")
-        blob = copy_commands(data, SEGMENT_HEADER_BYTES, ref.end, first_seq, into)
-        if not blob:
-            return {}
-        start, stop = max(ref.header.first_seq, first_seq) - first_seq, min(ref.next_seq - first_seq, len(into))
-        found, at = {}, 0
-        for place in (np.flatnonzero(into[start:stop]["kind"] == MESSAGE) + start).tolist():
-            size = int(into[place]["quantity"])
-            found[first_seq + place] = blob[at : at + size]
-            at += size
+        for number, ref in refs:
+            with _fatal("reading a segment"):
+                data = read_segment(self._disk, ref, buffer)
+            if not self._is_sound(number, data):
+                raise JournalError("DAMAGED", f"{ref.name} does not verify; `cea verify` tells more")
+            blob = copy_commands(data, SEGMENT_HEADER_BYTES, ref.end, first_seq, into)
+            if not blob:
+                continue
+            start, stop = max(ref.header.first_seq, first_seq) - first_seq, min(ref.next_seq - first_seq, len(into))
+            at = 0
+            for place in (np.flatnonzero(into[start:stop]["kind"] == MESSAGE) + start).tolist():
+                size = int(into[place]["quantity"])
+                found[first_seq + place] = blob[at : at + size]
+                at += size
         return found
 
     def _read_recovered(self, ref: SegmentRef, lane: int) -> np.ndarray:
