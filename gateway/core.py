@@ -728,15 +728,18 @@ class Core:
 
     def apply(self, records: np.ndarray, payloads: bytes) -> None:
         """Engine and reports: the same for live commands and for recovered ones."""
+        if not payloads:  # only the slow lane opens or closes a day, or a session
+            self._note(records, payloads, *self.exchange.apply(records))
+            self.reported(len(records), self.mono_ns)
+            return
         date, closed = (int(self.exchange.market.market[0][name]) for name in ("date", "day_closed"))
         out = self.exchange.apply(records, payloads)
-        if payloads and (int(self.exchange.market.market[0]["date"]) != date):
+        if int(self.exchange.market.market[0]["date"]) != date:
             self._leave_day()
-        if payloads:
-            self.update_routing()
+        self.update_routing()
         self._note(records, payloads, out.events, out.payloads)
         self.reported(len(records), self.mono_ns)
-        if payloads and not closed and self.exchange.market.market[0]["day_closed"]:
+        if not closed and self.exchange.market.market[0]["day_closed"]:
             self._end_day()
 
     def _note(self, records: np.ndarray, payloads: bytes, events: np.ndarray, notes: bytes) -> None:
