@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# A module's tests share what is dear to make, a running exchange or a compiled kernel: they go to one worker, in their order.
+WORKERS := -n 2 --dist loadfile
 
 .PHONY: demo test test-slow bench bench-smoke lint serve soak clean
 
@@ -15,10 +17,10 @@ demo: $(STAMP)
 	$(BIN)/cea demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -m "not slow and not soak" -n 2
+	$(BIN)/python -m pytest -m "not slow and not soak" $(WORKERS)
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -m "slow and not soak" -n 2
+	$(BIN)/python -m pytest -m "slow and not soak" $(WORKERS)
 
 soak: $(STAMP)
 	$(BIN)/python -m pytest -m soak -s

@@ -237,6 +237,9 @@ def test_an_operator_acts_with_a_reason_and_two_persons_undo_a_kill_switch(runni
 def test_money_and_allowances_go_in_and_out_through_the_running_exchange(running, capsys) -> None:
     """D23, D24: each act in both books, once; what is refused says why; the check finds both books equal."""
     folder, _ = running
+    cea = Live(folder, capsys)
+    cea("order", "sell", "CEA24", "59.00", 10, "-a", 3)
+    cea("order", "buy", "CEA24", "59.00", 10, "-a", 1)
 
     def told(*words: object) -> tuple[int, str]:
         capsys.readouterr()
@@ -302,6 +305,7 @@ def test_two_members_negotiate_a_bulk_deal_and_the_day_ends_with_a_bulletin(runn
     assert "--after" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_flipped_byte_in_the_journal_is_found(idle_market, tmp_path, capsys) -> None:
     """Planted: one bit of a command on the disk."""
     import shutil

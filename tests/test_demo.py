@@ -1,4 +1,4 @@
-"""The demo's day through real processes: a shorter one here, the full one and the killed one in the slow suite."""
+"""The demo's day through real processes: a short one, the full one and the killed one, all in the slow suite."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ def assert_published(result: dict) -> None:
     assert {"PRICE_ABOVE_LIMIT", "QUANTITY_TOO_LARGE", "INSUFFICIENT_CASH", "BOUGHT_TODAY"} <= set(result["refused"])
 
 
+@pytest.mark.slow  # the fast suite has a day through a process in tests/test_cli.py
 def test_a_short_day_ends_with_the_published_figures_and_a_settled_registry(tmp_path) -> None:
     result = run(tmp_path, pieces=SHORT)
     assert_published(result)
@@ -41,17 +42,22 @@ def test_a_short_day_ends_with_the_published_figures_and_a_settled_registry(tmp_
     assert from_journal == result["bulletin"]
 
 
-@pytest.mark.slow
-def test_the_full_day_ends_with_the_published_figures(tmp_path) -> None:
-    result = run(tmp_path)
-    assert_published(result)
-    assert result["settled"]["deals"] > 260 and len(result["refused"]) == 10
+@pytest.fixture(scope="module")
+def calm(tmp_path_factory) -> dict:
+    """The full day that nobody disturbs."""
+    return run(tmp_path_factory.mktemp("calm"))
 
 
 @pytest.mark.slow
-def test_a_killed_exchange_comes_back_and_the_bulletin_is_the_same(tmp_path) -> None:
+def test_the_full_day_ends_with_the_published_figures(calm) -> None:
+    assert_published(calm)
+    assert calm["settled"]["deals"] > 260 and len(calm["refused"]) == 10
+
+
+@pytest.mark.slow
+def test_a_killed_exchange_comes_back_and_the_bulletin_is_the_same(calm, tmp_path) -> None:
     """SIGKILL half-way: the members reconnect, resynchronise and finish."""
-    calm, killed = run(tmp_path / "calm"), run(tmp_path / "killed", kill=True)
+    killed = run(tmp_path / "killed", kill=True)
     assert_published(killed)
     assert killed["killed_ready_s"] > 0
     assert killed["bulletin"] == calm["bulletin"]

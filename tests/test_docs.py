@@ -100,6 +100,7 @@ def market(tmp_path_factory):
     process.stop()
 
 
+@pytest.mark.slow
 def test_the_ten_lines_of_the_readme_trade(repository, market) -> None:
     (code,) = re.findall(r"```python\n(.+?)```", (repository / "README.md").read_text("utf-8"), re.DOTALL)
     assert len(code.strip().splitlines()) <= 12

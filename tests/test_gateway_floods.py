@@ -38,6 +38,7 @@ WINDOWS = 12
 TURNS, CALLS = 4, 80  # per window: the control and the attack take turns, so many orders in each
 FRAMES, FRAME_ORDERS = 60, 1_000  # of the client that never reads: 7.7 MB of reports, more than the sockets hold
 EVENT_BYTES_KEPT = 200
+QUIET_S = 3.0  # no new memory for so long: longer than a busy machine lets a process stand still, as a rule
 
 
 def memory(pid: int) -> int:
@@ -48,8 +49,8 @@ def memory(pid: int) -> int:
 def settled(pid: int) -> int:
     """Resident bytes once the exchange has done what it does when it is idle: it touches memory ahead of its use."""
     found, since = memory(pid), time.monotonic()
-    deadline = since + 20
-    while time.monotonic() < min(since + 1.0, deadline):
+    ends = since + gm.PATIENCE_S
+    while time.monotonic() < min(since + QUIET_S, ends):
         time.sleep(0.1)
         now = memory(pid)
         if now > found + (1 << 20):

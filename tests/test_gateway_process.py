@@ -93,7 +93,8 @@ def test_a_second_login_of_the_same_key_takes_over(exchange):
         second.mass_cancel()
 
 
-@pytest.mark.parametrize("lane", [pytest.param("plain", marks=pytest.mark.slow), "hot"])
+@pytest.mark.slow
+@pytest.mark.parametrize("lane", ["plain", "hot"])
 def test_a_kill_loses_nothing_and_reports_come_again_byte_for_byte(tmp_path, lane):
     folder = tmp_path / "m"
     gm.make(folder, lane=lane)
