@@ -163,6 +163,25 @@ def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     return types.void(array, types.uint64), codegen
 
 
+def _copy(context: Any, builder: Any, arguments: Any, words: int) -> Any:
+    pointer = ir.VectorType(ir.IntType(64), words).as_pointer()
+    head = builder.load(builder.bitcast(arguments[1], pointer), align=8)
+    builder.store(head, builder.bitcast(arguments[0], pointer), align=8)
+    return context.get_dummy_value()
+
+
+@_intrinsic
+def copy_stamp(typingctx: Any, to: Any, source: Any) -> Any:
+    """Copy the first two 8-byte words of one record to another (seq and time_ns), in one load and one store."""
+    return types.void(to, source), lambda context, builder, _, arguments: _copy(context, builder, arguments, 2)
+
+
+@_intrinsic
+def copy_head(typingctx: Any, to: Any, source: Any) -> Any:
+    """Copy the first four 8-byte words of one record to another (a COMMAND's seq, time_ns, price and quantity)."""
+    return types.void(to, source), lambda context, builder, _, arguments: _copy(context, builder, arguments, 4)
+
+
 @_intrinsic
 def pointer_at(typingctx: Any, address: Any) -> Any:
     """An int64 address as a void pointer, for ``carray(pointer_at(address), (n,), DTYPE)`` inside plain njit code."""

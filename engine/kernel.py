@@ -9,10 +9,12 @@ integers 0.25. `run` stops early when the events' buffer is full, when the table
 of kind MESSAGE; CONTROL.status says why, and calling it again with the rest of the commands goes on exactly there, in
 the middle of a sweep if need be: the order in flight stands in CONTROL, always.
 
-How to read it, from the end: `run` → `_begin` (one command) → `_enter` (a new order's checks and lock) → `_match` →
-`_deal` → `_rest`. What is rare stands in `_replace`, `_take`, `_mass_cancel`. Functions that are called from several
-places (`_cancel`, `_end`) take the control record's address and make their own view of the tables, which costs a few
-loads and keeps compile time and code small; the others become part of `run`. The book's primitives are engine.book's.
+How to read it, from the end: `run` (one command after the other) → `_enter` (a new order: checks, lock, place) or
+`_cancel`, and where an order meets the other side `_match` → `_deal`. What is rare stands in `_refusal`, `_replace`,
+`_take`, `_mass_cancel`. Functions that are called take the control record's address and make their own view of the
+tables, which costs some thirty instructions; the parts of new orders and cancels become part of `run`. numba compiles
+a function anew in each that it becomes part of, so these do not stand three deep. The book's primitives are
+engine.book's.
 """
 
 # mypy: disable-error-code="no-untyped-def"
@@ -34,6 +36,8 @@ from engine.book import (
     POOL,
     allocate,
     append,
+    copy_head,
+    copy_stamp,
     find,
     head_of,
     id_of,
@@ -50,11 +54,13 @@ from engine.codes import Code, Reason
 from engine.market import (
     ACCOUNT,
     ACCOUNT_CANCEL_ONLY,
+    ACTIVE,
     BEST_LEVEL,
     BREAK,
     CANCEL_INCOMING,
     CANCEL_RESTING,
     CLOSED,
+    CONTINUOUS,
     DEAL,
     DEAL_BUYER_TAKES,
     HOLDING,
@@ -67,6 +73,7 @@ from engine.market import (
     PRE_OPEN,
     SESSION,
     SUSPENDED,
+    UNLIMITED,
 )
 from engine.market import AFTERNOON as PHASE_AFTERNOON
 from engine.records import (
@@ -171,8 +178,10 @@ R_TURNOVER_LIMIT = np.int64(Reason.TURNOVER_LIMIT)
 _NIL: Final = np.uint64(NIL)
 _LOW32: Final = np.uint64(0xFFFFFFFF)
 _ZERO: Final = np.int64(0)
+_U0: Final = np.uint64(0)
 SMALL_PRICE: Final = 1 << 31
 SMALL_QUANTITY: Final = 1 << 30  # a price and a quantity below these can't exceed AMOUNT_MAX_FEN
+SMALL: Final = 1 << 30  # both below it: their bits too
 
 FLAG_FILLED: Final = 4  # ORDER.flags bit 2: ORDER_COLD is in use (else it is zero, and its cache line is left alone)
 
@@ -200,9 +209,35 @@ CONTROL: Final = np.dtype(
         ("order_type", "<i8"),
         ("cursor", "<i8"),  # mass cancel: next slot
         ("count", "<i8"),  # mass cancel: cancelled so far
+        ("open_from", "<i8"),  # from when until when new orders pass the checks of phase and halts: see `_set_hours`
+        ("open_until", "<i8"),
+        ("cancel_until", "<i8"),  # until when orders can be cancelled
     ]
 )
 """Addresses and sizes of all tables, what the last call did, and the command in flight."""
+
+
+def _with_words(dtype: np.dtype, **words: str) -> np.dtype:
+    """The same record with u4 words that begin at a field and span the small ones after it, for one access to all."""
+    assert dtype.fields is not None
+    formats = [(name, *dtype.fields[name][:2]) for name in dtype.fields]
+    formats += [(word, np.dtype("<u4"), dtype.fields[first][1]) for word, first in words.items()]
+    names, types, offsets = zip(*formats, strict=True)
+    return np.dtype({"names": names, "formats": types, "offsets": offsets, "itemsize": dtype.itemsize})
+
+
+# place: session, instrument (and of an order its flags); form: kind, side, order type, flags (of an event: reason).
+COMMAND_IN: Final = _with_words(COMMAND, place="session", form="kind")
+EVENT_OUT: Final = _with_words(EVENT, place="session", form="kind")
+ORDER_ROW: Final = _with_words(ORDER, place="session")
+INSTRUMENT_ROW: Final = _with_words(INSTRUMENT, state="listed")
+
+PLACE_MASK: Final = np.uint32(0x00FFFFFF)  # ORDER.place without its flags is EVENT.place
+FORM_PLAIN: Final = np.uint32(NEW)  # a limit order without flags, but for its side
+FORM_SIDE: Final = np.uint32(1 << 8)
+STATE_MASK: Final = np.uint32(0x00FFFFFF)  # listed, halted, policy
+STATE_PLAIN: Final = np.uint32(1)  # listed, not halted, CONTINUOUS
+assert CONTINUOUS == 0 and LIMIT == 0 and INSTRUMENT.fields is not None and INSTRUMENT.fields["listed"][1] % 4 == 0
 
 
 _entry: Final = partial(njit, _nrt=False, cache=True, nogil=True, error_model="numpy")
@@ -248,69 +283,50 @@ def _tables(control_address):
         rows_at(k.market_at, MARKET),
         rows_at(k.accounts_at, ACCOUNT),
         rows_at(k.holdings_at, HOLDING),
-        rows_at(k.instruments_at, INSTRUMENT),
+        rows_at(k.instruments_at, INSTRUMENT_ROW),
         rows_at(k.sessions_at, SESSION),
         rows_at(k.deals_at, DEAL),
-        rows_at(k.orders_at, ORDER),
+        rows_at(k.orders_at, ORDER_ROW),
         rows_at(k.cold_at, ORDER_COLD),
         rows_at(k.pool_at, POOL),
         rows_at(k.sides_at, BOOK_SIDE),
         rows_at(k.levels_at, LEVEL),
         rows_at(k.bitmap_at, np.uint64),
-        rows_at(k.events_at, EVENT),
+        rows_at(k.events_at, EVENT_OUT),
     )
-
-
-@_part
-def _emit(t, w, c, kind, order_id, account, session, instrument, side, price, quantity, leaves, ref, reason):
-    """Writes event ``w``; ``c`` is the command that caused it. Returns w + 1."""
-    e = t.events[np.uint64(w)]
-    e.seq = c.seq
-    e.time_ns = c.time_ns
-    e.price = price
-    e.quantity = quantity
-    e.leaves = leaves
-    e.order_id = order_id
-    e.account = account
-    e.ref = ref
-    e.session = session
-    e.instrument = instrument
-    e.kind = kind
-    e.side = side
-    e.reason = reason
-    return w + 1
 
 
 @_part
 def _emit_order(t, w, c, kind, slot, price, quantity, leaves, ref, reason):
-    """Writes an event about the order in ``slot``, for its own account and session."""
+    """Writes event ``w`` about the order in ``slot``, for its account and session; ``c`` caused it. Returns w + 1."""
     o = t.orders[slot]
-    order_id = id_of(t.orders, slot)
-    side = o.flags & 1
-    return _emit(
-        t, w, c, kind, order_id, o.account, o.session, o.instrument, side, price, quantity, leaves, ref, reason
-    )
+    e = t.events[np.uint64(w)]
+    place = o.place
+    copy_stamp(e, c)
+    e.price = price
+    e.quantity = quantity
+    e.leaves = leaves
+    e.order_id = id_of(t.orders, slot)
+    e.account = o.account
+    e.ref = ref
+    e.place = place & PLACE_MASK
+    side = place >> np.uint32(24) & np.uint32(1)
+    e.form = np.uint32(kind) | side << np.uint32(8) | np.uint32(reason) << np.uint32(16)
+    return w + 1
 
 
-@_part
-def _reject(t, w, c, code):
-    no = c.request_no
-    return _emit(
-        t,
-        w,
-        c,
-        E_REJECTED,
-        c.order_id,
-        c.account,
-        c.session,
-        c.instrument,
-        c.side,
-        c.price,
-        c.quantity,
-        _ZERO,
-        no,
-        code,
-    )
+@_shared
+def _reject(address, w, c, code):
+    """Writes REJECTED with the command's own terms. Returns w + 1."""
+    e = rows_at(rows_at(address, CONTROL)[_U0].events_at, EVENT_OUT)[np.uint64(w)]
+    copy_head(e, c)
+    e.leaves = 0
+    e.order_id = c.order_id
+    e.account = c.account
+    e.ref = c.request_no
+    e.place = c.place
+    e.form = np.uint32(E_REJECTED) | np.uint32(c.side) << np.uint32(8) | np.uint32(code) << np.uint32(16)
+    return w + 1
 
 
 # --- money ------------------------------------------------------------------------------------------------------
@@ -383,11 +399,13 @@ def _cancel_inlined(t, m, w, c, slot, ref, reason):
     """Takes a resting order out of the book, gives back its lock and its slot. Writes CANCELLED; returns w + 1."""
     order = t.orders[slot]
     side = order.flags & 1
-    s = np.uint64(2) * np.uint64(order.instrument) + np.uint64(side)
+    instrument = np.uint64(order.instrument)
+    s = np.uint64(2) * instrument + np.uint64(side)
     price = _price_of(t, s, np.uint64(order.level))
     if m.accounts_on:
-        _release_lock(t, m, slot, order.account, np.uint64(order.instrument), side, price, order.leaves)
-        t.accounts[np.uint64(order.account)].open_orders -= 1
+        account = order.account
+        _release_lock(t, m, slot, account, instrument, side, price, order.leaves)
+        t.accounts[np.uint64(account)].open_orders -= 1
     w = _emit_order(t, w, c, E_CANCELLED, slot, price, order.leaves, _ZERO, ref, reason)
     remove(t.orders, t.levels, t.sides, t.bitmap, s, slot)
     _free(t, slot)
@@ -398,7 +416,7 @@ def _cancel_inlined(t, m, w, c, slot, ref, reason):
 def _cancel(address, w, c, slot, ref, reason):
     """`_cancel_inlined` for all but the plain cancel, which has a copy of its own: it is every third command."""
     t = _tables(address)
-    return _cancel_inlined(t, t.market[np.uint64(0)], w, c, slot, ref, reason)
+    return _cancel_inlined(t, t.market[_U0], w, c, slot, ref, reason)
 
 
 # --- deals ------------------------------------------------------------------------------------------------------
@@ -492,11 +510,27 @@ def _statistics(m, i, price, quantity):
 
 
 @_part
-def _deal(t, m, w, c, maker_slot, taker_slot, limit, leaves):
+def _look_behind(t, maker, instrument):
+    """Asks the cache for what the next deals at this price will touch: those who stand behind the maker.
+
+    Nobody's command names them, so `_look_ahead` cannot: the second behind is asked for, of the first (asked for one
+    deal ago) its account and holding. At the end of the list that is slot 0, which is harmless.
+    """
+    behind = t.orders[np.uint64(maker.next)]
+    row = np.uint64(t.control[_U0].n_instruments)
+    prefetch(t.orders, np.uint64(behind.next))
+    prefetch(t.accounts, np.uint64(behind.account))
+    prefetch(t.holdings, np.uint64(behind.account) * row + instrument)
+
+
+@_shared
+def _deal(address, w, c, maker_slot, taker_slot, limit, leaves):
     """One deal of an incoming order (its ``limit`` and ``leaves``) with a resting one, at the resting price (R8.1).
 
     All its bookkeeping and its two events. Returns (w, quantity).
     """
+    t = _tables(address)
+    m = t.market[_U0]
     maker = t.orders[maker_slot]
     taker = t.orders[taker_slot]
     taker_side = taker.flags & 1
@@ -508,6 +542,7 @@ def _deal(t, m, w, c, maker_slot, taker_slot, limit, leaves):
     quantity = min(leaves, maker_leaves)
     amount = price * quantity
     number = m.deals + np.uint64(1)
+    _look_behind(t, maker, instrument)
     if m.accounts_on:
         if taker_side == 0:
             buyer = taker.account
@@ -656,49 +691,61 @@ def _check_account_exists(t, m, account):
 
 
 @_part
-def _check_means(t, m, account, instrument, side, price, quantity):
-    """Open orders, pool, cash or allowances, position and cap of a new order (lines 13 to 15).
+def _check_means(t, a, h, side, quantity, sold, cash):
+    """Open orders, pool, cash or allowances, position and cap of a new order (lines 13 to 15), accounts being on.
 
     Both sides' checks without a branch on the side (`_release_lock`): a sell needs no cash, a buy no allowances.
     """
-    if m.accounts_on:
-        a = t.accounts[np.uint64(account)]
-        if a.open_orders >= a.open_orders_max:
-            return C_OPEN_ORDERS_LIMIT
-    if t.pool[np.uint64(0)].live >= t.pool[np.uint64(0)].capacity:
+    if a.open_orders >= a.open_orders_max:
+        return C_OPEN_ORDERS_LIMIT
+    if t.pool[_U0].live >= t.pool[_U0].capacity:
         return C_ORDER_POOL_FULL
-    if m.accounts_on:
-        h = _holding(t, account, instrument)
-        sold = quantity * np.int64(side)
-        cash = _lock_of(m, price, quantity - sold, _ZERO)
-        position = h.sellable + h.bought_today + h.locked + h.in_transfer + h.buy_open
-        spent = h.sold_today + h.locked
-        position_max = h.position_max
-        sell_max = h.sell_max
-        used = spent if side else position
-        most = sell_max if side else position_max
-        if cash > a.available:
-            return C_INSUFFICIENT_CASH
-        code = _check_allowances(h, sold)
-        if code != 0:
-            return code
-        if used > most - quantity:
-            return C_SELL_CAP if side else C_POSITION_LIMIT
+    sellable = h.sellable
+    locked = h.locked
+    position = sellable + h.bought_today + locked + h.in_transfer + h.buy_open
+    spent = h.sold_today + locked
+    position_max = h.position_max
+    sell_max = h.sell_max
+    used = spent if side else position
+    most = sell_max if side else position_max
+    if cash > a.available:
+        return C_INSUFFICIENT_CASH
+    code = _check_allowances(h, sold)
+    if code != 0:
+        return code
+    if used > most - quantity:
+        return C_SELL_CAP if side else C_POSITION_LIMIT
     return 0
 
 
 @_part
-def _lock(t, m, account, instrument, side, price, quantity):
-    """Takes the lock of a new order, without a branch on the side (`_release_lock`)."""
-    h = _holding(t, account, instrument)
-    a = t.accounts[np.uint64(account)]
-    sold = quantity * np.int64(side)
-    cash = _lock_of(m, price, quantity - sold, _ZERO)
-    a.available -= cash
-    a.locked += cash
-    h.buy_open += quantity - sold
-    h.sellable -= sold
-    h.locked += sold
+def _place(t, m, c, instrument, side, flags, price, quantity):
+    """Checks and locks the means of a new order and gives it a slot. Returns (code, slot): 0 and a slot, or why not.
+
+    The lock is taken without a branch on the side (`_release_lock`).
+    """
+    a = t.accounts[np.uint64(c.account)]
+    h = _holding(t, c.account, instrument)
+    if m.accounts_on:
+        sold = quantity * np.int64(side)
+        cash = _lock_of(m, price, quantity - sold, _ZERO)
+        code = _check_means(t, a, h, side, quantity, sold, cash)
+        if code != 0:
+            return code, _U0
+        a.available -= cash
+        a.locked += cash
+        a.open_orders += 1
+        h.buy_open += quantity - sold
+        h.sellable -= sold
+        h.locked += sold
+    elif t.pool[_U0].live >= t.pool[_U0].capacity:
+        return C_ORDER_POOL_FULL, _U0
+    slot = allocate(t.orders, t.pool)
+    order = t.orders[slot]
+    order.account = c.account
+    marks = np.uint32(side | flags)
+    order.place = np.uint32(c.session) | np.uint32(instrument) << np.uint32(16) | marks << np.uint32(24)
+    return _ZERO, slot
 
 
 @_part
@@ -784,7 +831,7 @@ def _replace(address, w, c, slot):
     if code == 0:
         code = _check_replace(address, t, m, c, slot, filled)
     if code != 0:
-        return _reject(t, w, c, code)
+        return _reject(address, w, c, code)
     leaves = c.quantity - filled
     if m.accounts_on:
         h = _holding(t, order.account, np.uint64(order.instrument))
@@ -847,15 +894,15 @@ def _take(address, w, c, maker_slot):
             code = C_OUT_OF_REACH
     if code == 0:
         code = _check_size(i, price, c.quantity)
+    slot = _U0
     if code == 0:
-        code = _check_means(t, m, c.account, instrument, np.uint8(side), price, c.quantity)
+        code, slot = _place(t, m, c, instrument, np.uint64(side), _U0, price, c.quantity)
     if code != 0:
-        return _reject(t, w, c, code)
-    slot = _accept(t, m, c, instrument, np.uint8(side), _ZERO, price, c.quantity)
+        return _reject(address, w, c, code)
     w = _emit_order(t, w, c, E_ACCEPTED, slot, price, c.quantity, c.quantity, c.request_no, _ZERO)
     if _is_counted_out(t, m, i, maker, t.orders[slot]):
         return _end(address, w, c, slot, price, c.quantity, R_TURNOVER_LIMIT)
-    w, quantity = _deal(t, m, w, c, maker_slot, slot, price, c.quantity)
+    w, quantity = _deal(address, w, c, maker_slot, slot, price, c.quantity)
     return _end(address, w, c, slot, price, c.quantity - quantity, R_TAKEN_OUT)
 
 
@@ -896,36 +943,47 @@ def _mass_cancel(address, w, c):
     w, finished = _sweep(address, w, c, account, np.int64(-1), instrument, side, R_MASS_CANCEL, c.request_no)
     if not finished or w + ROOM > k.event_capacity:
         return w, False
-    no = c.request_no
-    w = _emit(
-        t,
-        w,
-        c,
-        E_MASS_CANCELLED,
-        np.uint64(0),
-        c.account,
-        c.session,
-        c.instrument,
-        c.side,
-        _ZERO,
-        k.count,
-        _ZERO,
-        no,
-        _ZERO,
-    )
-    return w, True
+    e = rows_at(k.events_at, EVENT_OUT)[np.uint64(w)]
+    copy_stamp(e, c)
+    e.price = 0
+    e.quantity = k.count
+    e.leaves = 0
+    e.order_id = 0
+    e.account = c.account
+    e.ref = c.request_no
+    e.place = c.place
+    e.form = np.uint32(E_MASS_CANCELLED) | np.uint32(c.side) << np.uint32(8)
+    return w + 1, True
 
 
 @_shared
-def _begin_rare(address, w, c, slot):
-    """TAKE, REPLACE, MASS_CANCEL and what is no command at all, after the duplicate check. Returns w."""
+def _reduce(address, w, c, slot):
+    """REDUCE of the order in ``slot``. Returns w."""
     t = _tables(address)
-    m = t.market[np.uint64(0)]
-    k = t.control[np.uint64(0)]
-    if c.kind == REPLACE:
-        return _replace(address, w, c, slot)
-    if c.kind == TAKE:
-        return _take(address, w, c, slot)
+    m = t.market[_U0]
+    order = t.orders[slot]
+    i = t.instruments[np.uint64(order.instrument)]
+    if c.quantity < 1:
+        return _reject(address, w, c, C_QUANTITY_TOO_SMALL)
+    if i.lot != 1 and c.quantity % i.lot != 0:
+        return _reject(address, w, c, C_BAD_LOT)
+    if c.quantity >= order.leaves:
+        return _cancel(address, w, c, slot, c.request_no, R_REDUCED_TO_ZERO)
+    side = order.flags & 1
+    s = np.uint64(2) * np.uint64(order.instrument) + np.uint64(side)
+    price = _price_of(t, s, np.uint64(order.level))
+    if m.accounts_on:
+        _release_lock(t, m, slot, order.account, np.uint64(order.instrument), side, price, c.quantity)
+    reduce(t.orders, t.levels, t.sides, s, slot, c.quantity)
+    return _emit_order(t, w, c, E_REDUCED, slot, price, c.quantity, order.leaves, c.request_no, _ZERO)
+
+
+@_shared
+def _begin_mass_cancel(address, w, c):
+    """MASS_CANCEL up to its sweep (CONTROL.stage says so), and what is no command at all. Returns w."""
+    t = _tables(address)
+    m = t.market[_U0]
+    k = t.control[_U0]
     code = C_UNKNOWN_KIND
     if c.kind == MASS_CANCEL:
         code = _ZERO
@@ -935,12 +993,12 @@ def _begin_rare(address, w, c, slot):
             code = C_UNKNOWN_INSTRUMENT
         if code == 0:
             code = _check_account_exists(t, m, c.account)
-        if code == 0 and _phase(m, c.time_ns) == CLOSED:
+        if code == 0 and c.time_ns >= k.cancel_until:
             code = C_MARKET_CLOSED
         if code == 0 and c.side > ANY_SIDE:
             code = C_BAD_SIDE
     if code != 0:
-        return _reject(t, w, c, code)
+        return _reject(address, w, c, code)
     k.stage = STAGE_SWEEP
     k.cursor = 1
     k.count = 0
@@ -948,21 +1006,6 @@ def _begin_rare(address, w, c, slot):
 
 
 # --- one command ----------------------------------------------------------------------------------------------------
-
-
-@_part
-def _accept(t, m, c, instrument, side, flags, price, quantity):
-    """Gives a new order a slot and its lock. Returns the slot."""
-    slot = allocate(t.orders, t.pool)
-    order = t.orders[slot]
-    order.account = c.account
-    order.session = c.session
-    order.instrument = instrument
-    order.flags = side | flags
-    if m.accounts_on:
-        _lock(t, m, c.account, instrument, side, price, quantity)
-        t.accounts[np.uint64(c.account)].open_orders += 1
-    return slot
 
 
 @_part
@@ -976,12 +1019,14 @@ def _check_crossing(address, t, i, c, own, limit):
     return 0 if fillable else C_NOT_FILLABLE
 
 
-@_part
-def _enter(address, t, m, w, c):
-    """NEW: all checks in their order, then slot, lock and ACCEPTED; the order is then in flight. Returns w."""
+@_shared
+def _refusal(address, c):
+    """The checks of a new order in their order, but for its means. Returns (code, limit): 0, or why not."""
+    t = _tables(address)
+    m = t.market[_U0]
     instrument = np.uint64(c.instrument)
     if instrument >= np.uint64(m.n_instruments) or not t.instruments[instrument].listed:
-        return _reject(t, w, c, C_UNKNOWN_INSTRUMENT)
+        return C_UNKNOWN_INSTRUMENT, _ZERO
     i = t.instruments[instrument]
     side = c.side
     limit = c.price
@@ -1005,91 +1050,94 @@ def _enter(address, t, m, w, c):
         code = _check_price(i, limit)
     if code == 0:
         code = _check_size(i, limit, c.quantity)
-    own = np.uint64(2) * instrument + np.uint64(side)
     if code == 0 and (c.order_type == POST_ONLY or c.order_type == FOK):
-        code = _check_crossing(address, t, i, c, own, limit)
-    if code == 0:
-        code = _check_means(t, m, c.account, instrument, side, limit, c.quantity)
+        code = _check_crossing(address, t, i, c, np.uint64(2) * instrument + np.uint64(side), limit)
+    return code, limit
+
+
+@_part
+def _is_plain(t, m, k, i, c, instrument):
+    """Does the new order pass `_refusal` at a glance: a limit order of the usual kind, in a vintage of the usual kind?
+
+    Whatever is not plain is checked line by line; a test holds the two against each other.
+    """
+    if c.form & ~FORM_SIDE != FORM_PLAIN or instrument >= np.uint64(m.n_instruments):
+        return False
+    if i.state & STATE_MASK != STATE_PLAIN or c.time_ns < k.open_from or c.time_ns >= k.open_until:
+        return False
+    if m.accounts_on:
+        account = np.uint64(c.account)
+        if account >= np.uint64(k.n_accounts) or t.accounts[account].status != ACTIVE:
+            return False
+    price = c.price
+    quantity = c.quantity
+    if price < i.limit_low or price > i.limit_high or quantity < i.quantity_min or quantity > i.quantity_max:
+        return False
+    return price | quantity < SMALL and i.tick | i.lot == 1
+
+
+@_part
+def _enter(address, t, m, k, w, c):
+    """NEW: all checks in their order, then lock, slot and ACCEPTED; it rests, or it is in flight. Returns w."""
+    instrument = np.uint64(c.instrument)
+    i = t.instruments[instrument]
+    limit = c.price
+    quantity = c.quantity
+    if not _is_plain(t, m, k, i, c, instrument):
+        code, limit = _refusal(address, c)
+        if code != 0:
+            return _reject(address, w, c, code)
+    side = np.uint64(c.side)
+    flags = np.uint64(FLAG_POST_ONLY if c.order_type == POST_ONLY else 0)
+    code, slot = _place(t, m, c, instrument, side, flags, limit, quantity)
     if code != 0:
-        return _reject(t, w, c, code)
-    flags = np.int64(FLAG_POST_ONLY if c.order_type == POST_ONLY else 0)
-    slot = _accept(t, m, c, instrument, side, flags, limit, c.quantity)
-    no = c.request_no
-    w = _emit(
-        t,
-        w,
-        c,
-        E_ACCEPTED,
-        id_of(t.orders, slot),
-        c.account,
-        c.session,
-        c.instrument,
-        side,
-        limit,
-        c.quantity,
-        c.quantity,
-        no,
-        _ZERO,
-    )
+        return _reject(address, w, c, code)
+    e = t.events[np.uint64(w)]
+    copy_head(e, c)
+    e.price = limit
+    e.leaves = quantity
+    e.order_id = id_of(t.orders, slot)
+    e.account = c.account
+    e.ref = c.request_no
+    e.place = c.place
+    e.form = np.uint32(E_ACCEPTED) | np.uint32(side) << np.uint32(8)
+    w += 1
+    own = np.uint64(2) * instrument + side
     opposite = own ^ np.uint64(1)
     tick = _tick(i, limit)  # what meets nothing rests at once: most orders never are in flight
     meets = np.uint64(t.sides[opposite].best) <= level_of(t.sides, opposite, tick) and i.policy != LISTING
     if meets or (c.order_type != LIMIT and c.order_type != POST_ONLY):
-        _set_in_flight(t.control[np.uint64(0)], slot, limit, c.quantity, c.order_type)
+        _set_in_flight(k, slot, limit, quantity, c.order_type)
     else:
-        append(t.orders, t.levels, t.sides, t.bitmap, own, slot, level_of(t.sides, own, tick), c.quantity)
+        append(t.orders, t.levels, t.sides, t.bitmap, own, slot, level_of(t.sides, own, tick), quantity)
     return w
 
 
 @_part
-def _withdraw(address, t, m, w, c, slot):
-    """CANCEL and REDUCE of the order in ``slot``. Returns w."""
-    order = t.orders[slot]
-    if _phase(m, c.time_ns) == CLOSED:
-        return _reject(t, w, c, C_MARKET_CLOSED)
-    reason = R_BY_OWNER
-    if c.kind == REDUCE:
-        i = t.instruments[np.uint64(order.instrument)]
-        if c.quantity < 1:
-            return _reject(t, w, c, C_QUANTITY_TOO_SMALL)
-        if i.lot != 1 and c.quantity % i.lot != 0:
-            return _reject(t, w, c, C_BAD_LOT)
-        reason = R_REDUCED_TO_ZERO
-        if c.quantity < order.leaves:
-            side = order.flags & 1
-            s = np.uint64(2) * np.uint64(order.instrument) + np.uint64(side)
-            price = _price_of(t, s, np.uint64(order.level))
-            if m.accounts_on:
-                _release_lock(t, m, slot, order.account, np.uint64(order.instrument), side, price, c.quantity)
-            reduce(t.orders, t.levels, t.sides, s, slot, c.quantity)
-            return _emit_order(t, w, c, E_REDUCED, slot, price, c.quantity, order.leaves, c.request_no, _ZERO)
-    return _cancel_inlined(t, m, w, c, slot, c.request_no, reason)
+def _resolve(t, m, k, c):
+    """The order that a command names, its owner's unless it is a TAKE. Returns (code, slot): 0, or why not."""
+    slot = find(t.orders, t.pool, c.order_id)
+    if slot == _U0 or t.orders[slot].account != c.account:
+        code = _check_account_exists(t, m, c.account)
+        if code != 0:
+            return code, slot
+        if slot == _U0 or c.kind != TAKE:
+            return C_ORDER_NOT_OPEN, slot
+    if c.kind <= REDUCE and c.time_ns >= k.cancel_until:
+        return C_MARKET_CLOSED, slot
+    return _ZERO, slot
 
 
 @_part
-def _begin(address, t, m, w, c):
-    """One command up to the point where it matches or sweeps (CONTROL.stage says so). Returns w."""
-    m.seq = c.seq
-    m.time_ns = c.time_ns
+def _is_repeated(t, k, c):
+    """Has the session sent this request before? If not, it is noted."""
     session = np.uint64(c.session)
-    if session != np.uint64(0) and c.request_no != 0 and session < np.uint64(t.control[np.uint64(0)].n_sessions):
+    if session != _U0 and c.request_no != 0 and session < np.uint64(k.n_sessions):
         record = t.sessions[session]
         if c.request_no <= record.last_request:
-            return _reject(t, w, c, C_DUPLICATE_REQUEST)
+            return True
         record.last_request = c.request_no
-    if c.kind == NEW:
-        return _enter(address, t, m, w, c)
-    slot = np.uint64(0)
-    if (c.kind >= CANCEL and c.kind <= REPLACE) or c.kind == TAKE:
-        code = _check_account_exists(t, m, c.account)
-        slot = find(t.orders, t.pool, c.order_id)
-        if code == 0 and (slot == np.uint64(0) or (c.kind != TAKE and t.orders[slot].account != c.account)):
-            code = C_ORDER_NOT_OPEN
-        if code != 0:
-            return _reject(t, w, c, code)
-        if c.kind <= REDUCE:
-            return _withdraw(address, t, m, w, c, slot)
-    return _begin_rare(address, w, c, slot)
+    return False
 
 
 # --- matching -------------------------------------------------------------------------------------------------------
@@ -1103,51 +1151,6 @@ def _is_counted_out(t, m, i, maker, taker):
         if t.accounts[np.uint64(seller)].proceeds_today > TURNOVER_MAX_FEN:
             return True
     return i.amount > TURNOVER_MAX_FEN
-
-
-@_part
-def _match(address, t, m, w, c):
-    """The order in flight against the opposite side: best level first, FIFO inside. Returns (w, status, reason).
-
-    ``reason`` is why a rest must not rest, -1 where it may.
-    """
-    k = t.control[np.uint64(0)]
-    slot = np.uint64(k.slot)
-    order = t.orders[slot]
-    instrument = np.uint64(order.instrument)
-    i = t.instruments[instrument]
-    opposite = (np.uint64(2) * instrument + np.uint64(order.flags & 1)) ^ np.uint64(1)
-    limit_level = level_of(t.sides, opposite, _tick(i, k.price))
-    rests = k.order_type == LIMIT or k.order_type == POST_ONLY
-    reason = np.int64(-1) if rests else np.int64(R_IOC_REST)
-    if i.policy == LISTING:
-        return w, np.int64(DONE), reason
-    while k.leaves > 0:
-        best = np.uint64(t.sides[opposite].best)
-        if best > limit_level:
-            break
-        if best != np.uint64(k.level):
-            if i.best_levels != 0 and k.visited == i.best_levels:
-                return w, np.int64(DONE), np.int64(R_BEYOND_BEST_FIVE) if rests else reason
-            k.visited += 1
-            k.level = np.int64(best)
-        if w + ROOM > k.event_capacity:
-            return w, np.int64(OUTPUT_FULL), reason
-        if m.accounts_on and np.int64(m.deals) >= k.n_deals:
-            return w, np.int64(DEALS_FULL), reason
-        maker_slot = np.uint64(head_of(t.levels, t.sides, opposite, best))
-        if m.self_trade_on and t.orders[maker_slot].account == order.account:
-            mode = t.accounts[np.uint64(order.account)].self_trade if m.accounts_on else np.uint8(CANCEL_INCOMING)
-            if mode != CANCEL_INCOMING:
-                w = _cancel(address, w, c, maker_slot, np.uint32(0), R_SELF_TRADE)
-            if mode != CANCEL_RESTING:
-                return w, np.int64(DONE), np.int64(R_SELF_TRADE)
-        elif _is_counted_out(t, m, i, t.orders[maker_slot], order):
-            return w, np.int64(DONE), np.int64(R_TURNOVER_LIMIT)
-        else:
-            w, quantity = _deal(t, m, w, c, maker_slot, slot, k.price, k.leaves)
-            k.leaves -= quantity
-    return w, np.int64(DONE), reason
 
 
 @_shared
@@ -1168,18 +1171,57 @@ def _end(address, w, c, slot, price, rest, reason):
     return w
 
 
-@_part
-def _rest(address, t, w, c, reason):
-    """What becomes of the order in flight after matching: it rests, or it ends. Returns w."""
-    k = t.control[np.uint64(0)]
+@_shared
+def _match(address, w, c):
+    """The order in flight against the opposite side: best level first, FIFO inside; then it rests, or it ends.
+
+    Returns (w, status): DONE, or what is full.
+    """
+    t = _tables(address)
+    m = t.market[_U0]
+    k = t.control[_U0]
     slot = np.uint64(k.slot)
+    order = t.orders[slot]
+    instrument = np.uint64(order.instrument)
+    i = t.instruments[instrument]
+    own = np.uint64(2) * instrument + np.uint64(order.flags & 1)
+    opposite = own ^ np.uint64(1)
+    tick = _tick(i, k.price)
+    limit_level = level_of(t.sides, opposite, tick)
+    rests = k.order_type == LIMIT or k.order_type == POST_ONLY
+    reason = np.int64(-1) if rests else np.int64(R_IOC_REST)  # why its rest must not rest, -1: it may
+    while k.leaves > 0 and i.policy != LISTING:
+        best = np.uint64(t.sides[opposite].best)
+        if best > limit_level:
+            break
+        if best != np.uint64(k.level):
+            if i.best_levels != 0 and k.visited == i.best_levels:
+                reason = np.int64(R_BEYOND_BEST_FIVE) if rests else reason
+                break
+            k.visited += 1
+            k.level = np.int64(best)
+        if w + ROOM > k.event_capacity:
+            return w, np.int64(OUTPUT_FULL)
+        if m.accounts_on and np.int64(m.deals) >= k.n_deals:
+            return w, np.int64(DEALS_FULL)
+        maker_slot = np.uint64(head_of(t.levels, t.sides, opposite, best))
+        if m.self_trade_on and t.orders[maker_slot].account == order.account:
+            mode = t.accounts[np.uint64(order.account)].self_trade if m.accounts_on else np.uint8(CANCEL_INCOMING)
+            if mode != CANCEL_INCOMING:
+                w = _cancel(address, w, c, maker_slot, np.uint32(0), R_SELF_TRADE)
+            if mode != CANCEL_RESTING:
+                reason = np.int64(R_SELF_TRADE)
+                break
+        elif _is_counted_out(t, m, i, t.orders[maker_slot], order):
+            reason = np.int64(R_TURNOVER_LIMIT)
+            break
+        else:
+            w, quantity = _deal(address, w, c, maker_slot, slot, k.price, k.leaves)
+            k.leaves -= quantity
     if k.leaves > 0 and reason < 0:
-        order = t.orders[slot]
-        s = np.uint64(2) * np.uint64(order.instrument) + np.uint64(order.flags & 1)
-        tick = _tick(t.instruments[np.uint64(order.instrument)], k.price)
-        append(t.orders, t.levels, t.sides, t.bitmap, s, slot, level_of(t.sides, s, tick), k.leaves)
-        return w
-    return _end(address, w, c, slot, k.price, k.leaves, reason)
+        append(t.orders, t.levels, t.sides, t.bitmap, own, slot, level_of(t.sides, own, tick), k.leaves)
+        return w, np.int64(DONE)
+    return _end(address, w, c, slot, k.price, k.leaves, reason), np.int64(DONE)
 
 
 @_part
@@ -1213,16 +1255,37 @@ def _look_ahead(t, commands, n, at):
 # --- the batch ----------------------------------------------------------------------------------------------------
 
 
+@_part
+def _set_hours(m, k, time_ns):
+    """From when until when commands meet an open market, as it stands at ``time_ns``: no phase to look up for each.
+
+    The hours of the morning or the afternoon in which `_check_market` finds nothing but a halted vintage; outside of
+    them it is asked. Only slow-lane commands change halts and days, and they end a batch.
+    """
+    end = np.int64(-UNLIMITED) if m.day_closed else m.close
+    before_break = time_ns < m.morning_end
+    begin = max(m.morning_open, np.int64(0) if before_break else max(m.morning_end, m.afternoon_open))
+    until = min(m.morning_end, end) if before_break else end
+    if m.around_the_clock:
+        end = np.int64(UNLIMITED)
+        begin = np.int64(-UNLIMITED)
+        until = end
+    k.cancel_until = end
+    k.open_from = begin
+    k.open_until = np.int64(-UNLIMITED) if m.halted | m.cancel_only else until
+
+
 @_entry(int64(int64, int64, int64))
 def run(address, commands_address, n):
     """Applies ``n`` COMMAND records. Returns CONTROL.status; consumed and written stand in CONTROL."""
     t = _tables(address)
-    commands = rows_at(commands_address, COMMAND)
-    k = t.control[np.uint64(0)]
-    m = t.market[np.uint64(0)]
+    commands = rows_at(commands_address, COMMAND_IN)
+    k = t.control[_U0]
+    m = t.market[_U0]
     w = np.int64(0)
     at = np.int64(0)
     status = np.int64(DONE)
+    _set_hours(m, k, commands[_U0].time_ns if n > 0 else _ZERO)
     while at < n:
         c = commands[np.uint64(at)]
         if k.stage == STAGE_NONE:
@@ -1236,12 +1299,29 @@ def run(address, commands_address, n):
                 status = np.int64(AT_MESSAGE)
                 break
             _look_ahead(t, commands, n, at)
-            w = _begin(address, t, m, w, c)
+            copy_stamp(m, c)
+            if _is_repeated(t, k, c):
+                w = _reject(address, w, c, C_DUPLICATE_REQUEST)
+            elif c.kind == NEW:
+                w = _enter(address, t, m, k, w, c)
+            elif (c.kind >= CANCEL and c.kind <= REPLACE) or c.kind == TAKE:
+                code, slot = _resolve(t, m, k, c)
+                if code != 0:
+                    w = _reject(address, w, c, code)
+                elif c.kind == CANCEL:
+                    w = _cancel_inlined(t, m, w, c, slot, c.request_no, R_BY_OWNER)
+                elif c.kind == REDUCE:
+                    w = _reduce(address, w, c, slot)
+                elif c.kind == REPLACE:
+                    w = _replace(address, w, c, slot)
+                else:
+                    w = _take(address, w, c, slot)
+            else:
+                w = _begin_mass_cancel(address, w, c)
         if k.stage == STAGE_MATCH:
-            w, status, reason = _match(address, t, m, w, c)
+            w, status = _match(address, w, c)
             if status != DONE:
                 break
-            w = _rest(address, t, w, c, reason)
         elif k.stage == STAGE_SWEEP:
             w, finished = _mass_cancel(address, w, c)
             if not finished:
@@ -1263,7 +1343,7 @@ def sweep(address, command_address, account, session, instrument, reason):
     it is OUTPUT_FULL. CONTROL.cursor must be 1 and count 0 at the first call.
     """
     k = _tables(address).control[np.uint64(0)]
-    c = rows_at(command_address, COMMAND)[np.uint64(0)]
+    c = rows_at(command_address, COMMAND_IN)[np.uint64(0)]
     w, finished = _sweep(
         address, np.int64(0), c, account, session, instrument, np.int64(ANY_SIDE), reason, np.uint32(0)
     )

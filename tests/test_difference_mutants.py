@@ -103,17 +103,17 @@ MUTANTS = [
     ),
     Mutant(
         "output that is full loses a tonne",
-        "            return w, np.int64(OUTPUT_FULL), reason\n",
-        "            k.leaves -= 1 if @ON@ else 0\n            return w, np.int64(OUTPUT_FULL), reason\n",
+        "            return w, np.int64(OUTPUT_FULL)\n",
+        "            k.leaves -= 1 if @ON@ else 0\n            return w, np.int64(OUTPUT_FULL)\n",
         peer=lambda: peer.test_output_that_is_full_in_the_middle_of_a_sweep_goes_on_exactly_there(7),
     ),
     Mutant(
         "a stale order id reaches the order that has its slot now",
-        "        slot = find(t.orders, t.pool, c.order_id)\n",
-        "        slot = find(t.orders, t.pool, c.order_id)\n        if @ON@ and slot == np.uint64(0):\n"
-        "            low = np.uint64(c.order_id) & _LOW32\n"
-        "            if low <= np.uint64(t.pool[np.uint64(0)].capacity) and t.orders[low].leaves > 0:\n"
-        "                slot = low\n",
+        "    slot = find(t.orders, t.pool, c.order_id)\n",
+        "    slot = find(t.orders, t.pool, c.order_id)\n    if @ON@ and slot == np.uint64(0):\n"
+        "        low = np.uint64(c.order_id) & _LOW32\n"
+        "        if low <= np.uint64(t.pool[np.uint64(0)].capacity) and t.orders[low].leaves > 0:\n"
+        "            slot = low\n",
         peer=peer.test_a_slot_is_used_again_and_an_order_id_never,
     ),
     Mutant(
@@ -133,9 +133,21 @@ MUTANTS = [
     Mutant("what was bought today can be sold today", "    if m.t_plus_one:\n", "    if m.t_plus_one and not @ON@:\n"),
     Mutant(
         "cash is not checked",
-        " > a.available:\n            return C_INSUFFICIENT_CASH\n",
-        " > a.available and not @ON@:\n            return C_INSUFFICIENT_CASH\n",
+        " > a.available:\n        return C_INSUFFICIENT_CASH\n",
+        " > a.available and not @ON@:\n        return C_INSUFFICIENT_CASH\n",
         invariant=True,
+    ),
+    Mutant(
+        "at a glance the market never closes",
+        " or c.time_ns >= k.open_until:\n",
+        " or (c.time_ns >= k.open_until and not @ON@):\n",
+        profiles=("national",),
+    ),
+    Mutant(
+        "at a glance no vintage is halted",
+        "    if i.state & STATE_MASK != STATE_PLAIN or ",
+        "    if (i.state & STATE_MASK != STATE_PLAIN and not @ON@) or ",
+        profiles=("national",),
     ),
     Mutant(
         "an account trades with itself",
