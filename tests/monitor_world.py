@@ -19,9 +19,9 @@ from typing import Any
 
 import gateway_market as gm
 import pytest
+from conftest import PATIENCE_S
 
 from gateway import config as cfg
-from gateway.client import Client
 from gateway.monitor import users
 from gateway.operator import OperatorClient
 
@@ -30,8 +30,6 @@ DAYS = [20251202, gm.DATE, 20251204, 20251205, 20251208]
 MEMBERS = 5
 CASH = 20_000_000_00
 TONNES = 300_000
-# What is waited for takes a second where nothing is slow. Only what never comes costs this.
-PATIENCE_S = 120.0
 AGAIN_S = 5.0  # after so long without an effect a person clicks again
 TOGGLE_AGAIN_S = 30.0  # where a second click would undo the first
 LOOK_S = 0.03  # between two looks: each one is a round trip to the browser
@@ -65,22 +63,12 @@ def fund(folder: Path) -> None:
 
     registry = open_registry(load_market(folder))
     try:
-        with operator(folder, str(folder / "keys" / "settlement.key")) as client:
+        with OperatorClient(folder, key=str(folder / "keys" / "settlement.key")) as client:
             move_in(registry, client, endowments(), client.time()["time_ns"])
     finally:
         registry.close()
-    with operator(folder, "tester") as tester:
+    with OperatorClient(folder, key="tester") as tester:
         tester.step_clock(gm.MORNING)
-
-
-def member(folder: Path, key: str) -> Client:
-    """A member's session, with patience."""
-    return Client(folder, key=key, timeout=PATIENCE_S)
-
-
-def operator(folder: Path, key: str) -> OperatorClient:
-    """An operator's session, with patience."""
-    return OperatorClient(folder, key=key, timeout=PATIENCE_S)
 
 
 def people(folder: Path) -> None:

@@ -20,8 +20,9 @@ from engine.journal.rewrite import sound_groups
 from engine.prices import format_price
 from engine.records import MESSAGE
 from gateway import keys as keyfile
-from gateway.client import GatewayError
+from gateway.client import Client, GatewayError
 from gateway.monitor.controls import proposal_of
+from gateway.operator import OperatorClient
 
 pytestmark = pytest.mark.slow
 NASTY = "<img src=x onerror='window.pwned=1'><script>window.pwned=1</script>"
@@ -38,12 +39,12 @@ def world(tmp_path_factory):
     mw.people(folder)
     with gm.running(folder) as process:
         mw.fund(folder)
-        with mw.member(folder, "member-1") as a, mw.member(folder, "member-2") as b:
+        with Client(folder, key="member-1") as a, Client(folder, key="member-2") as b:
             for i in range(12):
                 a.sell("CEA24", 5950 + i, 500)
             for _ in range(4):
                 b.buy("CEA24", 5952, 400)
-        with mw.operator(folder, "tester") as ops, mw.monitored(folder) as monitor:
+        with OperatorClient(folder, key="tester") as ops, mw.monitored(folder) as monitor:
             yield folder, process, ops, monitor
 
 
@@ -89,7 +90,7 @@ def test_the_market_stands_on_the_page_and_a_new_deal_appears_at_once(world, pag
     page.tab("market")
     page.waits_for("59.5")
     page.click("#tile-CEA24", lambda: page.says("#curve-title") == "Intraday CEA24")
-    with mw.member(world[0], "member-3") as me:
+    with Client(world[0], key="member-3") as me:
         assert me.buy("CEA24", 5960, 123).filled == 123
         page.until(lambda: any("123" in row for row in page.cells("tape")), "the deal")
     assert len(page.all("canvas")) == 2
@@ -114,7 +115,7 @@ def test_a_halt_needs_a_reason_shows_its_effect_and_ends(world, page):
 
 def test_each_other_control_of_one_person_does_what_it_says(world, page):
     folder, _, ops, _ = world
-    with mw.member(folder, "member-4") as me:
+    with Client(folder, key="member-4") as me:
         assert me.buy("CEA24", 5900, 10).open
         page.act("mass_cancel", "asked by the member", "cancelled 1", account="4", instrument="")
         assert ops.balance(4)["open_orders"] == 0
@@ -185,7 +186,7 @@ def test_a_key_is_issued_and_revoked_and_its_secret_is_never_on_the_page(world, 
     told = page.act("issue_key", "a second desk", "member-2b.key", **desk)
     secret = keyfile.read_secret(folder / "keys" / "member-2b.key")
     assert secret.secret not in told and secret.secret not in page.driver.page_source
-    with mw.member(folder, "member-2b") as me:  # taken by the exchange within a second
+    with Client(folder, key="member-2b") as me:  # taken by the exchange within a second
         assert me.buy("CEA24", 5800, 1).open
         page.act("revoke_key", "desk was closed", "Revoke a key: session ", key_name="member-2b")
 
@@ -199,7 +200,7 @@ def test_a_key_is_issued_and_revoked_and_its_secret_is_never_on_the_page(world, 
         page.until(is_out, "the end of the revoked key's session")
     custodian = {"account": "1, 2", "key_name": "copy-12", "role": "drop_copy", "second": ""}
     page.act("issue_key", "their custodian", "copy-12.key", **custodian)
-    with mw.member(folder, "copy-12") as copy, mw.member(folder, "member-1") as me:
+    with Client(folder, key="copy-12") as copy, Client(folder, key="member-1") as me:
         order = me.buy("CEA24", 5801, 1)
         page.until(lambda: any(r.event["order_id"] == order.order_id for r in copy.poll()), "the copy of an order")
     page.refused("revoke_key", "by mistake", "has the role settlement", key_name="settlement")
@@ -208,7 +209,7 @@ def test_a_key_is_issued_and_revoked_and_its_secret_is_never_on_the_page(world, 
 def test_the_desk_with_its_dialogues_and_the_auction_stand_on_the_page(world, page):
     folder, _, ops, _ = world
     date = gm.DATE
-    with mw.member(folder, "member-1") as seller:
+    with Client(folder, key="member-1") as seller:
         ask = AuctionApply(instrument="CEA23", quantity=100_000, date=date, seller=1, waive=True, why="test")
         number, other = (ops.execute(ask).data["auction"] for _ in range(2))
         page.tab("desk")
@@ -229,13 +230,13 @@ def test_the_desk_with_its_dialogues_and_the_auction_stand_on_the_page(world, pa
         page.waits_for("13:15–14:15")
         ops.step_clock(opens)
         reference = ops.status()["instruments"]["CEA23"]["reference"]
-        with mw.member(folder, "member-3") as bidder:
+        with Client(folder, key="member-3") as bidder:
             bidder.execute(AuctionBid(auction=number, price=reference + 5, quantity=40_000))
         page.waits_for("1: 40,000 t")
         declared = seller.execute(
             BulkDeclare(side=1, instrument="CEA24", price=5700, quantity=150_000, note="at once")
         ).data["declaration"]
-        with mw.member(folder, "member-2") as taker:
+        with Client(folder, key="member-2") as taker:
             offer = BulkOffer(declaration=declared, price=5600, quantity=150_000, note="too dear")
             thread = taker.execute(offer).data["thread"]
             seller.execute(BulkCounter(thread=thread, price=5650, quantity=150_000, note="last word"))
@@ -263,7 +264,8 @@ def test_texts_of_members_stay_texts(world, page):
     folder, _, ops, _ = world
     ops.step_clock(max(ops.time()["time_ns"], gm.DAY + int(13.2 * gm.HOUR)))  # bulk hours
     ops.execute(m.PublishNotice(text=NASTY))
-    with mw.member(folder, "member-1") as me, mw.member(folder, "member-2") as other:
+    ops.execute(m.OpenAccount(account=78, name=NASTY))
+    with Client(folder, key="member-1") as me, Client(folder, key="member-2") as other:
         number = me.execute(BulkDeclare(side=1, instrument="CEA22", price=5800, quantity=100_000, note=NASTY)).data[
             "declaration"
         ]
@@ -370,7 +372,7 @@ def test_the_day_is_closed_settled_and_reconciled_and_the_next_morning_is_open(w
     page.waits_for("20251204 09:36")
     page.waits_for("morning")
     page.until(lambda: not page.cells("tape"), "a new day's empty tape")
-    with mw.member(folder, "member-3") as a, mw.member(folder, "member-2") as b:
+    with Client(folder, key="member-3") as a, Client(folder, key="member-2") as b:
         a.sell("CEA24", close, 77)
         assert b.buy("CEA24", close, 77).filled == 77
         page.until(lambda: any("77" in row for row in page.cells("tape")), "the deal")
