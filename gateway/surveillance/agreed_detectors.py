@@ -10,8 +10,7 @@ import numpy as np
 from engine.prices import format_amount, format_price
 from gateway.surveillance import kernel as k
 from gateway.surveillance.agreed import Agreed, Withdrawn
-from gateway.surveillance.alerts import EVIDENCE_MAX, Alert
-from gateway.surveillance.detectors import deals_of
+from gateway.surveillance.detectors import deals_of, round_trip, tell_numbers
 
 if TYPE_CHECKING:
     from gateway.surveillance.watch import Surveillance
@@ -20,38 +19,6 @@ EDGES_MAX: Final = 1_024  # of one look: more at once is a broken threshold, not
 BASIS: Final = 10_000
 
 Ring = tuple[int, tuple[int, ...], int]  # instrument, accounts in the order of the allowances' way, least t of an edge
-
-
-def tell(
-    w: Surveillance,
-    kind: str,
-    time_ns: int,
-    instrument: int,
-    accounts: tuple[int, ...],
-    score: int,
-    limit: int,
-    unit: str,
-    text: str,
-    seqs: list[int],
-    numbers: list[int],
-) -> None:
-    """Makes an alert whose evidence are notices: sequences of the journal, deal numbers of today."""
-    w.tell(
-        Alert(
-            kind=kind,
-            date=w.date,
-            time_ns=time_ns,
-            instrument=w.codes.get(instrument, f"#{instrument}"),
-            accounts=accounts,
-            score=score,
-            limit=limit,
-            unit=unit,
-            text=text,
-            first_seq=min(seqs, default=w.last_seq),
-            last_seq=max(seqs, default=w.last_seq),
-            deals=tuple(numbers[-EVIDENCE_MAX:]),
-        )
-    )
 
 
 def agreed_deals(w: Surveillance, time_ns: int) -> None:
@@ -68,7 +35,7 @@ def agreed_deals(w: Surveillance, time_ns: int) -> None:
                     f"{format_price(deal.listed)}: {away / 100:.2f} % away"
                 )
                 limit, parties = w.thresholds.off_market_bp, (deal.seller, deal.buyer)
-                tell(
+                tell_numbers(
                     w, "off_market", deal.time_ns, deal.instrument, parties, away, limit, "bp", text,
                     [deal.seq], [deal.number],
                 )  # fmt: skip
@@ -93,12 +60,10 @@ def _between(w: Surveillance, instrument: int, seller: int, buyer: int) -> list[
 def _transfer(w: Surveillance, time_ns: int, instrument: int, low: int, high: int) -> None:
     """Value that goes from one account to another by buying back dearer, or selling back cheaper."""
     t = w.thresholds
-    (a_t, a_fen), (b_t, b_fen) = _flow(w, instrument, low, high), _flow(w, instrument, high, low)
-    if not a_t or not b_t:
+    there, back = _flow(w, instrument, low, high), _flow(w, instrument, high, low)
+    if not there[0] or not back[0]:
         return
-    matched = min(a_t, b_t)
-    gain = matched * (a_fen * b_t - b_fen * a_t) // (a_t * b_t)  # of the lower-numbered one
-    gap = abs(a_fen * b_t - b_fen * a_t) * BASIS // min(a_fen * b_t, b_fen * a_t)
+    matched, gain, gap = round_trip(*there, *back)
     if abs(gain) < t.agreed_transfer_fen or gap < t.agreed_transfer_gap_bp:
         return
     winner, loser = (low, high) if gain > 0 else (high, low)
@@ -109,7 +74,9 @@ def _transfer(w: Surveillance, time_ns: int, instrument: int, low: int, high: in
     )
     numbers = [d.number for d in rows if d.date == w.date]
     limit, seqs = t.agreed_transfer_fen, [d.seq for d in rows]
-    tell(w, "agreed_transfer", time_ns, instrument, (loser, winner), abs(gain), limit, "fen", text, seqs, numbers)
+    tell_numbers(
+        w, "agreed_transfer", time_ns, instrument, (loser, winner), abs(gain), limit, "fen", text, seqs, numbers
+    )
 
 
 # --- rings ---------------------------------------------------------------------------------------------------------
@@ -191,7 +158,9 @@ def _tell_ring(
     text = f"at least {least:,} t went the way {way} in {methods} of {w.thresholds.ring_days} days at most"
     kind = "wash" if len(accounts) == 2 else "ring"
     limit = w.thresholds.ring_t
-    tell(w, kind, time_ns, instrument, tuple(sorted(accounts)), least, limit, "t", text, seqs, sorted(set(numbers)))
+    tell_numbers(
+        w, kind, time_ns, instrument, tuple(sorted(accounts)), least, limit, "t", text, seqs, sorted(set(numbers))
+    )
 
 
 # --- desk and auction ----------------------------------------------------------------------------------------------
@@ -229,14 +198,16 @@ def auctions(w: Surveillance, time_ns: int) -> None:
             seqs, numbers = [d.seq for d in deals], [d.number for d in deals]
             if group and w.groups.get(buyer) == group:
                 text = f"account {buyer}, of the seller {a.seller}'s group, won {mine:,} t of {total:,} t"
-                tell(
+                tell_numbers(
                     w, "auction_linked", time_ns, a.instrument, (a.seller, buyer), mine, 1, "t", text, seqs, numbers
                 )  # fmt: skip
             if mine >= t.auction_winner_t and 100 * mine >= t.auction_winner_percent * total:
                 share = 100 * mine // total
                 text = f"account {buyer} won {mine:,} t of {total:,} t, {share} %, of auction {a.auction}"
                 limit = t.auction_winner_percent
-                tell(w, "auction_winner", time_ns, a.instrument, (buyer,), share, limit, "%", text, seqs, numbers)
+                tell_numbers(
+                    w, "auction_winner", time_ns, a.instrument, (buyer,), share, limit, "%", text, seqs, numbers
+                )
 
 
 def _tell_ended(
@@ -251,7 +222,7 @@ def _tell_ended(
     rows: list[Withdrawn],
 ) -> None:
     seqs = [r.began_seq for r in rows] + [r.seq for r in rows]
-    tell(w, kind, time_ns, rows[-1].instrument, (account,), score, limit, unit, text, seqs, [])
+    tell_numbers(w, kind, time_ns, rows[-1].instrument, (account,), score, limit, unit, text, seqs, [])
 
 
 EVERY_MINUTE: Final[tuple[Callable[[Any, int], None], ...]] = (agreed_deals, rings, desk, auctions)

@@ -50,6 +50,40 @@ def deals_of(w: Surveillance, instrument: int, *, of: int = -1, between: tuple[i
     return deals[keep]
 
 
+def tell_numbers(
+    w: Surveillance,
+    kind: str,
+    time_ns: int,
+    instrument: int,
+    accounts: tuple[int, ...],
+    score: int,
+    limit: int,
+    unit: str,
+    text: str,
+    seqs: list[int],
+    numbers: list[int],
+    orders: tuple[int, ...] = (),
+) -> None:
+    """Makes the alert of a finding. Its evidence: sequences of the journal, numbers of today's deals, order ids."""
+    w.tell(
+        Alert(
+            kind=kind,
+            date=w.date,
+            time_ns=time_ns,
+            instrument=w.codes.get(instrument, f"#{instrument}"),
+            accounts=accounts,
+            score=int(score),
+            limit=int(limit),
+            unit=unit,
+            text=text,
+            first_seq=min(seqs, default=w.last_seq),
+            last_seq=max(seqs, default=w.last_seq),
+            deals=tuple(numbers[-EVIDENCE_MAX:]),
+            orders=orders[:EVIDENCE_MAX],
+        )
+    )
+
+
 def tell(
     w: Surveillance,
     kind: str,
@@ -62,32 +96,26 @@ def tell(
     text: str,
     deals: np.ndarray,
     orders: tuple[int, ...] = (),
-    first_seq: int = 0,
+    seqs: list[int] | None = None,
 ) -> None:
-    """Makes the alert of a finding; its sequences are those of its deals, unless the orders began earlier."""
+    """Makes the alert of a finding on listed deals, DEALT[n], whose orders it names unless others are given; ``seqs``:
+    of what else is evidence."""
     newest = deals[-EVIDENCE_MAX:]
     if not orders and len(newest):
         orders = tuple(dict.fromkeys(np.stack([newest["maker_order"], newest["taker_order"]], 1).ravel().tolist()))
-    seqs = deals["seq"]
-    first = min([int(s) for s in ([seqs[0]] if len(seqs) else [])] + ([first_seq] if first_seq else []), default=0)
-    last = int(seqs[-1]) if len(seqs) else w.last_seq
-    w.tell(
-        Alert(
-            kind=kind,
-            date=w.date,
-            time_ns=time_ns,
-            instrument=w.codes.get(instrument, f"#{instrument}"),
-            accounts=accounts,
-            score=int(score),
-            limit=int(limit),
-            unit=unit,
-            text=text,
-            first_seq=first or last,
-            last_seq=last,
-            deals=tuple(newest["number"].tolist()),
-            orders=orders[:EVIDENCE_MAX],
-        )
-    )
+    every = [*deals["seq"].tolist(), *(seqs or [])]
+    tell_numbers(
+        w, kind, time_ns, instrument, accounts, score, limit, unit, text, every, newest["number"].tolist(), orders
+    )  # fmt: skip
+
+
+def round_trip(a_t: int, a_fen: int, b_t: int, b_fen: int) -> tuple[int, int, int]:
+    """What two opposite flows did: t that went both ways, fen that the seller of the first gained by it, and how far
+    their average prices are apart (bp). Both flows are more than nothing; exact integers."""
+    matched = min(a_t, b_t)
+    gain = matched * (a_fen * b_t - b_fen * a_t) // (a_t * b_t)
+    gap = abs(a_fen * b_t - b_fen * a_t) * 10_000 // min(a_fen * b_t, b_fen * a_t)
+    return matched, gain, gap
 
 
 # --- pairs ---------------------------------------------------------------------------------------------------------
@@ -160,9 +188,7 @@ def _transfer(w: Surveillance, now: int, p: np.void, instrument: int, low: int, 
     if min(int(p["low_sales"]), int(p["high_sales"])) < t.transfer_deals_each_way:
         return
     a_t, a_fen, b_t, b_fen = (int(p[n]) for n in ("low_sells_t", "low_sells_fen", "high_sells_t", "high_sells_fen"))
-    matched = min(a_t, b_t)
-    gain = matched * (a_fen * b_t - b_fen * a_t) // (a_t * b_t)  # what the lower-numbered one gains by the round trip
-    gap = abs(a_fen * b_t - b_fen * a_t) * 10_000 // min(a_fen * b_t, b_fen * a_t)
+    matched, gain, gap = round_trip(a_t, a_fen, b_t, b_fen)
     if abs(gain) >= t.transfer_fen and gap >= t.transfer_gap_bp:
         winner, loser = (low, high) if gain > 0 else (high, low)
         text = (
@@ -198,8 +224,8 @@ def layering(w: Surveillance, time_ns: int) -> None:
             f"{t.layering_life_ms // 1000} s each, and {other} meanwhile"
         )
         orders = tuple(mine["order_id"].tolist()[:EVIDENCE_MAX])
-        first = int(mine["accepted_seq"].min()) if len(mine) else 0
-        tell(w, "layering", time_ns, instrument, (account,), quick_t, t.layering_t, "t", text, deals, orders, first)
+        seqs = mine["accepted_seq"].tolist() + mine["seq"].tolist()
+        tell(w, "layering", time_ns, instrument, (account,), quick_t, t.layering_t, "t", text, deals, orders, seqs)
 
 
 def churn(w: Surveillance, time_ns: int) -> None:
