@@ -491,13 +491,7 @@ class Client:
 
     def open_orders(self) -> np.ndarray:
         """All open listed orders of the account, of whichever session: OPEN_ORDER records, from the exchange."""
-        pages, first = [], 0
-        while True:
-            data = self.link.query("open_orders", first=first)
-            pages.append(np.frombuffer(data["orders"], OPEN_ORDER))
-            first = data["next"]
-            if not first:
-                return np.concatenate(pages)
+        return np.frombuffer(bytearray(b"".join(self.link.query_pages("open_orders", "orders"))), OPEN_ORDER)
 
     def balances(self) -> list[dict[str, Any]]:
         """Cash (fen) and holdings (t) of the account (R5.6); a drop copy sees those of its accounts."""

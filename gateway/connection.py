@@ -12,7 +12,7 @@ import os
 import socket as sockets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -590,6 +590,15 @@ class Connection:
     def query(self, what: str, **args: Any) -> Any:
         """Asks and waits for the answer's data. Raises GatewayError with the code, NoAnswer."""
         return self.ask(lambda number: p.Query(token=self.token, id=number, what=what, args=args)).data
+
+    def query_pages(self, what: str, field: str, *, first: int = 0, **args: Any) -> Iterator[Any]:
+        """Asks page by page, from number ``first`` on; one field of each answer. Raises as :meth:`query`."""
+        while True:
+            data = self.query(what, first=first, **args)
+            yield data[field]
+            first = data["next"]
+            if not first:
+                return
 
     def ask(self, make: Callable[[int], p.Control]) -> p.Answer:
         """Sends a control message with an id and waits for its Answer; asks again after a reconnect."""

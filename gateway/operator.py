@@ -52,25 +52,12 @@ class OperatorClient(Client):
 
     def deals(self, date: int | None = None) -> np.ndarray:
         """The open day's deals of all methods: engine.market.DEAL records. ``date`` must be the open day's."""
-        pages, first = [], 1
-        while True:
-            args: dict[str, Any] = {"first": first} if date is None else {"first": first, "date": date}
-            data = self.link.query("deals", **args)
-            pages.append(np.frombuffer(data["deals"], DEAL))
-            first = data["next"]
-            if not first:
-                return np.concatenate(pages)
+        args = {} if date is None else {"date": date}
+        return np.frombuffer(bytearray(b"".join(self.link.query_pages("deals", "deals", first=1, **args))), DEAL)
 
     def balances(self) -> list[dict[str, Any]]:
         """Cash and holdings of all accounts."""
-        found: list[dict[str, Any]] = []
-        first = 0
-        while True:
-            data = self.link.query("all_balances", first=first)
-            found += data["balances"]
-            first = data["next"]
-            if not first:
-                return found
+        return [row for page in self.link.query_pages("all_balances", "balances") for row in page]
 
     def balance(self, account: int) -> dict[str, Any]:
         """Cash and holdings of one account."""
