@@ -91,10 +91,12 @@ def test_keys_change_the_vintage_the_filter_and_end_it():
 
 
 def test_a_feed_that_falls_silent_is_told(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("cea.watching.time.monotonic", lambda: now[0])
     feed, picture = feed_of("A"), Picture(["A"])
     picture.take(deal("A", 5_955))
     assert "NOTHING HEARD" not in "\n".join(screen(picture, feed, 100, tape=False))
-    picture.heard -= 4
+    now[0] += 4
     assert "NOTHING HEARD FOR 4 s" in "\n".join(screen(picture, feed, 100, tape=False))
 
 
