@@ -72,16 +72,21 @@ def cpu_seconds(folder: Path) -> float:
     """Processor time of the exchange so far, all its threads: what other load on the machine changes least."""
     endpoints = cfg.read_endpoints(folder)
     assert endpoints is not None
-    return time.clock_gettime((~endpoints.pid << 3) | 2)  # Linux: a process's clock, by the nanosecond
+    return process_seconds(endpoints.pid)
+
+
+def process_seconds(pid: int) -> float:
+    """Processor time of a process so far, by the nanosecond (Linux)."""
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 @contextlib.contextmanager
-def spinning(policy: str) -> Iterator[None]:
+def spinning(policy: str) -> Iterator[subprocess.Popen[bytes]]:
     """The control: a process that only uses a processor, with a low priority."""
     process = subprocess.Popen([*POLICIES[policy], sys.executable, "-c", "while True: pass"])
     time.sleep(SETTLE_S / 2)
     try:
-        yield
+        yield process
     finally:
         process.kill()
         process.wait()
@@ -167,28 +172,35 @@ def room(pairs: int, seconds: float, full_rate: float, share: float = 0.5, polic
             rate = full_rate or total / load.run(total, 8_192, 1)[0]
             half = rate * share
 
-            def window() -> dict[str, float]:
+            def window(other: int) -> dict[str, float]:
                 latencies = np.zeros(int(half * seconds), np.int64)
-                before, mine = cpu_seconds(folder), time.process_time()
+                before, mine, theirs = (
+                    cpu_seconds(folder),
+                    time.process_time(),
+                    process_seconds(other) if other else 0.0,
+                )
                 took, _ = load.run(len(latencies), 1 << 20, 1, int(1e9 / half), latencies)
                 used, mine = cpu_seconds(folder) - before, time.process_time() - mine
+                theirs = process_seconds(other) - theirs if other else 0.0
                 return {
                     **gw.microseconds(latencies, 50, 99, 99.9),
                     "orders_per_second": round(len(latencies) / took),
                     "cpu_us_per_order": used / len(latencies) * 1e6,
                     "exchange_cores": used / took,
                     "load_cores": mine / took,
+                    "other_cores": theirs / took,
                 }
 
             for n in range(pairs):
                 for name in names[:: -1 if n % 2 else 1]:
                     with contextlib.ExitStack() as around:
+                        other = 0
                         if name == "with":
                             around.enter_context(scraped(folder))
-                            around.enter_context(monitor(folder, policy))
+                            other = around.enter_context(monitor(folder, policy)).pid
                         elif name in spins:
-                            around.enter_context(spinning(spins[name]))
-                        found[name].append(window())
+                            other = around.enter_context(spinning(spins[name])).pid
+                        found[name].append(window(other))
                     time.sleep(SETTLE_S / 2)
             with OperatorClient(folder, key=str(folder / "keys" / "ops1.key")) as ops:
                 events = ops.status()["seq"]
@@ -201,8 +213,11 @@ def room(pairs: int, seconds: float, full_rate: float, share: float = 0.5, polic
     return {
         "full_rate": round(rate),
         "rate": round(half),
-        "cores_without": {
-            of: round(statistics.median(w[f"{of}_cores"] for w in found["without"]), 2) for of in ("exchange", "load")
+        "cores": {
+            name: {
+                of: round(statistics.median(w[f"{of}_cores"] for w in rows), 2) for of in ("exchange", "load", "other")
+            }
+            for name, rows in found.items()
         },
         "windows": found,
         "with_of_without": {key: round(statistics.median(ratios("with", key)), 3) for key in keys},
@@ -245,7 +260,7 @@ def main() -> None:
     if "room" in found:
         r = found["room"]
         print(f"room at {r['rate']:,} orders/s, with of without: {r['with_of_without']} (aim p99 1.1)")
-        print(f"processors that exchange and load use without the room: {r['cores_without']}")
+        print(f"processors that exchange, load and the other process use: {r['cores']}")
         print(f"a process that spins instead, nice 15: {r['spinning_of_without']}")
         print(f"a process that spins instead, SCHED_IDLE: {r['spinning_idle_of_without']}")
 
