@@ -15,6 +15,9 @@ from gateway.monitor.texts import word
 from gateway.monitor.users import Sessions
 from gateway.monitor.view import View
 
+# What stands in the fields at the click. What is typed before the page is connected reaches us letter by letter in any
+# order, and a password would be wrong that was typed right.
+TYPED: Final = "() => emit(...['name', 'password'].map(field => document.getElementById('field-' + field).value))"
 CHOICES_MAX: Final = 1_000  # browsers; the one that came first is forgotten
 
 
@@ -77,19 +80,25 @@ class Pages:
             password.props('autocomplete="current-password" for="field-password"')
             problem = ui.label().classes("text-negative").props('id="problem" role="alert"')
 
-            async def submit() -> None:
-                given, password.value = password.value or "", ""
-                if not given:  # a second click, or nothing was typed: no try that counts
+            async def submit(e: Any) -> None:
+                typed, given = map(str, e.args)
+                if not given or not enter.enabled:  # a second click, or nothing was typed: no try that counts
                     return
-                why = await run.io_bound(self.sessions.login, browser, name.value or "", given)
+                enter.disable()
+                try:
+                    why = await run.io_bound(self.sessions.login, browser, typed, given)
+                finally:
+                    enter.enable()
+                    password.value = ""
                 if why:
                     problem.text = word(why, language)
                 elif why is not None:  # None: the monitor is ending
                     choice.tab, choice.code, choice.effect = "market", "", "–"  # the last person's
                     ui.navigate.to("/")
 
-            password.on("keydown.enter", submit)
-            ui.button(word("login", language), on_click=submit).classes("w-full").props('id="enter"')
+            password.on("keydown.enter", submit, js_handler=TYPED)
+            enter = ui.button(word("login", language)).classes("w-full").props('id="enter"')
+            enter.on("click", submit, js_handler=TYPED)
 
             def other() -> None:
                 choice.language = "en" if language == "zh" else "zh"
