@@ -890,6 +890,23 @@ class Core:
                 self.send(plane, session.route, heartbeat)
         self.flush()
 
+    def stood_still(self, gap_ns: int) -> None:
+        """The process did nothing for so long (stopped, or kept busy): that was no member's silence (D8).
+
+        What members sent meanwhile still waits to be read. Each deadline moves as if it had been set that much later,
+        but not after now.
+        """
+        now = self.mono_ns
+        for session in self.sessions.values():
+            session.last_heard_ns = min(session.last_heard_ns + gap_ns, now)
+            if session.behind_since_ns:
+                session.behind_since_ns = min(session.behind_since_ns + gap_ns, now)
+            if session.dead_man_ms >= 0:
+                armed_now = now + session.dead_man_ms * NS_PER_MS
+                session.dead_man_due_ns = min(session.dead_man_due_ns + gap_ns, armed_now)
+            if session.cancel_due_ns:
+                session.cancel_due_ns = min(session.cancel_due_ns + gap_ns, now + session.cancel_ms * NS_PER_MS)
+
     def beat(self, due: np.ndarray, heartbeat: bytes, time_ns: int) -> np.ndarray:
         """Those of ``due`` (session numbers) that need more than a heartbeat; the hot lane sends it to the others."""
         return due

@@ -46,6 +46,7 @@ DRAIN_MESSAGES: Final = BATCH_RECORDS
 # may lag for a moment; whoever trades does not wait for it.
 STREAM_FRAMES: Final = 4
 POLL_MS: Final = 20  # how long the loop sleeps at most: the resolution of time-outs
+STILL_NS: Final = 1_000_000_000  # a round takes milliseconds: after so long the process was stopped, or kept busy
 PUBLISH_NS: Final = 1 * NS_PER_MS  # market data at most 1,000 times a second: an order never waits for its own picture
 PUBLISH_LATE_NS: Final = 9 * NS_PER_MS  # and at least 100 times a second while the loop has no pause
 TIMERS_NS: Final = 5 * NS_PER_MS  # between two looks at the timers where nothing but heartbeats comes
@@ -369,11 +370,15 @@ class Server:
         self._watch()
         core, snapshots = self.core, self.snapshots
         assert snapshots is not None, "made at the start"
-        timers_ns = 0
+        timers_ns, round_ns = 0, time.monotonic_ns()
         while not self.stopping:
             waits = core.dirty or (core.publisher is not None and core.publisher.waiting)
             ready = self._wait(0 if core.pending else 1 if waits else POLL_MS)
             now = core.mono_ns = time.monotonic_ns()
+            if now - round_ns > STILL_NS:
+                log.warning("stood still for %.1f s: not counted as the members' silence", (now - round_ns) / 1e9)
+                core.stood_still(now - round_ns)
+            round_ns = now
             if self.sockets[zap.OPERATORS] in ready:
                 self.drain(zap.OPERATORS)
             if core.batch.count:

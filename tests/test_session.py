@@ -130,6 +130,30 @@ def test_a_session_is_lost_after_three_silent_intervals_and_its_next_word_brings
     assert session.state is State.ACTIVE and session.logged_in
 
 
+def test_a_time_in_which_the_exchange_stood_still_is_not_its_members_silence():
+    """D8: a machine that stood for a minute cancels nobody's orders; who is silent afterwards is lost as always."""
+    world = World(random.Random(1))
+    client = world.client("member-1")
+    core, session = world.core, world.core.sessions[1]
+    world.advance(10_000_000_000)
+    session.dead_man_ms, session.dead_man_due_ns = 3_000, core.mono_ns + 1_000_000_000
+    core._refresh(session)
+    heard = core.mono_ns - session.last_heard_ns
+    core.mono_ns += 60_000_000_000
+    core.stood_still(60_000_000_000)
+    assert core.mono_ns - session.last_heard_ns == heard
+    core.tick(core.mono_ns)
+    assert session.state is State.ACTIVE and session.dead_man_due_ns - core.mono_ns == 1_000_000_000
+    session.dead_man_due_ns = core.mono_ns + 3_000_000_000  # armed by what waited to be read
+    session.last_heard_ns = core.mono_ns
+    core.stood_still(60_000_000_000)
+    assert session.last_heard_ns == core.mono_ns and session.dead_man_due_ns - core.mono_ns == 3_000_000_000
+    world.now_ns = core.mono_ns
+    world.advance(15_300_000_000)
+    assert session.state is State.LOST and session.dead_man_ms == -1
+    client.sync()
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**32), STEPS)
 def test_client_and_exchange_agree_through_a_lossy_cutting_delaying_channel(seed, steps):
