@@ -111,6 +111,7 @@ def test_a_halt_needs_a_reason_shows_its_effect_and_ends(world, page):
     assert not ops.status()["instruments"]["CEA24"]["halted"]
     page.tab("health")
     page.waits_for("technical failure")
+    page.until(lambda: dict(page.cells("vital")).get("commit to disk, mean", "").endswith(" ms"), "a commit's time")
 
 
 def test_each_other_control_of_one_person_does_what_it_says(world, page):

@@ -15,11 +15,13 @@ from engine.calendar import format_time, trading_date
 from engine.codes import Code
 from engine.market import ACCOUNT, HOLDING, UNLIMITED
 from engine.records import EVENT, FILL_TAKER, NOTICE, REJECTED
+from gateway.metrics import GAUGES
 from gateway.monitor import controls, look, users
 from gateway.monitor.acts import Acts
 from gateway.monitor.app import Guard, same_site
 from gateway.monitor.controls_panel import ControlsPanel
 from gateway.monitor.feed import Feed
+from gateway.monitor.health_panel import VITAL, vital_signs
 from gateway.monitor.panel import Panel
 from gateway.monitor.picture import CURVE_POINTS, STALE_S, Curve, Picture, members_of
 from gateway.monitor.texts import WORDS
@@ -200,6 +202,16 @@ def test_controls_and_fields_have_words_in_both_languages():
     names = set(controls.CONTROLS) | set(controls.GROUPS) | {f for c in controls.CONTROLS.values() for f in c.fields}
     assert names <= set(WORDS)
     assert all(en and zh for en, zh in WORDS.values())
+
+
+def test_each_sign_of_health_has_a_metric_and_words_and_none_is_made_up():
+    status = {"counters": {"feed_overruns": 3}}
+    unknown = vital_signs(status, {})
+    assert set(unknown) <= set(WORDS) and set(VITAL.values()) <= set(GAUGES)
+    assert {v for k, v in unknown.items() if k != "slow_subscribers"} == {"–"} and unknown["slow_subscribers"] == "3"
+    known = {"cea_commit_seconds_count": 4, "cea_commit_seconds_sum": 0.01, "cea_disk_free_bytes": 3 << 29}
+    signs = vital_signs(status, known | dict.fromkeys(VITAL.values(), 12_345.0))
+    assert signs["commit_mean"] == "2.50 ms" and signs["disk_free"] == "1.5 GiB" and signs["sessions_in"] == "12,345"
 
 
 def test_each_field_of_a_control_has_an_option_on_the_command_line():

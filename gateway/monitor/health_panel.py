@@ -2,35 +2,60 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from nicegui import ui
 
 from gateway.monitor.panel import Panel
 
+GIB: Final = 1 << 30
+# What an operator looks at first, each with the metric that tells it.
+VITAL: Final = {
+    "durable_sequence": "cea_durable_sequence",
+    "waits_for_disk": "cea_batch_commands",
+    "sessions_in": "cea_sessions",
+    "sessions_lost": "cea_sessions_lost",
+    "unsent_reports": "cea_unsent_reports",
+    "unsent_worst": "cea_unsent_reports_worst",
+    "unsettled_deals": "cea_unsettled_deals",
+    "calendar_left": "cea_calendar_days_left",
+    "verify_problems": "cea_verify_problems",
+}
+
+
+def vital_signs(status: dict[str, Any], health: dict[str, float]) -> dict[str, str]:
+    """The figures that say whether the exchange is well, as text, by the key of their word; a dash: not known (yet)."""
+    signs = {"commit_mean": "–"}
+    if commits := health.get("cea_commit_seconds_count", 0):
+        signs["commit_mean"] = f"{1_000 * health['cea_commit_seconds_sum'] / commits:.2f} ms"
+    signs |= {key: f"{int(health[metric]):,}" if metric in health else "–" for key, metric in VITAL.items()}
+    signs["slow_subscribers"] = f"{status['counters']['feed_overruns']:,}"
+    free = health.get("cea_disk_free_bytes")
+    signs["disk_free"] = "–" if free is None else f"{free / GIB:,.1f} GiB"
+    return signs
+
 
 class HealthPanel(Panel):
-    """Counters, alarms, notices."""
+    """What matters in words; alarms, notices; every counter by its own name."""
 
     def build(self) -> None:
-        """Three tables."""
+        """Four tables."""
         with ui.row().classes("w-full gap-3 items-stretch"):
-            self.table("counters", ("name", "value"))
+            self.table("vital", ("sign", "value"))
             self.table("alarms", ("text",))
             self.table("notes", ("time", "text"))
+        with ui.row().classes("w-full gap-3 items-stretch"):
+            self.table("counters", ("counter", "value"))
 
     def fill(self, status: dict[str, Any]) -> None:
-        """Journal first, then the counters, then all metrics without labels."""
+        """The gateway's counters, then all metrics without labels."""
         health = self.picture.health
-        commits = health.get("cea_commit_seconds_count", 0)
-        figures: dict[str, float] = {"durable_sequence": health.get("cea_durable_sequence", 0)}
-        if commits:
-            figures["commit_mean_ms"] = 1_000 * health["cea_commit_seconds_sum"] / commits
-        figures |= {k: v for k, v in status["counters"].items() if isinstance(v, int | float)}
+        self.rows("vital", [{"sign": self.w(k), "value": v} for k, v in vital_signs(status, health).items()])
+        figures: dict[str, float] = {k: v for k, v in status["counters"].items() if isinstance(v, int | float)}
         figures |= {"seq": status["seq"], "open_orders": status["open_orders"], "deals": status["deals"]}
         figures |= {k.removeprefix("cea_"): v for k, v in health.items()}
         self.rows(
-            "counters", [{"name": k, "value": f"{v:,.6g}" if v % 1 else f"{int(v):,}"} for k, v in figures.items()]
+            "counters", [{"counter": k, "value": f"{v:,.6g}" if v % 1 else f"{int(v):,}"} for k, v in figures.items()]
         )
         self.rows("alarms", [{"text": text} for text in status["alarms"]])
         self.rows("notes", list(self.picture.notes))

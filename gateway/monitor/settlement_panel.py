@@ -28,7 +28,7 @@ class SettlementPanel(Panel):
             self.reconciled = ui.label().props('id="reconciliation"')
         with ui.row().classes("w-full gap-3 items-stretch"):
             self.table("differences", ("text",))
-            self.table("held", ("text",))
+            self.table("held", ("text",), title="held_deals")
         with ui.row().classes("w-full gap-3 items-stretch"):
             columns = ("code", "opening", "high", "low", "close", "change", "volume", "amount", "bulk_t", "auction_t")
             self.table("day_result", columns, broad=True)
