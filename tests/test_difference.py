@@ -76,16 +76,16 @@ def test_the_difference_finds_a_bug_planted_into_the_reference(bug: type[Referen
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(100, 103))
+@pytest.mark.parametrize("seed", range(100, 105))
 @pytest.mark.parametrize("name", PROFILES)
-def test_kernel_and_reference_agree_over_a_million_commands(name: str, seed: int) -> None:
+def test_kernel_and_reference_agree_over_millions_of_commands(name: str, seed: int) -> None:
     agree_over_a_long_stream(name, seed)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("seed", range(103, 130))
+@pytest.mark.parametrize("seed", range(105, 130))
 @pytest.mark.parametrize("name", PROFILES)
-def test_kernel_and_reference_agree_over_ten_million_commands(name: str, seed: int) -> None:
+def test_kernel_and_reference_agree_over_nine_million_commands(name: str, seed: int) -> None:
     agree_over_a_long_stream(name, seed)
 
 

@@ -23,7 +23,7 @@ from gateway.server import Server
 
 # What the feed's connections hold here: a reader that stalls is behind after a second, not after minutes.
 BUFFER_BYTES, SEND_FRAMES = 4_096, 16
-WINDOWS = 12  # the first that holds is enough
+WINDOWS = 3  # the first that holds is enough
 
 
 @pytest.fixture(scope="module")
