@@ -2,7 +2,7 @@
 
 The thread runs machine code that never takes the interpreter's lock, so neither side waits for the other but
 where :meth:`OverlappedJournal.wait` says so. The guarantee is unchanged: reports leave after ``wait`` has
-returned for their group (:meth:`gateway.core.Core.advance` keeps that order), and any error ends the process.
+returned for their group (:meth:`gateway.sequence.Sequence.advance` keeps that order), and any error ends the process.
 """
 
 from __future__ import annotations

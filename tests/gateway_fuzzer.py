@@ -42,9 +42,15 @@ import engine.exchange
 import gateway.batch
 import gateway.core
 import gateway.lane
+import gateway.login
 import gateway.queries
 import gateway.reports
+import gateway.requests
+import gateway.roster
+import gateway.sending
+import gateway.sequence
 import gateway.session
+import gateway.timeouts
 from engine import messages as m
 from engine.codes import Code
 from engine.exchange import Exchange
@@ -60,8 +66,17 @@ from gateway.roles import ROLES
 from gateway.scheduler import bootstrap
 from gateway.zap import MEMBERS, OPERATORS
 
-MARKED = [
+CORE = [
     gateway.core,
+    gateway.timeouts,
+    gateway.login,
+    gateway.requests,
+    gateway.sending,
+    gateway.roster,
+    gateway.sequence,
+]
+MARKED = [
+    *CORE,
     gateway.session,
     gateway.batch,
     gateway.queries,
@@ -543,14 +558,14 @@ class Fuzzer:
         extra = [sys.modules[self.core_class.__module__]] if self.core_class is not Core else []
         level = logging.root.manager.disable
         logging.disable(logging.CRITICAL)  # alarms are what a fuzzer makes
-        real, gateway.core.secrets = gateway.core.secrets, types.SimpleNamespace(randbits=self.chance.getrandbits)  # type: ignore[assignment]
+        real, gateway.login.secrets = gateway.login.secrets, types.SimpleNamespace(randbits=self.chance.getrandbits)  # type: ignore[assignment]
         addresses, clock = libzmq.addresses, gateway.lane.time
         try:
             with block_marks.Marked([*self.modules, *extra]) as marked:
                 for n in range(worlds):
                     self._world(n, frames, marked)
         finally:
-            gateway.core.secrets = real
+            gateway.login.secrets = real
             libzmq.addresses, gateway.lane.time = addresses, clock  # type: ignore[assignment]
             logging.disable(level)
 

@@ -15,10 +15,9 @@ import gateway_fuzzer as fuzzer
 import gateway_market as gm
 import numpy as np
 import pytest
-from gateway_fuzzer import Failure, Fuzzer
+from gateway_fuzzer import CORE, Failure, Fuzzer
 from session_world import World
 
-import gateway.core
 from cea.replaying import machine_maker
 from engine.codes import Code
 from engine.journal import RealDisk
@@ -35,7 +34,7 @@ SOAK_SEEDS = range(1_000, 1_020)  # 500,000 frames each
 
 
 def test_nasty_frames_change_nothing_but_by_valid_commands():
-    fuzz = Fuzzer(1, modules=[gateway.core])
+    fuzz = Fuzzer(1, modules=CORE)
     fuzz.run(1, 1_500)
     found = fuzz.result()
     assert found["commands"] > 300 and found["hashes"] > 1
@@ -71,7 +70,7 @@ class Touchy(Core):
 @pytest.mark.parametrize("broken", [Trusting, pytest.param(Eager, marks=pytest.mark.slow), Touchy])
 def test_planted_bugs_in_the_session_layer_are_found(broken):
     with pytest.raises(Failure):
-        Fuzzer(2, core_class=broken, modules=[gateway.core]).run(1, 4_000)
+        Fuzzer(2, core_class=broken, modules=CORE).run(1, 4_000)
 
 
 class Generous(Core):
@@ -86,8 +85,8 @@ class Generous(Core):
 def test_the_hot_lanes_machine_code_meets_the_same_judge():
     Fuzzer(4, hot=True).run(1, 10_000)
     with pytest.raises(Failure, match="rejects"):
-        Fuzzer(4, hot=True, core_class=Generous, modules=[gateway.core]).run(1, 3_000)
-    Fuzzer(4, core_class=Generous, modules=[gateway.core]).run(1, 3_000)  # the plain lane does not look there
+        Fuzzer(4, hot=True, core_class=Generous, modules=CORE).run(1, 3_000)
+    Fuzzer(4, core_class=Generous, modules=CORE).run(1, 3_000)  # the plain lane does not look there
 
 
 class Brittle(Core):
@@ -103,7 +102,7 @@ class Brittle(Core):
 def test_the_guided_search_finds_a_crash_that_needs_two_odd_values_at_once():
     def search() -> None:
         for seed in range(3, 13):  # the first one finds it, as a rule
-            Fuzzer(seed, core_class=Brittle, modules=[gateway.core]).run(5, 10_000)
+            Fuzzer(seed, core_class=Brittle, modules=CORE).run(5, 10_000)
 
     with pytest.raises(Failure, match="planted"):
         search()

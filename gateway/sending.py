@@ -1,0 +1,133 @@
+"""What sessions have not yet got, sent as far as their sockets take it: reports, the stream of all events.
+
+The hot lane (gateway.lane) sends most reports at once instead, by putting its own ``deliver`` in the place of this one.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from engine.codes import Code
+from gateway import protocol as p
+from gateway.hot import unsent
+from gateway.roles import ROLES
+from gateway.roster import Roster
+from gateway.session import Event, Session, State
+from gateway.zap import MEMBERS, OPERATORS
+
+ALL_FRAMES: Final = 1 << 30
+
+
+class Sending(Roster):
+    """Reports to sessions."""
+
+    _stream_frames: int = ALL_FRAMES
+
+    def _note(self, records: np.ndarray, payloads: bytes, events: np.ndarray, notes: bytes) -> None:
+        super()._note(records, payloads, events, notes)
+        if self.streaming:
+            self.dirty |= self.streaming
+
+    def deliver(self, events: np.ndarray, touched: np.ndarray, payloads: bytes) -> None:
+        """What a batch's sessions get now; the hot lane sends most of it at once instead."""
+        self.dirty.update(touched.tolist())
+
+    def pump(self, stream_frames: int = ALL_FRAMES) -> None:
+        """Sends every session what it has not got yet, as far as its socket takes it.
+
+        ``stream_frames``: of the stream of all events, at most so many to each operator; the rest with the next call.
+        """
+        if not self.dirty:
+            return
+        self._stream_frames = stream_frames
+        again: set[int] = set()
+        for number in self.dirty:
+            session = self.sessions.get(number)
+            if (
+                session is not None
+                and session.state in (State.RESYNC, State.ACTIVE)
+                and not self._send_reports(session)
+            ):
+                again.add(number)
+        self.dirty = again
+
+    def _send_reports(self, session: Session) -> bool:
+        """False while the socket takes no more."""
+        plane = OPERATORS if ROLES[session.role].operator_plane else MEMBERS
+        stream = self.store.stream(session.number)
+        sent_ns = self.clock.now()
+        while session.cursor < stream.next_no:
+            old = session.cursor < session.old_until
+            last = (session.old_until if old else stream.next_no) - 1
+            events, payloads = self.store.page(session.number, session.cursor, last)
+            end = session.cursor + len(events)
+            flags = (p.POSSIBLE_DUPLICATE if old else 0) | (p.CAUGHT_UP if end == stream.next_no else 0)
+            received_ns = 0 if old else self.received_ns
+            frame = p.encode_reports(
+                events, payloads, session.cursor, flags=flags, received_ns=received_ns, sent_ns=sent_ns
+            )
+            if not self._try(plane, session, frame):
+                return False
+            session.cursor = end
+        if session.state is State.RESYNC:
+            self._transit(session, Event.SENT)
+        return not session.stream_cursor or self._send_stream(plane, session, sent_ns)
+
+    def _send_stream(self, plane: str, session: Session, sent_ns: int) -> bool:
+        session.stream_cursor = max(session.stream_cursor, self.store.first_event_no)
+        end_no = self.store.first_event_no + self.store.count
+        for _ in range(self._stream_frames):
+            if session.stream_cursor >= end_no:
+                break
+            events, payloads = self.store.event_page(session.stream_cursor)
+            end = session.stream_cursor + len(events)
+            flags = p.CAUGHT_UP if end == end_no else 0
+            frame = p.encode_reports(
+                events, payloads, session.stream_cursor, flags=flags, magic=p.STREAM_MAGIC, sent_ns=sent_ns
+            )
+            if not self._try(plane, session, frame):
+                return False
+            session.stream_cursor = end
+        return session.stream_cursor >= end_no
+
+    def _try(self, plane: str, session: Session, frame: bytes) -> bool:
+        if self.send(plane, session.route, frame):
+            session.last_sent_ns = self.mono_ns
+            if session.behind_since_ns:
+                session.behind_since_ns = 0
+                self._refresh(session)
+            return True
+        self.counters.blocked += 1
+        if not session.behind_since_ns:
+            session.behind_since_ns = self.mono_ns or 1
+            self._refresh(session)
+        return False
+
+    def _leave_day(self) -> None:
+        """Before the reports of the day before are forgotten: sends what waits; who can't take it logs in anew."""
+        self.dirty |= {s.number for s in self.sessions.values() if s.logged_in}
+        self.pump()
+        end_no = self.store.first_event_no + self.store.count
+        for session in self.sessions.values():
+            behind = session.cursor < self.store.stream(session.number).next_no
+            if session.logged_in and (behind or 0 < session.stream_cursor < end_no):
+                self._transit(session, Event.END, Code.SHUTTING_DOWN, "a new day has begun: log in again")
+        super()._leave_day()
+
+    def _end_day(self) -> None:
+        """Tells every session its last report of the day and a hash over all of them."""
+        self.pump()
+        date = int(self.exchange.market.market[0]["date"])
+        for session in self.sessions.values():
+            if session.logged_in:
+                last = self.store.stream(session.number).next_no - 1
+                message = p.EndOfDay(date=date, last_report=last, digest=self.store.digest(session.number))
+                plane = OPERATORS if ROLES[session.role].operator_plane else MEMBERS
+                self.send(plane, session.route, p.encode(message))
+
+    def unsent(self) -> tuple[int, int]:
+        """Reports that wait for sessions that are logged in: all together, and in the slowest session."""
+        total, worst = unsent(self.hot, self.store.streams, self._numbers[: len(self.sessions)])
+        return int(total), int(worst)
