@@ -16,15 +16,18 @@ from engine.codes import Code
 from engine.market import ACCOUNT, HOLDING, UNLIMITED
 from engine.records import EVENT, FILL_TAKER, NOTICE, REJECTED
 from gateway.metrics import GAUGES
-from gateway.monitor import controls, look, users
+from gateway.monitor import controls, look, users, wellness
 from gateway.monitor.acts import Acts
 from gateway.monitor.app import Guard, same_site
 from gateway.monitor.controls_panel import ControlsPanel
 from gateway.monitor.feed import Feed
 from gateway.monitor.health_panel import VITAL, vital_signs
 from gateway.monitor.panel import Panel
-from gateway.monitor.picture import CURVE_POINTS, STALE_S, Curve, Picture, members_of
+from gateway.monitor.picture import CURVE_POINTS, STALE_S, Curve, Member, Picture, members_of
 from gateway.monitor.texts import WORDS
+from gateway.monitor.view import PANELS
+from gateway.monitor.wellness import concerns
+from settlement.progress import Progress, Step
 
 PASSWORD = "a long enough password"
 
@@ -214,6 +217,76 @@ def test_each_sign_of_health_has_a_metric_and_words_and_none_is_made_up():
     assert signs["commit_mean"] == "2.50 ms" and signs["disk_free"] == "1.5 GiB" and signs["sessions_in"] == "12,345"
 
 
+def quiet() -> Picture:
+    """A market that is well."""
+    picture = Picture()
+    picture.status = {
+        "halted": 0, "cancel_only": 0, "logged_in": 9, "alarms": [], "proposals": {}, "day_closed": False,
+        "settled": False, "instruments": {"CEA24": {"halted": 0, "listed": 1}, "CEA": {"halted": 1, "listed": 0}},
+    }  # fmt: skip
+    picture.health = dict.fromkeys(GAUGES, 0.0) | {"cea_disk_free_bytes": 2.0**40, "cea_calendar_days_left": 200.0}
+    return picture
+
+
+TROUBLE = {
+    "market_halted": (lambda p: p.status.update(halted=1), True),
+    "cancel_only": (lambda p: p.status.update(cancel_only=1), True),
+    "vintages_halted": (lambda p: p.status["instruments"]["CEA24"].update(halted=1), False),
+    "sessions_lost": (lambda p: p.sessions.append({"state": "lost"}), False),
+    "different": (lambda p: setattr(p, "settlement", Progress(differences=("cash of 3",))), True),
+    "held_deals": (lambda p: setattr(p, "settlement", Progress(held=2)), True),
+    "settlement_stands": (lambda p: setattr(p, "settlement", Progress(step=Step.STOPPED)), True),
+    "not_settled": (lambda p: p.status.update(day_closed=True), False),
+    "alarms": (lambda p: p.status.update(alarms=["keys.toml cannot be read"]), False),
+    "no_metrics": (lambda p: p.health.clear(), False),
+    "verify_problems": (lambda p: p.health.update(cea_verify_problems=1), True),
+    "disk_low": (lambda p: p.health.update(cea_disk_free_bytes=2.0**31), True),
+    "unsent_worst": (lambda p: p.health.update(cea_unsent_reports_worst=20_000), False),
+    "calendar_left": (lambda p: p.health.update(cea_calendar_days_left=19), False),
+    "accounts_near": (lambda p: p.members.update({3: Member(3, "", 1, 0, 0, 0, (), 95, ())}), False),
+    "proposals": (lambda p: p.status.update(proposals={"1": {}}), False),
+}
+
+
+@pytest.mark.parametrize("word", TROUBLE)
+def test_a_quiet_market_is_well_and_each_trouble_is_told_with_its_weight_and_its_tab(word):
+    picture = quiet()
+    assert concerns(picture) == []
+    make, grave = TROUBLE[word]
+    make(picture)
+    (found,) = concerns(picture)
+    assert (found.word, found.grave) == (word, grave) and found.tab in PANELS and word in WORDS
+
+
+def test_the_grave_comes_first_and_many_silent_sessions_are_grave():
+    picture = quiet()
+    picture.status.update(alarms=["x"])
+    picture.sessions = [{"state": "lost"}] * 3
+    assert [(c.word, c.detail, c.grave) for c in concerns(picture)] == [
+        ("sessions_lost", "3", True), ("alarms", "1", False)
+    ]  # fmt: skip
+    assert concerns(Picture()) == [], "before the first answer nothing is known; the page is marked stale"
+
+
+def test_page_and_pager_have_the_same_limits(repository):
+    rules = (repository / "docs" / "operations" / "alerts.yml").read_text()
+    for rule in (
+        f"cea_disk_free_bytes < {wellness.DISK_LEFT_MIN}",
+        f"cea_unsent_reports_worst > {wellness.REPORTS_WAIT_MAX}",
+        f"cea_sessions_lost > {wellness.LOST_SHARE_MAX} * (cea_sessions + 1)",
+        f"cea_calendar_days_left < {wellness.CALENDAR_DAYS_MIN}",
+    ):
+        assert rule in rules
+
+
+def test_the_rate_of_commands_is_that_between_two_answers():
+    picture = Picture()
+    picture.count(5_000, 100.0)
+    assert picture.commands_s == 0, "what came before the first look is no rate"
+    picture.count(5_300, 102.0)
+    assert picture.commands_s == 150
+
+
 def test_each_field_of_a_control_has_an_option_on_the_command_line():
     assert {f for c in controls.CONTROLS.values() for f in c.fields} <= set(operating.OPTIONS)
     assert {c.group for c in controls.CONTROLS.values()} == set(controls.GROUPS)
@@ -233,7 +306,7 @@ def test_the_picture_follows_deals_refusals_and_the_day():
     events["reason"][1] = Code.SELF_TRADE
     picture.take(events, {2: {"t": "market_notice", "what": "halt", "text": "fire"}})
     assert picture.tape[0]["price"] == 5950 and picture.curves["CEA24"].points == [(0, 5950)]
-    assert picture.reject_rows("zh")[0]["count"] == 1 and picture.notes[0]["text"] == "halt fire"
+    assert picture.reject_rows("zh")[0]["count"] == 1 and picture.notes[0]["what"] == "halt"
     picture.take(events[2:], {0: {"t": "market_notice", "what": "day"}})
     assert not picture.tape and not picture.rejects
 

@@ -8,10 +8,12 @@ from typing import Any, Final
 from nicegui import ui
 
 from engine.calendar import format_time
+from engine.prices import format_amount
 from gateway.monitor.panel import Panel
-from gateway.surveillance.alerts import KINDS
+from gateway.surveillance.alerts import KINDS, Alert
 
 ROWS_SHOWN: Final = 200  # `cea alerts` lists all
+UNITS: Final = {"fen": "cny", "deals": "deals_unit"}  # of a measure, where the word is another one
 
 
 class AlertsPanel(Panel):
@@ -20,7 +22,8 @@ class AlertsPanel(Panel):
     def build(self) -> None:
         """The table."""
         columns = ("time", "kind", "code", "accounts_named", "text", "acknowledged")
-        self.table("alerts", columns, key="name", broad=True, chosen=self._evidence)
+        with ui.row().classes("w-full"):
+            self.table("alerts", columns, key="name", broad=True, chosen=self._evidence)
 
     def fill(self, status: dict[str, Any]) -> None:
         """The newest first."""
@@ -28,7 +31,7 @@ class AlertsPanel(Panel):
             "alerts",
             [
                 {"name": a.name, "time": format_time(a.time_ns)[:8], "kind": self._kind(a.kind), "code": a.instrument,
-                 "accounts_named": ", ".join(map(str, a.accounts)), "text": a.text,
+                 "accounts_named": ", ".join(map(str, a.accounts)), "text": self._told(a),
                  "acknowledged": self.picture.acknowledged.get(a.name, "")}
                 for a in list(self.picture.alerts)[: -ROWS_SHOWN - 1 : -1]
             ],
@@ -37,6 +40,18 @@ class AlertsPanel(Panel):
     def _kind(self, kind: str) -> str:
         return KINDS[kind][self.view.language == "zh"]
 
+    def _told(self, a: Alert) -> str:
+        """The detector's sentence is English; in Chinese its measure stands for it."""
+        if self.view.language == "en":
+            return a.text
+        counts = f"{self.w('tape')} {len(a.deals)} · {self.w('evidence_orders')} {len(a.orders)}"
+        return f"{self._measured(a)} · {counts}"
+
+    def _measured(self, a: Alert) -> str:
+        score, limit = (format_amount(v) if a.unit == "fen" else f"{v:,}" for v in (a.score, a.limit))
+        unit = self.w(UNITS.get(a.unit, a.unit))
+        return f"{self.w('score')} {score} {unit}, {self.w('threshold')} {limit} {unit}"
+
     def _evidence(self, row: dict[str, Any]) -> None:
         alert = next((a for a in list(self.picture.alerts) if a.name == row.get("name")), None)
         title = f"{self._kind(alert.kind)} {format_time(alert.time_ns)[:8]}" if alert else ""
@@ -44,7 +59,7 @@ class AlertsPanel(Panel):
             return
         with self.dialog(title, "w-full") as dialog:
             ui.label(alert.text)
-            ui.label(f"{self.w('score')} {alert.score:,} {alert.unit}, {self.w('threshold')} {alert.limit:,}")
+            ui.label(self._measured(alert))
             ui.label(f"{self.w('tape')}: {', '.join(map(str, alert.deals)) or '–'}")
             ui.label(f"{self.w('evidence_orders')}: {', '.join(f'{o:x}' for o in alert.orders[:20]) or '–'}")
             ui.label(self.w("replay"))
@@ -59,5 +74,7 @@ class AlertsPanel(Panel):
                     )
                     dialog.close()
 
-            if self.user.role == "operator":
-                ui.button(self.w("acknowledge"), on_click=acknowledge).props('id="acknowledge"')
+            with ui.row():
+                if self.user.role == "operator":
+                    ui.button(self.w("acknowledge"), on_click=acknowledge).props('outline id="acknowledge"')
+                ui.button(self.w("leave"), on_click=dialog.close).props('flat id="leave"')

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, Final
 
 from nicegui import run, ui
 
 from engine.calendar import format_time
 from gateway.keys import KeyFileError, load
-from gateway.monitor import controls
+from gateway.monitor import controls, form
 from gateway.monitor.controls import CONTROLS, GROUPS, Control, Result
 from gateway.monitor.panel import Panel
 from gateway.monitor.users import User
+
+# Commands that need two persons, as the control that makes them
+PROPOSED: Final = {"set_account_status": "reactivate", "open_session": "issue_key"}
 
 
 class ControlsPanel(Panel):
@@ -105,25 +108,21 @@ class ControlsPanel(Panel):
         """A dialog for one act; ``do`` is run in a thread, once. ``about``: what is to be read before."""
         if not self.may_ask(title):
             return
-        inputs: dict[str, Any] = {}
+        asked = (*fields, *(("reason",) if reasoned else ()))
         with self.dialog(title) as dialog:
             if about:
                 ui.label(about).classes("step")
-            for field in fields:
-                box = ui.input(self.w(field), value=(given or {}).get(field, "")).classes("w-full")
-                box.props(f'for="field-{field}"')
-                if hint := self._hint(field):
+            for name in asked:
+                box = form.field(name, self.w(name), (given or {}).get(name, ""))
+                if hint := self._hint(name):
                     box.props["hint"] = hint
-                inputs[field] = box
-            if reasoned:
-                inputs["reason"] = ui.input(self.w("reason")).classes("w-full").props('for="field-reason"')
             problem = ui.label().classes("text-negative").props('id="problem" role="alert"')
 
-            async def act() -> None:
+            async def act(typed: dict[str, str]) -> None:
                 user = self.view.present()
                 if user is None or not button.enabled:
                     return
-                values = {field: (box.value or "").strip() for field, box in inputs.items()}
+                values = {name: value.strip() for name, value in typed.items()}
                 why = values.pop("reason", "")
                 if reasoned and len(why) < controls.REASON_MIN:
                     problem.text = f"{self.w('reason')}: ≥ {controls.REASON_MIN}"
@@ -137,15 +136,18 @@ class ControlsPanel(Panel):
                     self._came(title, result, dialog, problem, button)
 
             if reasoned:
-                inputs["reason"].on("keydown.enter", act)
+                form.sends(box, "keydown.enter", asked, act)
             with ui.row():
-                button = ui.button(self.w("do"), on_click=act, color="negative").props('outline id="do-it"')
+                button = ui.button(self.w("do"), color="negative").props('outline id="do-it"')
+                form.sends(button, "click", asked, act)
                 ui.button(self.w("cancel"), on_click=dialog.close).props('flat id="leave"')
 
     def _came(self, title: str, result: Result | None, dialog: Any, problem: Any, button: Any) -> None:
         """Shows what came of an act: the dialog, or the whole page, may be another one by now."""
         if result is not None and (result.ok or dialog.is_deleted):
-            self.view.choice.effect = f"{format_time(self.picture.status['time_ns'])[:8]} {title}: {result.text}"
+            self.view.choice.effect = (
+                f"{format_time(self.picture.status['time_ns'])[:8]} {title}: {self.w(result.text)}"
+            )
         if dialog.is_deleted:
             return
         if result is not None and result.ok:
@@ -178,7 +180,7 @@ class ControlsPanel(Panel):
         """What a second person is asked for, in a line."""
         given = proposal["command"]
         fields = ((k, v) for k, v in given.items() if k not in ("t", "by", "second", "why") and v != "")
-        what = f"{given['t']} ({', '.join(f'{name} {value}' for name, value in fields)})"
+        what = f"{self.w(PROPOSED.get(given['t'], given['t']))} ({', '.join(f'{self.w(k)} {v}' for k, v in fields)})"
         return f"{what} · {given.get('by', '')} → {proposal['second']} · {given.get('why', '')}"
 
     def _proposal(self, key: tuple[int, str]) -> Any:

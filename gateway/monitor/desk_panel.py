@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from nicegui import ui
 
-from engine.calendar import format_time, trading_date
+from engine.calendar import format_time, to_date, trading_date
 from engine.prices import format_amount, format_price
 from gateway.monitor.panel import Panel
 
@@ -56,11 +56,11 @@ class DeskPanel(Panel):
     def _auction_row(self, number: int, a: dict[str, Any]) -> dict[str, Any]:
         window = ""
         if "opens" in a:
-            window = f"{trading_date(a['opens'])} {format_time(a['opens'])[:5]}–{format_time(a['closes'])[:5]}"
-        bids, result = self.picture.bids.get(number, {}), ""
+            window = f"{to_date(trading_date(a['opens']))} {format_time(a['opens'])[:5]}–{format_time(a['closes'])[:5]}"
+        bids, result, t = self.picture.bids.get(number, {}), "", self.w("t")
         if "sold" in a and "price_low" in a:
             low = f" ≥ {format_price(a['price_low'])}" if a["price_low"] else ""
-            result = f"{a['sold']:,} t{low}, {format_amount(a['amount'])}"
+            result = f"{a['sold']:,} {t}{low}, {format_amount(a['amount'])} {self.w('cny')}"
         return {
             "number": number,
             "code": a.get("instrument", ""),
@@ -69,7 +69,7 @@ class DeskPanel(Panel):
             "mode": self.w(a.get("mode", "")),
             "state": self.w(a.get("state", "")),
             "window": window,
-            "bids": f"{len(bids)}: {sum(bids.values()):,} t" if bids else "",
+            "bids": f"{len(bids)}: {sum(bids.values()):,} {t}" if bids else "",
             "result": result,
             "text": a.get("why", ""),
         }
@@ -81,7 +81,7 @@ class DeskPanel(Panel):
         if not self.may_ask(title):
             return
         with self.dialog(title) as dialog:
-            ui.label(f"{row['side']} {row['code']} {row['price']} × {row['quantity']} t · {row['state']}")
+            ui.label(f"{row['side']} {row['code']} {row['price']} × {row['quantity']} {self.w('t')} · {row['state']}")
             ui.label(row["text"])
             names = ("freeze_declaration", "thaw_declaration", "cancel_declaration")
             self._acts(dialog, names, {"declaration": str(row["number"])})
@@ -94,7 +94,7 @@ class DeskPanel(Panel):
         with self.dialog(title, "w-full") as dialog:
             for step in thread["steps"]:
                 who = step["by"] if step["by"] < 1 << 31 else "–"
-                terms = f"{format_price(step['price'])} × {step['quantity']:,} t"
+                terms = f"{format_price(step['price'])} × {step['quantity']:,} {self.w('t')}"
                 words = f"{format_time(step['time_ns'])[:8]} · {who} · {self.w(step['event'])} · {terms}"
                 ui.label(f"{words} {step['note']}".strip()).classes("step")
             self._acts(dialog, ("cancel_dialogue",), {"dialogue": str(row["number"])})

@@ -120,6 +120,7 @@ class Feed(threading.Thread):
                 next_slow = now + SLOW_S
                 picture.sessions, picture.desk = ops.sessions(), ops.link.query("desk")
                 picture.health = self._metrics()
+                picture.count(status["seq"], now)
             if now >= next_page:
                 next_page = now + PAGE_S
                 next_member = self._members(ops, next_member)

@@ -23,11 +23,15 @@ VITAL: Final = {
 }
 
 
+def commit_mean(health: dict[str, float]) -> str:
+    """How long a group takes to the disk on average; a dash: not known (yet)."""
+    commits = health.get("cea_commit_seconds_count", 0)
+    return f"{1_000 * health['cea_commit_seconds_sum'] / commits:.2f} ms" if commits else "–"
+
+
 def vital_signs(status: dict[str, Any], health: dict[str, float]) -> dict[str, str]:
     """The figures that say whether the exchange is well, as text, by the key of their word; a dash: not known (yet)."""
-    signs = {"commit_mean": "–"}
-    if commits := health.get("cea_commit_seconds_count", 0):
-        signs["commit_mean"] = f"{1_000 * health['cea_commit_seconds_sum'] / commits:.2f} ms"
+    signs = {"commit_mean": commit_mean(health)}
     signs |= {key: f"{int(health[metric]):,}" if metric in health else "–" for key, metric in VITAL.items()}
     signs["slow_subscribers"] = f"{status['counters']['feed_overruns']:,}"
     free = health.get("cea_disk_free_bytes")
@@ -58,4 +62,10 @@ class HealthPanel(Panel):
             "counters", [{"counter": k, "value": f"{v:,.6g}" if v % 1 else f"{int(v):,}"} for k, v in figures.items()]
         )
         self.rows("alarms", [{"text": text} for text in status["alarms"]])
-        self.rows("notes", list(self.picture.notes))
+        self.rows(
+            "notes",
+            [
+                {"time": n["time"], "text": f"{self.w('note_' + n['what'])} {n['text']}"}
+                for n in list(self.picture.notes)
+            ],
+        )

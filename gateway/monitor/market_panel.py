@@ -8,14 +8,17 @@ from typing import Any, Final
 
 from nicegui import ui
 
-from engine.prices import change_bp, closing_price, format_change, format_price
+from engine.prices import change_bp, closing_price, format_amount, format_change, format_price
 from gateway.monitor import look
+from gateway.monitor.health_panel import commit_mean
 from gateway.monitor.panel import Panel
 from gateway.monitor.picture import COMPOSITE
 
 CURVE_S: Final = 1.0  # a curve of 2,000 points is 40 kB: once a second is as much as an eye wants
 FEW: Final = 20
 TAPE_SHOWN: Final = 60
+FIGURES: Final = ("all_volume", "all_amount", "all_deals", "open_orders", "logged_in", "commands_s", "commit")
+WAYS: Final = ("", "bulk_", "auction_")
 BOOK_SHOWN: Final = 5  # R8.6; the depth chart has more
 
 
@@ -24,18 +27,28 @@ class MarketPanel(Panel):
 
     def build(self) -> None:
         """Tiles, two charts, two tables."""
-        self.code = self.view.choice.code
+        self.code = self.view.choice.code  # none yet: the one that trades most is shown
         self.cards: dict[Hashable, Any] = {}
         self.tiles: dict[str, dict[str, Any]] = {}  # what stands in the cards
         self._curve_due = 0.0
+        with ui.row().classes("w-full items-center figures").props('id="figures"'):
+            self.figures = {name: self._figure(name) for name in FIGURES}
         self.tile_row = ui.row().classes("w-full gap-3 items-stretch").props('id="tiles"')
         with ui.row().classes("w-full gap-3 items-stretch"):
             with ui.card().classes("panel"):
                 self.chart_title = ui.label().classes("text-subtitle1").props('id="curve-title"')
-                self.curve = ui.echart(look.curve_options()).style("height: 300px; width: 100%").props('id="curve"')
+                self.curve = (
+                    ui.echart(look.curve_options(self.w("per_t")))
+                    .style("height: 300px; width: 100%")
+                    .props('id="curve"')
+                )
             with ui.card().classes("panel"):
                 self.depth_title = ui.label().classes("text-subtitle1")
-                self.depth = ui.echart(look.depth_options()).style("height: 300px; width: 100%").props('id="depth"')
+                self.depth = (
+                    ui.echart(look.depth_options(self.w("t"), self.w("per_t")))
+                    .style("height: 300px; width: 100%")
+                    .props('id="depth"')
+                )
         with ui.row().classes("w-full gap-3 items-stretch"):
             self.table("book", ("side", "price", "quantity", "orders"))
             self.table("tape", ("number", "time", "code", "price", "quantity", "side"), key="number")
@@ -44,10 +57,15 @@ class MarketPanel(Panel):
         """Tiles, then what belongs to the chosen one."""
         listed = {code: row for code, row in status["instruments"].items() if row["listed"]}
         self.keep(self.tile_row, self.cards, [*listed, COMPOSITE], self._make_tile)
-        if self.code not in listed and self.code != COMPOSITE:
-            self._show(max(listed, key=lambda c: listed[c]["volume"], default=COMPOSITE))
+        if self.view.choice.code not in (*listed, COMPOSITE):  # nothing was chosen, or it was retired
+            busiest = max(listed, key=lambda c: listed[c]["volume"], default=COMPOSITE)
+            if busiest != self.code:
+                self._show(busiest)
+        for name, text in self._figures(status).items():
+            self.figures[name].text = text
         for code, row in listed.items():
             self._fill_tile(code, row["last"] or row["reference"], row["reference"], self._about(row))
+            self.tiles[code]["halted"].set_visibility(bool(row["halted"]))
         c = status["composite"]
         about = "", ""
         if c["open"]:
@@ -66,6 +84,25 @@ class MarketPanel(Panel):
             self._draw_curve(status, row["limit_low"], row["limit_high"], row["reference"])
             self._fill_book(self.picture.books.get(self.code, {"bids": [], "asks": []}))
 
+    def _figure(self, name: str) -> Any:
+        with ui.column().classes("gap-0"):
+            ui.label(self.w(name)).classes("small pale")
+            return ui.label("–").props(f'id="figure-{name}"').classes("figure")
+
+    def _figures(self, status: dict[str, Any]) -> dict[str, str]:
+        """The whole market: the day's volume and turnover of all three ways of trading, and its pulse."""
+        rows = status["instruments"].values()
+        volume, amount = (sum(row[f"{way}{what}"] for row in rows for way in WAYS) for what in ("volume", "amount"))
+        return {
+            "all_volume": f"{volume:,} {self.w('t')}",
+            "all_amount": f"{format_amount(amount)} {self.w('cny')}",
+            "all_deals": f"{status['deals']:,}",
+            "open_orders": f"{status['open_orders']:,}",
+            "logged_in": f"{status['logged_in']:,}",
+            "commands_s": f"{self.picture.commands_s:,.0f}",
+            "commit": commit_mean(self.picture.health),
+        }
+
     # --- tiles -----------------------------------------------------------------------------------------------
 
     def _make_tile(self, code: str) -> Any:
@@ -74,20 +111,25 @@ class MarketPanel(Panel):
         if code == self.code:
             card.classes("chosen")
         with card:
-            ui.label(code if code != COMPOSITE else self.w("composite")).classes("text-subtitle1")
+            with ui.row().classes("items-center gap-2"):
+                ui.label(code if code != COMPOSITE else self.w("composite")).classes("text-subtitle1")
+                halted = ui.badge(self.w("halted"), color="negative")
+                halted.set_visibility(False)
             with ui.row().classes("items-baseline gap-2"):
                 last = ui.html("<b></b>", sanitize=False)
                 change = ui.label()
-            self.tiles[code] = {"last": last, "change": change, "more": [ui.label().classes("small") for _ in range(2)]}
+            more = [ui.label().classes("small") for _ in range(2)]
+            self.tiles[code] = {"last": last, "change": change, "halted": halted, "more": more}
         return card
 
     def _choose(self, code: str) -> None:
         if self.view.present() is not None:
+            self.view.choice.code = code
             self._show(code)
             self.view.tick()
 
     def _show(self, code: str) -> None:
-        self.code = self.view.choice.code = code
+        self.code = code
         self._curve_due = 0.0
         self._mark()
 
@@ -107,8 +149,7 @@ class MarketPanel(Panel):
     def _about(self, row: dict[str, Any]) -> tuple[str, str]:
         average = format_price(closing_price(row["amount"], row["volume"], 0)) if row["volume"] else "–"
         limits = f"{format_price(row['limit_low'])} … {format_price(row['limit_high'])}"
-        halted = f" · {self.w('halted')}" if row["halted"] else ""
-        return f"{self.w('limits')} {limits}", f"{row['volume']:,} t · {self.w('vwap')} {average}{halted}"
+        return f"{self.w('limits')} {limits}", f"{row['volume']:,} {self.w('t')} · {self.w('vwap')} {average}"
 
     # --- charts and tables -----------------------------------------------------------------------------------
 

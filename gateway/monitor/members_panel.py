@@ -44,8 +44,9 @@ class MembersPanel(Panel):
         self.rows(
             "sessions",
             [
-                {"number": x["session"], "key_name": x["name"], "account": _account(x["account"]), "role": x["role"],
-                 "state": self.w(f"session_{x['state']}"), "round_trip": _milliseconds(x["round_trip_us"]),
+                {"number": x["session"], "key_name": x["name"], "account": _account(x["account"]),
+                 "role": self.w(x["role"]), "state": self.w(f"session_{x['state']}"),
+                 "round_trip": _milliseconds(x["round_trip_us"]),
                  "requests": f"{x['next_request'] - 1:,}", "unsent": f"{x['unsent']:,}",
                  "throttled": f"{x['throttled']:,}", "malformed": f"{x['malformed']:,}"}
                 for x in sorted(self.picture.sessions, key=lambda x: (-x["throttled"], -x["malformed"], x["session"]))
@@ -57,7 +58,7 @@ class MembersPanel(Panel):
     def _account_row(self, m: Member, refused: int) -> dict[str, Any]:
         near = (
             f"{'▲ ' if limit == 0 or 100 * used >= NEAR_PERCENT * limit else ''}{code} {self.w(f'near_{kind}')} "
-            f"{used:,} / {limit:,} t"
+            f"{used:,} / {limit:,} {self.w('t')}"
             for code, kind, used, limit in m.limits
         )
         return {

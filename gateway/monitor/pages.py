@@ -8,16 +8,13 @@ from typing import Any, Final
 
 from nicegui import app, run, ui
 
-from gateway.monitor import look
+from gateway.monitor import form, look
 from gateway.monitor.acts import Acts
 from gateway.monitor.feed import Feed
 from gateway.monitor.texts import word
 from gateway.monitor.users import Sessions
 from gateway.monitor.view import View
 
-# What stands in the fields at the click. What is typed before the page is connected reaches us letter by letter in any
-# order, and a password would be wrong that was typed right.
-TYPED: Final = "() => emit(...['name', 'password'].map(field => document.getElementById('field-' + field).value))"
 CHOICES_MAX: Final = 1_000  # browsers; the one that came first is forgotten
 
 
@@ -70,23 +67,22 @@ class Pages:
         choice = self.choice(browser)
         language = choice.language
         ui.add_css(look.STYLE)
-        ui.colors(primary=look.PRIMARY)
+        ui.colors(**look.COLORS)
         ui.dark_mode(choice.dark)
         with ui.card().classes("mx-auto mt-16 w-80"):
             ui.label(word("title", language)).classes("text-h6")
-            name = ui.input(word("name", language)).classes("w-full")
-            name.props('autocomplete="username" autofocus for="field-name"')
-            password = ui.input(word("password", language), password=True).classes("w-full")
-            password.props('autocomplete="current-password" for="field-password"')
+            name = form.field("name", word("name", language))
+            name.props('autocomplete="username" autofocus')
+            password = form.field("password", word("password", language), password=True)
+            password.props('autocomplete="current-password"')
             problem = ui.label().classes("text-negative").props('id="problem" role="alert"')
 
-            async def submit(e: Any) -> None:
-                typed, given = map(str, e.args)
-                if not given or not enter.enabled:  # a second click, or nothing was typed: no try that counts
+            async def submit(typed: dict[str, str]) -> None:
+                if not typed["password"] or not enter.enabled:  # nothing typed, or clicked again: no try that counts
                     return
                 enter.disable()
                 try:
-                    why = await run.io_bound(self.sessions.login, browser, typed, given)
+                    why = await run.io_bound(self.sessions.login, browser, typed["name"], typed["password"])
                 finally:
                     enter.enable()
                     password.value = ""
@@ -96,9 +92,9 @@ class Pages:
                     choice.tab, choice.code, choice.effect = "market", "", "–"  # the last person's
                     ui.navigate.to("/")
 
-            password.on("keydown.enter", submit, js_handler=TYPED)
             enter = ui.button(word("login", language)).classes("w-full").props('id="enter"')
-            enter.on("click", submit, js_handler=TYPED)
+            for element, event in ((password, "keydown.enter"), (enter, "click")):
+                form.sends(element, event, ("name", "password"), submit)
 
             def other() -> None:
                 choice.language = "en" if language == "zh" else "zh"

@@ -25,7 +25,10 @@ RIGHT: Final = frozenset(
 )  # fmt: skip
 
 PLACE: Final = "place"
-LONG: Final = frozenset({"text", "holdings", "near_limits", "result", "reason_short"})  # these may break into lines
+# These may break into lines; on a phone, where a table is moved sideways, lists of figures stay one line.
+LONG: Final = dict.fromkeys(("text", "result", "reason_short"), "long") | dict.fromkeys(
+    ("holdings", "near_limits"), "long line"
+)
 
 
 class Panel(ABC):
@@ -66,13 +69,14 @@ class Panel(ABC):
         assert key or chosen is None
         fields = [
             {"name": c, "label": self.w(c), "field": c, "align": "right" if c in RIGHT else "left",
-             **({"style": "white-space: normal; min-width: 160px"} if c in LONG else {})}
+             "classes": LONG.get(c, "")}
             for c in columns
         ]  # fmt: skip
         with ui.card().classes("panel broad" if broad else "panel"):
             ui.label(self.w(title or name)).classes("text-subtitle1")
             table = ui.table(columns=fields, rows=[], row_key=key or PLACE)
-            table.props(f'flat dense no-data-label="–" hide-no-data id="table-{name}"').classes("w-full num")
+            table.props(f'flat dense id="table-{name}"').classes("w-full num")
+            table.add_slot("no-data", f'<span class="pale">{self.w("none")}</span>')  # a word of our own
             if chosen is not None:
                 table.classes("rows").on("rowClick", lambda e: chosen(e.args[1]))
         self.tables[name] = table

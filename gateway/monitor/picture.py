@@ -121,6 +121,8 @@ class Picture:
         self.settlement: Progress | None = None
         self.day_result: dict[str, Any] = {}
         self.events = self.dealt = 0
+        self.commands_s = 0.0  # commands a second, of late
+        self._counted = (0, 0.0)  # sequence, monotonic time
         self.last_event_ns = 0
         self._sample: dict[str, tuple[int, int]] = {}  # vintage → weight, price now (R7.1)
         self._cancelled: set[int] = set()
@@ -149,6 +151,12 @@ class Picture:
         for code, row in status["instruments"].items():
             if row["weight"] and code not in self._sample:
                 self._sample[code] = (row["weight"], row["reference"])
+
+    def count(self, seq: int, now: float) -> None:
+        """How far the exchange has come, now and then: the rate of its commands."""
+        before, then = self._counted
+        self.commands_s = max(0, seq - before) / (now - then) if then else 0.0
+        self._counted = seq, now
 
     def take(self, events: np.ndarray, notices: dict[int, dict[str, Any]]) -> None:
         """Events of the stream, EVENT[n]; notices: decoded, by place."""
@@ -192,24 +200,24 @@ class Picture:
         if what == "market_notice":
             if notice.get("what") == "day":
                 self.start_day()
-            words = (notice.get("what", ""), notice.get("instrument", ""), notice.get("text", ""))
             if notice.get("what") not in ("phase", "account_status"):
-                self.notes.appendleft({"time": when, "text": " ".join(w for w in words if w)})
+                self._note(when, notice.get("what", ""), notice.get("instrument", ""), notice.get("text", ""))
         elif what == "deal_cancelled" and notice.get("number") not in self._cancelled:  # the parties get copies
             self._cancelled.add(int(notice.get("number", 0)))
             kept = [deal for deal in self.tape if deal["no"] != notice.get("number")]
             self.tape = deque(kept, maxlen=TAPE_ROWS)
-            self.notes.appendleft(
-                {"time": when, "text": f"deal {notice.get('number')} cancelled: {notice.get('why', '')}"}
-            )
+            self._note(when, "deal_cancelled", str(notice.get("number")), notice.get("why", ""))
         elif what == "day_closed":
             self.day_result = notice
-            self.notes.appendleft({"time": when, "text": "day closed"})
+            self._note(when, "day_closed")
         elif what == "bulk_desk":
-            words = ("bulk desk", "frozen:" if notice.get("frozen") else "open again:", str(notice.get("why", "")))
-            self.notes.appendleft({"time": when, "text": " ".join(words)})
+            self._note(when, "desk_frozen" if notice.get("frozen") else "desk_open", str(notice.get("why", "")))
         elif what.startswith("auction") and "auction" in notice:
             self.take_auction(notice)
+
+    def _note(self, when: str, what: str, *words: str) -> None:
+        """A line of the day; ``what``: the key of a word, after ``note_``."""
+        self.notes.appendleft({"time": when, "what": what, "text": " ".join(word for word in words if word)})
 
     def take_auction(self, notice: dict[str, Any]) -> None:
         """What one more notice says of an auction. Bids are counted by number: a notice has copies."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from nicegui import ui
 
-from engine.calendar import format_time
+from engine.calendar import format_time, to_date
 from engine.prices import format_amount, format_change, format_price
 from gateway.monitor.panel import Panel
 from settlement.progress import Progress, Step
@@ -36,8 +36,10 @@ class SettlementPanel(Panel):
     def fill(self, status: dict[str, Any]) -> None:
         """The exchange's word on the day, then the settling process's."""
         done = "settled" if status["settled"] else "not_settled" if status["day_closed"] else "trading"
-        self.settled.text = f"{status['date']}: {self.w(done)}"
+        self.settled.text = f"{to_date(status['date'])}: {self.w(done)}"
         self._fill_progress(self.picture.settlement)
+        for label in (self.count, self.reconciled):
+            label.set_visibility(bool(label.text))
         self._fill_day()
 
     def _fill_progress(self, p: Progress | None) -> None:
@@ -46,9 +48,9 @@ class SettlementPanel(Panel):
             return
         self.bar.value = round(p.share, 3)
         held = f" · {self.w('held')} {p.held:,}" if p.held else ""
-        self.count.text = f"{p.date}: {p.posted:,} / {p.deals:,} {self.w('deals_posted')}{held}"
+        self.count.text = f"{to_date(p.date)}: {p.posted:,} / {p.deals:,} {self.w('deals_posted')}{held}"
         at = f" · {format_time(p.time_ns)[:8]}" if p.time_ns else ""
-        amount = f" · {format_amount(p.amount_fen)} CNY" if p.amount_fen else ""
+        amount = f" · {format_amount(p.amount_fen)} {self.w('cny')}" if p.amount_fen else ""
         self.step.text = " ".join(w for w in (self.w(f"step_{p.step}") + amount + at, p.text) if w)
         if p.differences:
             self.reconciled.text = f"{self.w('different')}: {len(p.differences)}"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from nicegui import ui
 
-from engine.calendar import format_time, trading_date
+from engine.calendar import format_time, to_date, trading_date
 from gateway.monitor import look
 from gateway.monitor.alerts_panel import AlertsPanel
 from gateway.monitor.controls_panel import ControlsPanel
@@ -16,6 +16,7 @@ from gateway.monitor.health_panel import HealthPanel
 from gateway.monitor.market_panel import MarketPanel
 from gateway.monitor.members_panel import MembersPanel
 from gateway.monitor.settlement_panel import SettlementPanel
+from gateway.monitor.state_bar import StateBar
 from gateway.monitor.texts import word
 from gateway.monitor.users import User
 
@@ -43,6 +44,7 @@ class View:
         self.choice = pages.choice(browser)
         self.language = self.choice.language
         self.panels = {name: make(self) for name, make in PANELS.items()}
+        self.state = StateBar(self)
 
     def w(self, key: str) -> str:
         """A word in this browser's language."""
@@ -52,7 +54,7 @@ class View:
         """Everything once; afterwards :meth:`tick` fills it."""
         ui.add_css(look.STYLE)
         ui.add_head_html(look.BEAT)
-        ui.colors(primary=look.PRIMARY)
+        ui.colors(**look.COLORS)
         self.dark = ui.dark_mode(self.choice.dark)
         with ui.row().classes("w-full items-center gap-3"):
             self.name = ui.label().classes("text-h6")
@@ -67,6 +69,7 @@ class View:
             ui.button(self.w("logout"), on_click=self._logout).props('flat dense id="logout"')
         ui.html(f'<div id="stale" role="alert">{self.w("stale")}</div>', sanitize=False).classes("w-full")
         self.problem = ui.label().classes("text-negative")
+        self.state.build()
         with ui.tabs().classes("w-full").props('dense align="left" outside-arrows mobile-arrows') as self.tabs:
             self.tab_of = {name: ui.tab(name, label=self.w(name)).props(f'id="tab-{name}"') for name in PANELS}
         with ui.tab_panels(self.tabs, value=self.choice.tab, animated=False).classes("w-full live").props("keep-alive"):
@@ -135,7 +138,8 @@ class View:
         self.name.text = s["name"]
         self.phase.text = self.w(s["phase"]) + (f" · {self.w('cancel_only')}" if s["cancel_only"] else "")
         self.phase.props(f"color={'negative' if s['halted'] or s['cancel_only'] else 'primary'}")
-        self.clock.text = f"{trading_date(s['time_ns'])} {format_time(s['time_ns'])[:8]}"
+        self.clock.text = f"{to_date(trading_date(s['time_ns']))} {format_time(s['time_ns'])[:8]}"
+        self.state.fill(s)
         self._count("alerts", sum(a.name not in p.acknowledged for a in list(p.alerts)))
         self._count("controls", len(s["proposals"]))
         self.panels[self.tabs.value].fill(s)
