@@ -204,6 +204,7 @@ def test_what_may_be_clicked_stays_the_same_element_while_the_list_around_it_cha
 def test_controls_and_fields_have_words_in_both_languages():
     names = set(controls.CONTROLS) | set(controls.GROUPS) | {f for c in controls.CONTROLS.values() for f in c.fields}
     assert names <= set(WORDS)
+    assert {w for w in WORDS if "." in w} <= {f"{c.name}.{f}" for c in controls.CONTROLS.values() for f in c.fields}
     assert all(en and zh for en, zh in WORDS.values())
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from nicegui import run, ui
@@ -13,6 +14,7 @@ from gateway.keys import KeyFileError, load
 from gateway.monitor import controls, form
 from gateway.monitor.controls import CONTROLS, GROUPS, Control, Result
 from gateway.monitor.panel import Panel
+from gateway.monitor.texts import WORDS
 from gateway.monitor.users import User
 
 # Commands that need two persons, as the control that makes them
@@ -72,7 +74,8 @@ class ControlsPanel(Panel):
         """Opens a control's dialog, with fields that are known filled in."""
         if name in CONTROLS:
             control = CONTROLS[name]
-            self._ask(self.w(name), lambda u, v, why: self._perform(control, u, v, why), control.fields, given or {})
+            labels = {field: self._label(name, field) for field in control.fields}
+            self._ask(self.w(name), lambda u, v, why: self._perform(control, u, v, why), labels, given or {})
         else:
             self._ask(self.w(name), lambda u, v, why: self._start(name, u, why))
 
@@ -80,6 +83,11 @@ class ControlsPanel(Panel):
 
     def _button(self, name: str, color: str) -> None:
         ui.button(self.w(name), color=color, on_click=lambda: self.ask(name)).props(f'outline id="do-{name}"')
+
+    def _label(self, control: str, field: str) -> str:
+        """A field may mean something else in one control: empty is all of them, or none."""
+        own = f"{control}.{field}"
+        return self.w(own if own in WORDS else field)
 
     def _hint(self, field: str) -> str:
         """What may stand in a field, where that is a short list."""
@@ -99,21 +107,24 @@ class ControlsPanel(Panel):
         self,
         title: str,
         do: Callable[[User, dict[str, str], str], Result],
-        fields: tuple[str, ...] = (),
+        labels: Mapping[str, str] = MappingProxyType({}),
         given: dict[str, str] | None = None,
         *,
         about: str = "",
         reasoned: bool = True,
     ) -> None:
-        """A dialog for one act; ``do`` is run in a thread, once. ``about``: what is to be read before."""
+        """A dialog for one act; ``do`` is run in a thread, once.
+
+        ``labels``: its fields; ``given``: what stands in them at first; ``about``: what is to be read before.
+        """
         if not self.may_ask(title):
             return
-        asked = (*fields, *(("reason",) if reasoned else ()))
+        asked = {**labels, **({"reason": self.w("reason")} if reasoned else {})}
         with self.dialog(title) as dialog:
             if about:
                 ui.label(about).classes("step")
-            for name in asked:
-                box = form.field(name, self.w(name), (given or {}).get(name, ""))
+            for name, label in asked.items():
+                box = form.field(name, label, (given or {}).get(name, ""))
                 if hint := self._hint(name):
                     box.props["hint"] = hint
             problem = ui.label().classes("text-negative").props('id="problem" role="alert"')
