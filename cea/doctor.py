@@ -13,6 +13,7 @@ from typing import Any, Final, NamedTuple
 
 import typer
 
+from cea.options import HERE
 from cea.output import Exit, console, print_json, table
 
 PACKAGES: Final = ("numpy", "numba", "pyzmq", "msgspec", "SQLAlchemy", "typer")
@@ -65,7 +66,8 @@ def folder_checks(folder: Path) -> list[Check]:
     from gateway.config import ConfigError, load
 
     if not folder.is_dir():
-        return [Check("market", "warning", f"{folder}: no market folder here; `cea init {folder}` makes one")]
+        named = "warning" if folder == HERE else "fault"  # a machine may be looked at before it has a market
+        return [Check("market", named, f"{folder}: no market folder here; `cea init {folder}` makes one")]
     try:
         market = load(folder)
     except ConfigError as error:

@@ -132,6 +132,8 @@ def make_market(
         market = create(folder, Config(**settings), days=days)
     except ConfigError as error:
         fail(str(error), Exit.CONFIG)
+    except OSError as error:
+        fail(f"{folder}: the market cannot be made here: {error}", Exit.CONFIG)
     fill_registry(market, endowments)
     return market
 

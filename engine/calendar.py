@@ -72,11 +72,16 @@ class TradingCalendar:
     def shanghai(
         cls, first: int, last: int, open_days: Iterable[int] = (), closed_days: Iterable[int] = ()
     ) -> TradingCalendar:
-        """XSHG sessions between two dates (YYYYMMDD, inclusive), with dated overrides (R3.1)."""
+        """XSHG sessions between two dates (YYYYMMDD, inclusive), with dated overrides (R3.1).
+
+        ValueError where the first one is outside what is known.
+        """
         import exchange_calendars  # pandas: about a second, so only where a calendar is made
 
         xshg = exchange_calendars.get_calendar("XSHG", start="2021-01-04")
-        last_known = from_date(xshg.last_session.date())
+        first_known, last_known = from_date(xshg.first_session.date()), from_date(xshg.last_session.date())
+        if not first_known <= first <= last_known:
+            raise ValueError(f"trading days are known from {first_known} to {last_known}, not from {first} on")
         span = xshg.sessions_in_range(to_date(first).isoformat(), to_date(min(last, last_known)).isoformat())
         days = {from_date(s.date()) for s in span}
         return cls((days | set(open_days)) - set(closed_days))

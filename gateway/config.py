@@ -185,12 +185,19 @@ def create(
     check(config)
     if (root / "market.toml").exists():
         raise ConfigError(f"{root}: there is a market already")
+    if days is None:
+        try:
+            days = TradingCalendar.shanghai(config.first_date - 10_000, 21_001_231).days
+        except ValueError as error:
+            raise ConfigError(f"first_date: {config.first_date} with the year before it: {error}") from None
+    day_list = sorted(set(days))
+    if config.first_date not in day_list:
+        later = next((day for day in day_list if day > config.first_date), None)
+        known = f"the next one is {later}" if later else f"the last one that is known is {max(day_list, default=0)}"
+        raise ConfigError(f"first_date: {config.first_date} is no trading day; {known}")
     for name in ("keys", "journal", "reports", "run"):
         (root / name).mkdir(parents=True, exist_ok=True, mode=0o750)
     os.chmod(root / "keys", 0o700)
-    if days is None:
-        days = TradingCalendar.shanghai(config.first_date - 10_000, 21_001_231).days
-    day_list = sorted(set(days))
     wanted = [keys.NewKey(f"member-{m.account}", "trader", m.account) for m in config.members]
     wanted += [keys.NewKey("public", "market_data")]
     wanted += list(extra_keys)
