@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from engine.calendar import day_start_ns
 from gateway import config as cfg
 from gateway.keys import NewKey
 from gateway.operator import OperatorClient
+from gateway.server import Server
 
 DATE = 20251203
 DAY = day_start_ns(DATE)
@@ -87,6 +89,21 @@ def running(folder: Path, clock: str = "stepped") -> Iterator[Process]:
         text = (folder / "log").read_text()
         if text:
             print(text)
+
+
+@contextlib.contextmanager
+def serving(market: cfg.Market) -> Iterator[Server]:
+    """A server in a thread of this process, so that a test can reach into it."""
+    server = Server(market, "stepped")
+    server.open()
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.stopping = True
+        thread.join()
+        server.close()
 
 
 def fund(ops: OperatorClient, members: int = 5) -> None:

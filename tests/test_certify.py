@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 
 import gateway_market as gm
 import msgspec
@@ -19,21 +18,14 @@ from gateway.cards import CARDS, prove_login
 from gateway.cards import certify as run_cards
 from gateway.client import Client, GatewayError, NoAnswer
 from gateway.operator import OperatorClient
-from gateway.server import Server
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    server = Server(gm.make(tmp_path_factory.mktemp("certify") / "m", lane="hot"), "stepped")
-    server.open()
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    yield server
-    server.stopping = True
-    thread.join()
-    server.close()
+    with gm.serving(gm.make(tmp_path_factory.mktemp("certify") / "m", lane="hot")) as server:
+        yield server
 
 
 def certify(capsys, *words: object) -> tuple[int, str, str]:

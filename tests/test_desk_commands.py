@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 
 import gateway_market as gm
 import pytest
@@ -12,7 +11,6 @@ from typer.testing import CliRunner
 from cea import auction_commands, bulk_commands
 from cea.output import Exit
 from gateway.operator import OperatorClient
-from gateway.server import Server
 
 
 class Desk:
@@ -37,16 +35,10 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    server = Server(gm.make(tmp_path_factory.mktemp("desk") / "m", lane="hot"), "stepped")
-    server.open()
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    with OperatorClient(server.market.folder) as ops:
-        gm.fund(ops)
-    yield str(server.market.folder)
-    server.stopping = True
-    thread.join()
-    server.close()
+    with gm.serving(gm.make(tmp_path_factory.mktemp("desk") / "m", lane="hot")) as server:
+        with OperatorClient(server.market.folder) as ops:
+            gm.fund(ops)
+        yield str(server.market.folder)
 
 
 def clock(folder: str, hour: float) -> None:

@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-import threading
-
 import gateway_market as gm
 import pytest
 
 from gateway.cards import Card, Probe, Result, certify
 from gateway.client import Client
 from gateway.operator import OperatorClient
-from gateway.server import Server
 
 
 @pytest.fixture(params=[pytest.param("plain", marks=pytest.mark.slow), "hot"])
 def server(tmp_path, request):
-    found = Server(gm.make(tmp_path / "m", lane=request.param), "stepped")
-    found.open()
-    thread = threading.Thread(target=found.run)
-    thread.start()
-    yield found
-    found.stopping = True
-    thread.join()
-    found.close()
+    with gm.serving(gm.make(tmp_path / "m", lane=request.param)) as found:
+        yield found
 
 
 def at_once(card: Card) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import threading
 from pathlib import Path
 
 import gateway_market as gm
@@ -11,7 +10,6 @@ import pytest
 
 from gateway.client import Client
 from gateway.operator import OperatorClient
-from gateway.server import Server
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -26,16 +24,10 @@ def example(name: str):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    server = Server(gm.make(tmp_path_factory.mktemp("examples") / "m", lane="hot"), "stepped")
-    server.open()
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    with OperatorClient(server.market.folder) as ops:
-        gm.fund(ops)
-    yield str(server.market.folder)
-    server.stopping = True
-    thread.join()
-    server.close()
+    with gm.serving(gm.make(tmp_path_factory.mktemp("examples") / "m", lane="hot")) as server:
+        with OperatorClient(server.market.folder) as ops:
+            gm.fund(ops)
+        yield str(server.market.folder)
 
 
 def test_the_market_maker_quotes_both_sides_and_leaves_nothing_behind(folder):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 import tomllib
 from pathlib import Path
@@ -19,21 +18,14 @@ from gateway import protocol as p
 from gateway.client import Client, GatewayError, LoginRefused, NoAnswer
 from gateway.config import ConfigError
 from gateway.operator import OperatorClient
-from gateway.server import Server, StartError
+from gateway.server import StartError
 
 
 @pytest.fixture(params=["plain"])
 def served(tmp_path, request):
-    """A server in a thread of this process, so that a test can reach into it; parameter: its lane."""
-    market = gm.make(tmp_path / "m", lane=request.param)
-    server = Server(market, "stepped")
-    server.open()
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    yield server
-    server.stopping = True
-    thread.join()
-    server.close()
+    """A server that a test can reach into; parameter: its lane."""
+    with gm.serving(gm.make(tmp_path / "m", lane=request.param)) as server:
+        yield server
 
 
 def test_only_known_keys_connect_and_each_to_its_plane(served):
