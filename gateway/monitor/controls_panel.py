@@ -125,6 +125,8 @@ class ControlsPanel(Panel):
                 ui.label(about).classes("step")
             for name, label in asked.items():
                 box = form.field(name, label, (given or {}).get(name, ""))
+                if name == next(iter(asked)):
+                    box.props("autofocus")  # the keyboard is where typing begins
                 if hint := self._hint(name):
                     box.props["hint"] = hint
             problem = ui.label().classes("text-negative").props('id="problem" role="alert"')
