@@ -13,8 +13,7 @@ so on *both* sides a smaller level is a better price, the best level is the lowe
 with limit tick ``t`` reaches the opposite side while ``best <= level_of(opposite, t)``. An empty side has best NIL,
 the largest u4, so the same comparison fails for it. No primitive branches on the side.
 
-ORDER, 32 bytes, slot 0 is never an order (SLOT_NONE): links of list ends point to it, and writes to it are harmless,
-which is what makes linking free of branches::
+ORDER, 32 bytes, slot 0 is never an order (SLOT_NONE)::
 
       0        8    12   16    20      24         28      30   31
       +--------+----+----+-----+-------+----------+-------+----+-----+
@@ -22,7 +21,8 @@ which is what makes linking free of branches::
       +--------+----+----+-----+-------+----------+-------+----+-----+
 
 ``leaves`` is 0 exactly when the slot is free; a free slot's ``next`` is the free list. LEVEL, 24 bytes: quantity,
-head, tail, count. An all-zero LEVEL is an empty level, so a wide band costs memory only where it is used.
+head, tail, count; the ends stand where an order's links do, which makes linking free of branches (`link`). An all-zero
+LEVEL is an empty level, so a wide band costs memory only where it is used.
 
 The bitmap has TIERS tiers of 64-bit words; bit i of tier k+1 says that word i of tier k is not zero. Setting and
 clearing go up only when a word becomes non-zero or zero; the search for the next level goes up only when the rest of
@@ -101,6 +101,8 @@ POOL: Final = np.dtype([("free", "<u4"), ("unused", "<u4"), ("capacity", "<u4"),
 """Order slots: head of the LIFO free list, first slot never used, number of slots, slots in use."""
 
 assert [t.itemsize for t in (ORDER, ORDER_COLD, LEVEL, BOOK_SIDE, POOL)] == [32, 16, 24, 64, 16]
+assert ORDER.fields is not None and LEVEL.fields is not None
+assert [LEVEL.fields[end] for end in ("head", "tail")] == [ORDER.fields[link] for link in ("next", "prev")]
 
 SLOT_NONE: Final = 0
 NIL: Final = 0xFFFFFFFF  # no level
@@ -145,6 +147,18 @@ def count_trailing_zeros(typingctx: Any, word: Any) -> Any:
 
 
 @_intrinsic
+def rarely(typingctx: Any, condition: Any) -> Any:
+    """The condition itself, and word to the compiler that it seldom holds, which keeps the rare out of the way."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        bit = ir.IntType(1)
+        function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(bit, [bit, bit]), "llvm.expect.i1")
+        return builder.call(function, [args[0], bit(0)])
+
+    return types.boolean(types.boolean), codegen
+
+
+@_intrinsic
 def prefetch(typingctx: Any, array: Any, index: Any) -> Any:
     """Ask the cache for ``array[index]``, for writing; never faults, not even beyond the array (llvm.prefetch)."""
 
@@ -180,6 +194,25 @@ def copy_stamp(typingctx: Any, to: Any, source: Any) -> Any:
 def copy_head(typingctx: Any, to: Any, source: Any) -> Any:
     """Copy the first four 8-byte words of one record to another (a COMMAND's seq, time_ns, price and quantity)."""
     return types.void(to, source), lambda context, builder, _, arguments: _copy(context, builder, arguments, 4)
+
+
+@_intrinsic
+def link(typingctx: Any, orders: Any, slot: Any, level: Any) -> Any:
+    """The order in ``slot``, or for SLOT_NONE the ends of its level, as if they were an order: a choice of addresses.
+
+    A level's head stands where an order's ``next`` does, and its tail where ``prev`` does: it is before its first and
+    after its last order.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        table = signature.args[0]
+        first = args[0] if isinstance(table, Rows) else context.make_array(table)(context, builder, args[0]).data
+        order = builder.gep(first, [args[1]])
+        is_end = builder.icmp_unsigned("==", args[1], ir.Constant(args[1].type, SLOT_NONE))
+        return builder.select(is_end, builder.bitcast(args[2], order.type), order)
+
+    row = orders.row if isinstance(orders, Rows) else orders.dtype
+    return row(orders, types.uint64, level), codegen
 
 
 @_intrinsic
@@ -324,6 +357,22 @@ def allocate(orders, pool):
 
 
 @primitive
+def take_free(orders, pool):
+    """A free slot (u8) as `allocate` gives it, where the caller has seen to it that there is one: without a branch.
+
+    A slot that was never used has a zero ``next``, which is what the free list is when it comes to such a slot.
+    """
+    head = pool[_U0]
+    unused = head.unused
+    is_fresh = head.free == 0
+    slot = np.uint64(unused if is_fresh else head.free)
+    head.unused = unused + np.uint32(is_fresh)
+    head.free = orders[slot].next
+    head.live += 1
+    return slot
+
+
+@primitive
 def release(orders, pool, slot):
     """Give a slot back: its id is dead from here on. The order must be out of its list (`remove`, `pop_head`)."""
     head = pool[_U0]
@@ -369,8 +418,7 @@ def append(orders, levels, sides, bitmap, s, slot, level, quantity):
     order.next = SLOT_NONE
     order.prev = tail
     order.level = at
-    orders[tail].next = slot  # slot 0 when the level was empty
-    here.head = slot if tail == 0 else here.head
+    link(orders, np.uint64(tail), here).next = slot
     here.tail = slot
     here.quantity += quantity
     here.count += 1
@@ -406,10 +454,8 @@ def remove(orders, levels, sides, bitmap, s, slot):
     here = levels[np.uint64(side.levels_offset) + at]
     before = order.prev
     after = order.next
-    orders[before].next = after
-    orders[after].prev = before
-    here.head = after if before == 0 else here.head
-    here.tail = before if after == 0 else here.tail
+    link(orders, np.uint64(before), here).next = after
+    link(orders, np.uint64(after), here).prev = before
     here.quantity -= order.leaves
     here.count -= 1
     side.orders -= 1
@@ -425,13 +471,12 @@ def pop_head(orders, levels, sides, bitmap, s, level):
     here = levels[np.uint64(side.levels_offset) + at]
     order = orders[here.head]
     after = order.next
-    orders[after].prev = SLOT_NONE
+    link(orders, np.uint64(after), here).prev = SLOT_NONE
     here.head = after
     here.quantity -= order.leaves
     here.count -= 1
     side.orders -= 1
     if after == 0:
-        here.tail = SLOT_NONE
         _vacate(sides, bitmap, s, at)
 
 

@@ -34,7 +34,6 @@ from engine.book import (
     ORDER,
     ORDER_COLD,
     POOL,
-    allocate,
     append,
     copy_head,
     copy_stamp,
@@ -45,9 +44,11 @@ from engine.book import (
     next_level,
     prefetch,
     primitive,
+    rarely,
     reduce,
     release,
     remove,
+    take_free,
     tick_of,
 )
 from engine.codes import Code, Reason
@@ -95,6 +96,7 @@ from engine.records import (
     MESSAGE,
     NEW,
     POST_ONLY,
+    RECORD_BYTES,
     REDUCE,
     REDUCED,
     REJECTED,
@@ -117,8 +119,8 @@ STAGE_MATCH: Final = 1
 STAGE_SWEEP: Final = 2
 
 ROOM: Final = 6  # events that one step (a command's head, one deal, its end) can write at most
-COMMANDS_AHEAD: Final = 64  # the commands themselves come from memory too: 4 KB ahead
-LOOK_AHEAD: Final = 24  # commands, some 1.5 µs: an access beyond the cache takes a tenth of it
+COMMANDS_AHEAD: Final = 64 * RECORD_BYTES  # the commands themselves come from memory too
+LOOK_AHEAD: Final = 24 * RECORD_BYTES  # commands, some 1.5 µs: an access beyond the cache takes a tenth of it
 FLAG_POST_ONLY: Final = 2  # ORDER.flags bit 1; bit 0 is the side
 
 # Codes, reasons and event kinds as int64 constants: numba cannot read an IntEnum, and compiles a function anew for
@@ -209,9 +211,13 @@ CONTROL: Final = np.dtype(
         ("order_type", "<i8"),
         ("cursor", "<i8"),  # mass cancel: next slot
         ("count", "<i8"),  # mass cancel: cancelled so far
-        ("open_from", "<i8"),  # from when until when new orders pass the checks of phase and halts: see `_set_hours`
+        ("open_from", "<i8"),  # from when until when new orders pass the checks of phase and halts: see `_set_bounds`
         ("open_until", "<i8"),
         ("cancel_until", "<i8"),  # until when orders can be cancelled
+        ("last_slot", "<i8"),  # of a batch: bounds of what is looked at ahead
+        ("last_side", "<i8"),
+        ("cold_side", "<i8"),  # whose best level is new: see `_warm_up`
+        ("cold_slot", "<i8"),
     ]
 )
 """Addresses and sizes of all tables, what the last call did, and the command in flight."""
@@ -338,17 +344,19 @@ def _share(amount, ppm):
     return amount // 1_000_000 * ppm + (2 * (amount % 1_000_000) * ppm + 1_000_000) // 2_000_000
 
 
-@_part
-def _fees(m, amount):
-    return _share(amount, m.trading_ppm) + _share(amount, m.settlement_ppm)
+@_shared
+def _fee_room(m, before, cash):
+    """What the fees of ``before`` fen grow by when ``cash`` is spent too."""
+    grown = _share(before + cash, m.trading_ppm) + _share(before + cash, m.settlement_ppm)
+    return grown - _share(before, m.trading_ppm) - _share(before, m.settlement_ppm)
 
 
 @_part
 def _lock_of(m, price, leaves, filled_amount):
     """Cash that an open buy holds: its rest at its limit, and the fee room on its running total (R5.2, R5.7)."""
     cash = price * leaves
-    if m.trading_ppm + m.settlement_ppm != 0:
-        cash += _fees(m, filled_amount + cash) - _fees(m, filled_amount)
+    if rarely(m.trading_ppm | m.settlement_ppm != 0):
+        cash += _fee_room(m, filled_amount, cash)
     return cash
 
 
@@ -375,7 +383,9 @@ def _release_lock(t, m, slot, account, instrument, side, price, quantity):
     a = t.accounts[np.uint64(account)]
     sold = quantity * np.int64(side)
     buys = np.int64(1) - np.int64(side)
-    filled_amount = t.cold[slot].filled_amount if order.flags & FLAG_FILLED else _ZERO
+    filled_amount = _ZERO
+    if rarely(order.flags & FLAG_FILLED != 0):
+        filled_amount = t.cold[slot].filled_amount
     cash = _lock_of(m, price, order.leaves * buys, filled_amount)
     cash -= _lock_of(m, price, (order.leaves - quantity) * buys, filled_amount)
     a.locked -= cash
@@ -388,7 +398,7 @@ def _release_lock(t, m, slot, account, instrument, side, price, quantity):
 @_part
 def _free(t, slot):
     """Gives back a slot whose order is out of the book; its part of ORDER_COLD is zero again."""
-    if t.orders[slot].flags & FLAG_FILLED:
+    if rarely(t.orders[slot].flags & FLAG_FILLED != 0):
         t.cold[slot].filled = 0
         t.cold[slot].filled_amount = 0
     release(t.orders, t.pool, slot)
@@ -452,7 +462,7 @@ def _pay(t, m, slot, account, instrument, limit, leaves, price, quantity):
     amount = price * quantity
     fee = np.int64(0)
     freed = limit * quantity
-    if m.trading_ppm + m.settlement_ppm != 0:
+    if rarely(m.trading_ppm | m.settlement_ppm != 0):
         before = t.cold[slot].filled_amount
         fee = _charge(t, m, account, slot, amount, np.int64(AMOUNT_MAX_FEN))
         freed = _lock_of(m, limit, leaves, before) - _lock_of(m, limit, leaves - quantity, before + amount)
@@ -473,7 +483,7 @@ def _deliver(t, m, slot, account, instrument, price, quantity):
     h = _holding(t, account, instrument)
     amount = price * quantity
     fee = np.int64(0)
-    if m.trading_ppm + m.settlement_ppm != 0:
+    if rarely(m.trading_ppm | m.settlement_ppm != 0):
         fee = _charge(t, m, account, slot, amount, amount)
     a.available += amount - fee
     a.proceeds_today += amount - fee
@@ -491,9 +501,8 @@ def _statistics(m, i, price, quantity):
         i.low = price
     i.high = max(i.high, price)
     i.low = min(i.low, price)
-    if price != i.last:
-        m.composite_sum += i.weight * (price - i.last)
-        i.last = price
+    m.composite_sum += i.weight * (price - i.last)
+    i.last = price
     i.volume += quantity
     i.amount += price * quantity
     i.deals += 1
@@ -519,8 +528,26 @@ def _look_behind(t, maker, instrument):
     behind = t.orders[np.uint64(maker.next)]
     row = np.uint64(t.control[_U0].n_instruments)
     prefetch(t.orders, np.uint64(behind.next))
+    prefetch(t.cold, np.uint64(maker.next))
     prefetch(t.accounts, np.uint64(behind.account))
     prefetch(t.holdings, np.uint64(behind.account) * row + instrument)
+
+
+@_part
+def _warm_up(t, k):
+    """Asks the cache for the first order of the level that has become the best of its side, a step at each matching.
+
+    Its level was asked for when the one before was emptied; now its first order is, and at the next matching the
+    account and the holding of that. Nothing in flight needs them, and slot 0 is harmless.
+    """
+    order = t.orders[np.uint64(k.cold_slot)]
+    prefetch(t.accounts, np.uint64(order.account))
+    prefetch(t.holdings, np.uint64(order.account) * np.uint64(k.n_instruments) + np.uint64(order.instrument))
+    prefetch(t.cold, np.uint64(k.cold_slot))
+    side = t.sides[np.uint64(k.cold_side)]
+    level = min(np.uint64(side.best), np.uint64(side.n_levels) - np.uint64(1))  # NIL is none
+    k.cold_slot = np.int64(t.levels[np.uint64(side.levels_offset) + level].head)
+    prefetch(t.orders, np.uint64(k.cold_slot))
 
 
 @_shared
@@ -542,18 +569,19 @@ def _deal(address, w, c, maker_slot, taker_slot, limit, leaves):
     quantity = min(leaves, maker_leaves)
     amount = price * quantity
     number = m.deals + np.uint64(1)
+    prefetch(t.cold, maker_slot)
+    prefetch(t.deals, number + np.uint64(4))
     _look_behind(t, maker, instrument)
     if m.accounts_on:
-        if taker_side == 0:
-            buyer = taker.account
-            seller = maker.account
-            buyer_fee = _pay(t, m, taker_slot, buyer, instrument, limit, leaves, price, quantity)
-            seller_fee = _deliver(t, m, maker_slot, seller, instrument, price, quantity)
-        else:
-            buyer = maker.account
-            seller = taker.account
-            buyer_fee = _pay(t, m, maker_slot, buyer, instrument, price, maker_leaves, price, quantity)
-            seller_fee = _deliver(t, m, taker_slot, seller, instrument, price, quantity)
+        buys = taker_side == 0  # the two sides change places without a branch (`_release_lock`)
+        buyer_slot = taker_slot if buys else maker_slot
+        seller_slot = maker_slot if buys else taker_slot
+        buyer = t.orders[buyer_slot].account
+        seller = t.orders[seller_slot].account
+        buyer_limit = limit if buys else price
+        buyer_leaves = leaves if buys else maker_leaves
+        buyer_fee = _pay(t, m, buyer_slot, buyer, instrument, buyer_limit, buyer_leaves, price, quantity)
+        seller_fee = _deliver(t, m, seller_slot, seller, instrument, price, quantity)
         d = t.deals[m.deals]
         d.time_ns = c.time_ns
         d.price = price
@@ -580,6 +608,9 @@ def _deal(address, w, c, maker_slot, taker_slot, limit, leaves):
             t.accounts[np.uint64(maker.account)].open_orders -= 1
         remove(t.orders, t.levels, t.sides, t.bitmap, s, maker_slot)  # from the middle of its level, when taken
         _free(t, maker_slot)
+        if np.uint64(t.sides[s].best) != level:  # `_warm_up` goes on
+            t.control[_U0].cold_side = np.int64(s)
+            prefetch(t.levels, np.uint64(t.sides[s].levels_offset) + np.uint64(t.sides[s].best))
     else:
         reduce(t.orders, t.levels, t.sides, s, maker_slot, quantity)
     return w, quantity
@@ -740,7 +771,7 @@ def _place(t, m, c, instrument, side, flags, price, quantity):
         h.locked += sold
     elif t.pool[_U0].live >= t.pool[_U0].capacity:
         return C_ORDER_POOL_FULL, _U0
-    slot = allocate(t.orders, t.pool)
+    slot = take_free(t.orders, t.pool)
     order = t.orders[slot]
     order.account = c.account
     marks = np.uint32(side | flags)
@@ -749,10 +780,10 @@ def _place(t, m, c, instrument, side, flags, price, quantity):
 
 
 @_part
-def _tick(i, price):
-    """Level-independent index of a price in the band of instrument ``i``."""
+def _tick(i, price, step):
+    """Level-independent index of a price in the band of instrument ``i``, whose tick is ``step``."""
     offset = price - i.band_base
-    return np.uint64(offset if i.tick == 1 else offset // i.tick)
+    return np.uint64(offset if step == 1 else offset // step)
 
 
 # --- rare commands ------------------------------------------------------------------------------------------------
@@ -783,7 +814,7 @@ def _check_replace(address, t, m, c, slot, filled):
     leaves = c.quantity - filled
     if order.flags & FLAG_POST_ONLY and i.policy != LISTING:
         opposite = s ^ np.uint64(1)
-        if np.uint64(t.sides[opposite].best) <= level_of(t.sides, opposite, _tick(i, c.price)):
+        if np.uint64(t.sides[opposite].best) <= level_of(t.sides, opposite, _tick(i, c.price, i.tick)):
             return C_POST_ONLY_WOULD_TRADE
     if m.accounts_on:
         h = _holding(t, order.account, np.uint64(order.instrument))
@@ -852,7 +883,7 @@ def _replace(address, w, c, slot):
     else:
         remove(t.orders, t.levels, t.sides, t.bitmap, s, slot)
         order.leaves = 0
-        _set_in_flight(t.control[np.uint64(0)], slot, c.price, leaves, np.uint8(LIMIT))
+        _set_in_flight(t.control[np.uint64(0)], slot, c.price, leaves, np.int64(LIMIT))
     return w
 
 
@@ -1012,7 +1043,7 @@ def _begin_mass_cancel(address, w, c):
 def _check_crossing(address, t, i, c, own, limit):
     """Post-only must not trade, fill-or-kill must fill (line 12)."""
     opposite = own ^ np.uint64(1)
-    limit_level = level_of(t.sides, opposite, _tick(i, limit))
+    limit_level = level_of(t.sides, opposite, _tick(i, limit, i.tick))
     if c.order_type == POST_ONLY:
         return C_POST_ONLY_WOULD_TRADE if np.uint64(t.sides[opposite].best) <= limit_level else 0
     fillable = _fillable(address, opposite, limit_level, i.best_levels, c.account, c.quantity)
@@ -1077,21 +1108,16 @@ def _is_plain(t, m, k, i, c, instrument):
 
 
 @_part
-def _enter(address, t, m, k, w, c):
-    """NEW: all checks in their order, then lock, slot and ACCEPTED; it rests, or it is in flight. Returns w."""
-    instrument = np.uint64(c.instrument)
-    i = t.instruments[instrument]
-    limit = c.price
+def _accept(t, m, k, w, c, instrument, side, order_type, limit, step):
+    """A new order that has passed its checks but for its means: lock, slot and ACCEPTED; it rests, or it is in flight.
+
+    ``step`` is the vintage's tick. Returns (code, w): 0, or why its means do not suffice.
+    """
     quantity = c.quantity
-    if not _is_plain(t, m, k, i, c, instrument):
-        code, limit = _refusal(address, c)
-        if code != 0:
-            return _reject(address, w, c, code)
-    side = np.uint64(c.side)
-    flags = np.uint64(FLAG_POST_ONLY if c.order_type == POST_ONLY else 0)
+    flags = np.uint64(FLAG_POST_ONLY if order_type == POST_ONLY else 0)
     code, slot = _place(t, m, c, instrument, side, flags, limit, quantity)
     if code != 0:
-        return _reject(address, w, c, code)
+        return code, w
     e = t.events[np.uint64(w)]
     copy_head(e, c)
     e.price = limit
@@ -1101,31 +1127,82 @@ def _enter(address, t, m, k, w, c):
     e.ref = c.request_no
     e.place = c.place
     e.form = np.uint32(E_ACCEPTED) | np.uint32(side) << np.uint32(8)
-    w += 1
+    i = t.instruments[instrument]
     own = np.uint64(2) * instrument + side
     opposite = own ^ np.uint64(1)
-    tick = _tick(i, limit)  # what meets nothing rests at once: most orders never are in flight
+    tick = _tick(i, limit, step)  # what meets nothing rests at once: most orders never are in flight
     meets = np.uint64(t.sides[opposite].best) <= level_of(t.sides, opposite, tick) and i.policy != LISTING
-    if meets or (c.order_type != LIMIT and c.order_type != POST_ONLY):
-        _set_in_flight(k, slot, limit, quantity, c.order_type)
+    if rarely(meets or (order_type != LIMIT and order_type != POST_ONLY)):
+        _set_in_flight(k, slot, limit, quantity, order_type)
     else:
         append(t.orders, t.levels, t.sides, t.bitmap, own, slot, level_of(t.sides, own, tick), quantity)
-    return w
+    return _ZERO, w + 1
+
+
+@_shared
+def _enter_unusual(address, w, c):
+    """NEW that is not plain: all checks in their order. Returns w."""
+    code, limit = _refusal(address, c)
+    if code == 0:
+        t = _tables(address)
+        instrument = np.uint64(c.instrument)
+        step = t.instruments[instrument].tick
+        order_type = np.int64(c.order_type)
+        code, w = _accept(
+            t, t.market[_U0], t.control[_U0], w, c, instrument, np.uint64(c.side), order_type, limit, step
+        )
+    return w if code == 0 else _reject(address, w, c, code)
 
 
 @_part
-def _resolve(t, m, k, c):
-    """The order that a command names, its owner's unless it is a TAKE. Returns (code, slot): 0, or why not."""
+def _enter(address, t, m, k, w, c):
+    """NEW: its checks, at a glance where it is plain, and `_accept`. Returns w."""
+    instrument = np.uint64(c.instrument)
+    if rarely(not _is_plain(t, m, k, t.instruments[instrument], c, instrument)):
+        return _enter_unusual(address, w, c)
+    code, after = _accept(t, m, k, w, c, instrument, np.uint64(c.side), np.int64(LIMIT), c.price, np.int64(1))
+    if rarely(code != 0):  # which code it is need not be known here
+        return _enter_unusual(address, w, c)
+    return after
+
+
+@_shared
+def _change(address, w, c):
+    """All commands but a new order and a cancel that `_own_order` finds. Returns w.
+
+    The order that a command names is its account's own, unless it is a TAKE.
+    """
+    if c.kind == MASS_CANCEL or c.kind < CANCEL or c.kind > TAKE:
+        return _begin_mass_cancel(address, w, c)
+    t = _tables(address)
     slot = find(t.orders, t.pool, c.order_id)
     if slot == _U0 or t.orders[slot].account != c.account:
-        code = _check_account_exists(t, m, c.account)
+        code = _check_account_exists(t, t.market[_U0], c.account)
         if code != 0:
-            return code, slot
+            return _reject(address, w, c, code)
         if slot == _U0 or c.kind != TAKE:
-            return C_ORDER_NOT_OPEN, slot
-    if c.kind <= REDUCE and c.time_ns >= k.cancel_until:
-        return C_MARKET_CLOSED, slot
-    return _ZERO, slot
+            return _reject(address, w, c, C_ORDER_NOT_OPEN)
+    if c.kind == TAKE:
+        return _take(address, w, c, slot)
+    if c.kind == REPLACE:
+        return _replace(address, w, c, slot)
+    if c.time_ns >= t.control[_U0].cancel_until:
+        return _reject(address, w, c, C_MARKET_CLOSED)
+    if c.kind == REDUCE:
+        return _reduce(address, w, c, slot)
+    return _cancel(address, w, c, slot, c.request_no, R_BY_OWNER)
+
+
+@_part
+def _own_order(t, k, c):
+    """Slot (u8) of the account's own open order that a command names, in hours for cancels; 0: `_change` says why."""
+    given = np.uint64(c.order_id)
+    slot = given & _LOW32
+    slot = slot if slot <= np.uint64(k.last_slot) else _U0
+    order = t.orders[slot]  # slot 0 has no leaves, ever
+    if order.leaves <= 0 or np.uint64(order.generation) != given >> np.uint64(32) or order.account != c.account:
+        return _U0
+    return slot if c.time_ns < k.cancel_until else _U0
 
 
 @_part
@@ -1186,10 +1263,11 @@ def _match(address, w, c):
     i = t.instruments[instrument]
     own = np.uint64(2) * instrument + np.uint64(order.flags & 1)
     opposite = own ^ np.uint64(1)
-    tick = _tick(i, k.price)
+    tick = _tick(i, k.price, i.tick)
     limit_level = level_of(t.sides, opposite, tick)
     rests = k.order_type == LIMIT or k.order_type == POST_ONLY
     reason = np.int64(-1) if rests else np.int64(R_IOC_REST)  # why its rest must not rest, -1: it may
+    _warm_up(t, k)
     while k.leaves > 0 and i.policy != LISTING:
         best = np.uint64(t.sides[opposite].best)
         if best > limit_level:
@@ -1225,38 +1303,52 @@ def _match(address, w, c):
 
 
 @_part
-def _look_ahead(t, commands, n, at):
-    """Asks the cache for what later commands will touch: first the order or the account, then what hangs on the order.
+def _look_ahead(t, k, here, last):
+    """Asks the cache for what later commands will touch: first the order and the account, then what hangs on them.
 
     Without a branch, as a mispredicted one costs as much as the cache miss that it would save: a new order's
-    ``order_id`` leads to slot 0 (or, where it is an expiry time, to some slot), and a cancel's instrument to some
-    holding of its account, both harmless. ``commands`` may end before: the last one is then looked at again.
+    ``order_id`` leads to slot 0 (or, where it is an expiry time, to some slot), which is harmless. ``here`` and
+    ``last`` are the addresses of this command and of the batch's last one, which is looked at again at the end.
     """
-    k = t.control[np.uint64(0)]
-    row = np.uint64(k.n_instruments)
-    last_side = row + row - np.uint64(1)
-    prefetch(commands, np.uint64(at + COMMANDS_AHEAD))  # a prefetch beyond the end does nothing
-    c = commands[np.uint64(min(at + LOOK_AHEAD, n - 1))]
+    prefetch(rows_at(here + COMMANDS_AHEAD, COMMAND_IN), _U0)  # a prefetch beyond the end does nothing
+    c = rows_at(min(here + LOOK_AHEAD, last), COMMAND_IN)[_U0]
     prefetch(t.accounts, np.uint64(c.account))
-    prefetch(t.holdings, np.uint64(c.account) * row + np.uint64(c.instrument))
     prefetch(t.orders, np.uint64(c.order_id) & _LOW32)
-    c = commands[np.uint64(min(at + LOOK_AHEAD // 2, n - 1))]
-    side = t.sides[min(np.uint64(2) * np.uint64(c.instrument) + np.uint64(c.side), last_side)]
-    ahead = (np.uint32(c.price) ^ side.flip_mask) + side.ahead_add
-    prefetch(t.levels, (np.uint64(ahead) & _LOW32) * np.uint64(c.kind == NEW))
-    order = t.orders[min(np.uint64(c.order_id) & _LOW32, np.uint64(k.n_orders) - np.uint64(1))]
+    c = rows_at(min(here + LOOK_AHEAD // 2, last), COMMAND_IN)[_U0]
+    order = t.orders[min(np.uint64(c.order_id) & _LOW32, np.uint64(k.last_slot))]
     prefetch(t.orders, np.uint64(order.next))
     prefetch(t.orders, np.uint64(order.prev))
-    s = np.uint64(2) * np.uint64(order.instrument) + np.uint64(order.flags & 1)
-    prefetch(t.levels, np.uint64(t.sides[min(s, last_side)].levels_offset) + np.uint64(order.level))
-    prefetch(t.holdings, np.uint64(order.account) * row + np.uint64(order.instrument))
+    is_new = c.kind == NEW
+    named, resting = np.uint64(c.instrument), np.uint64(order.instrument)
+    instrument = named if is_new else resting
+    prefetch(t.holdings, np.uint64(c.account) * np.uint64(k.n_instruments) + instrument)
+    named, resting = np.uint64(c.side), np.uint64(order.flags & 1)
+    s = np.uint64(2) * instrument + (named if is_new else resting)
+    side = t.sides[min(s, np.uint64(k.last_side))]
+    enters = np.uint64((np.uint32(c.price) ^ side.flip_mask) + side.ahead_add) & _LOW32
+    rests = np.uint64(side.levels_offset) + np.uint64(order.level)
+    prefetch(t.levels, enters if is_new else rests)
 
 
 # --- the batch ----------------------------------------------------------------------------------------------------
 
 
 @_part
-def _set_hours(m, k, time_ns):
+def _go_on(address, w, c):
+    """Goes on with what is in flight. Returns (w, status): DONE, and nothing is in flight any more, or what is full."""
+    k = rows_at(address, CONTROL)[_U0]
+    if k.stage == STAGE_MATCH:
+        w, status = _match(address, w, c)
+    else:
+        w, finished = _mass_cancel(address, w, c)
+        status = np.int64(DONE if finished else OUTPUT_FULL)
+    if status == DONE:
+        k.stage = STAGE_NONE
+    return w, status
+
+
+@_part
+def _set_bounds(m, k, time_ns):
     """From when until when commands meet an open market, as it stands at ``time_ns``: no phase to look up for each.
 
     The hours of the morning or the afternoon in which `_check_market` finds nothing but a halted vintage; outside of
@@ -1270,6 +1362,8 @@ def _set_hours(m, k, time_ns):
         end = np.int64(UNLIMITED)
         begin = np.int64(-UNLIMITED)
         until = end
+    k.last_slot = k.n_orders - 1
+    k.last_side = 2 * k.n_instruments - 1
     k.cancel_until = end
     k.open_from = begin
     k.open_until = np.int64(-UNLIMITED) if m.halted | m.cancel_only else until
@@ -1283,53 +1377,47 @@ def run(address, commands_address, n):
     k = t.control[_U0]
     m = t.market[_U0]
     w = np.int64(0)
-    at = np.int64(0)
     status = np.int64(DONE)
-    _set_hours(m, k, commands[_U0].time_ns if n > 0 else _ZERO)
-    while at < n:
-        c = commands[np.uint64(at)]
-        if k.stage == STAGE_NONE:
-            if w + ROOM > k.event_capacity:
-                status = np.int64(OUTPUT_FULL)
+    here = commands_address
+    end = commands_address + n * RECORD_BYTES
+    last = end - RECORD_BYTES
+    last_written = k.event_capacity - ROOM
+    _set_bounds(m, k, commands[_U0].time_ns if n > 0 else _ZERO)
+    if k.stage != STAGE_NONE and n > 0:
+        w, status = _go_on(address, w, commands[_U0])
+        here += RECORD_BYTES if status == DONE else 0
+    while here < end and status == DONE:
+        c = rows_at(here, COMMAND_IN)[_U0]
+        if rarely(w > last_written):
+            status = np.int64(OUTPUT_FULL)
+            break
+        if rarely(c.kind >= TAKE):
+            if c.kind == MESSAGE:
+                status = np.int64(AT_MESSAGE)
                 break
             if m.accounts_on and np.int64(m.deals) >= k.n_deals:
                 status = np.int64(DEALS_FULL)
                 break
-            if c.kind == MESSAGE:
-                status = np.int64(AT_MESSAGE)
-                break
-            _look_ahead(t, commands, n, at)
-            copy_stamp(m, c)
-            if _is_repeated(t, k, c):
-                w = _reject(address, w, c, C_DUPLICATE_REQUEST)
-            elif c.kind == NEW:
-                w = _enter(address, t, m, k, w, c)
-            elif (c.kind >= CANCEL and c.kind <= REPLACE) or c.kind == TAKE:
-                code, slot = _resolve(t, m, k, c)
-                if code != 0:
-                    w = _reject(address, w, c, code)
-                elif c.kind == CANCEL:
-                    w = _cancel_inlined(t, m, w, c, slot, c.request_no, R_BY_OWNER)
-                elif c.kind == REDUCE:
-                    w = _reduce(address, w, c, slot)
-                elif c.kind == REPLACE:
-                    w = _replace(address, w, c, slot)
-                else:
-                    w = _take(address, w, c, slot)
+        _look_ahead(t, k, here, last)
+        if rarely(_is_repeated(t, k, c)):
+            w = _reject(address, w, c, C_DUPLICATE_REQUEST)
+        elif c.kind == NEW:
+            w = _enter(address, t, m, k, w, c)
+        else:
+            slot = _own_order(t, k, c)
+            if slot != _U0 and c.kind == CANCEL:
+                w = _cancel_inlined(t, m, w, c, slot, c.request_no, R_BY_OWNER)
             else:
-                w = _begin_mass_cancel(address, w, c)
-        if k.stage == STAGE_MATCH:
-            w, status = _match(address, w, c)
+                w = _change(address, w, c)
+        if rarely(k.stage != STAGE_NONE):
+            w, status = _go_on(address, w, c)
             if status != DONE:
                 break
-        elif k.stage == STAGE_SWEEP:
-            w, finished = _mass_cancel(address, w, c)
-            if not finished:
-                status = np.int64(OUTPUT_FULL)
-                break
-        k.stage = STAGE_NONE
-        at += 1
-    k.consumed = at
+        here += RECORD_BYTES
+    begun = here if k.stage != STAGE_NONE else here - RECORD_BYTES
+    if begun >= commands_address:
+        copy_stamp(m, rows_at(begun, COMMAND_IN)[_U0])
+    k.consumed = (here - commands_address) // RECORD_BYTES
     k.written = w
     k.status = status
     return status
