@@ -96,8 +96,7 @@ class Batch:
             for i in range(self.count):
                 _STAMP.pack_into(self.buffer, i * RECORD_BYTES, first_seq + i, time_ns)
         else:
-            records["seq"] = np.arange(first_seq, first_seq + self.count, dtype=np.uint64)
-            records["time_ns"] = time_ns
+            hot.stamp(records, np.uint64(first_seq), time_ns)
         payloads = b"".join(self.payloads)
         self.payloads, self.payload_bytes, self.count = [], 0, 0
         self._turn = 1 - self._turn

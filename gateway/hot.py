@@ -619,6 +619,14 @@ def numbers_of(streams, blocks, previous, events, session, seq):  # type: ignore
 
 
 @njit(cache=True)
+def stamp(commands, first_seq, time_ns):  # type: ignore[no-untyped-def]
+    """Numbers a group's commands (COMMAND[n]) from ``first_seq`` on and gives them their time."""
+    for i in range(commands.size):
+        commands[i].seq = first_seq + uint64(i)
+        commands[i].time_ns = time_ns
+
+
+@njit(cache=True)
 def link_commands(commands, base, previous, last, kinds):  # type: ignore[no-untyped-def]
     """Chains a group's commands by session: previous[i] and last[session] hold index + 1 of the one before.
 
@@ -668,18 +676,22 @@ def deliver(  # type: ignore[no-untyped-def]
     [65,536], zero; places: int64[n]; out: uint8, a frame's room. Returns how many sessions are left for Python.
     """
     n = events.size
-    for i in range(n):
-        counts[events[i].session] += 1
-    start = 0
-    for t in range(touched.size):  # counts becomes where each session's events begin
-        session = touched[t]
-        size = counts[session]
-        counts[session] = start
-        start += size
-    for i in range(n):
-        session = events[i].session
-        places[counts[session]] = i
-        counts[session] += 1
+    only = touched.size == 1  # of one session: they lie together already
+    if only:
+        counts[touched[0]] = n
+    else:
+        for i in range(n):
+            counts[events[i].session] += 1
+        start = 0
+        for t in range(touched.size):  # counts becomes where each session's events begin
+            session = touched[t]
+            size = counts[session]
+            counts[session] = start
+            start += size
+        for i in range(n):
+            session = events[i].session
+            places[counts[session]] = i
+            counts[session] += 1
     head8 = out[:HEADER_BYTES].view(np.int64)
     source = events.view(np.int64)
     n_left = 0
@@ -699,10 +711,13 @@ def deliver(  # type: ignore[no-untyped-def]
             head8[2] = received_ns
             head8[3] = sent_ns
             words = out[HEADER_BYTES : HEADER_BYTES + m * RECORD_BYTES].view(np.int64)
-            for k in range(m):
-                at = 8 * places[sent + k]
-                for w in range(8):
-                    words[8 * k + w] = source[at + w]
+            if only:
+                words[:] = source[8 * sent : 8 * (sent + m)]
+            else:
+                for k in range(m):
+                    at = 8 * places[sent + k]
+                    for w in range(8):
+                        words[8 * k + w] = source[at + w]
             route_at = row_address(hot, session) + 8
             if int32(call4(f_send, socket, route_at, ROUTE_BYTES, SNDMORE | DONTWAIT)) < 0:
                 break
