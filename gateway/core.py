@@ -87,9 +87,9 @@ class Core(TimeOuts):
         if last + 1 >= session.cursor:
             session.cursor = min(session.cursor, first)  # what follows goes out anyway
         else:
-            for no in range(first, last + 1, p.REPORTS_PER_FRAME):
-                events, payloads = self.store.page(session.number, no, last)
-                self.send(plane, session.route, p.encode_reports(events, payloads, no, flags=p.POSSIBLE_DUPLICATE))
+            if session.again_no < session.again_end:  # a range that is still going out: both, in one
+                first, last = min(first, session.again_no), max(last, session.again_end - 1)
+            session.again_no, session.again_end = first, last + 1
         self._transit(session, Event.AGAIN)
         self.dirty.add(session.number)
 

@@ -56,6 +56,7 @@ class Logins(Requests):
         session.cancels = Bucket(row, "cancel", c.orders_per_second * factor, c.orders_burst * factor, self.mono_ns)
         session.next_request = self.last_request(key.session) + 1
         session.old_until = stream.next_no
+        session.again_no = session.again_end = 0
         if message.resume == "quick":
             session.cursor = stream.next_no
         elif message.resume == "resume":

@@ -46,8 +46,9 @@ CONTROL_BYTES_MAX: Final = 4_096  # the longest control message is a login with 
 
 ROUTING_ID_BYTES: Final = 16  # random, so that nobody can guess and take over another's return path
 
-# Report frames hold at most this many events: 16 KiB, so that one slow reader holds little in socket buffers.
-REPORTS_PER_FRAME: Final = 256
+# Report frames hold at most this many events, 32 KiB: libzmq makes two system calls for each large message, whatever
+# its size; and one slow reader holds little in socket buffers.
+REPORTS_PER_FRAME: Final = 512
 # Frames of the operators' stream of all events are larger: there are few who read it, and all of the day's events.
 STREAM_PER_FRAME: Final = 1_024
 
@@ -259,7 +260,7 @@ class Answer(Control, tag="answer"):
 
 
 class EndOfDay(Control, tag="end_of_day"):
-    """After the day's close: the session's last report and a hash over all its reports of the day."""
+    """Once, behind the reports of a closed day: the session's last one and XXH3-128 over all of them."""
 
     date: int
     last_report: int

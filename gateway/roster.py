@@ -134,11 +134,6 @@ class Roster(Sequence):
                 session.cancel_due_ns = 0
             elif action is Action.CANCEL:
                 self.cancel_session(session, "cancel on disconnect")
-            elif action is Action.RESYNC_DONE:
-                done = p.ResyncDone(
-                    next_report=session.cursor, next_request=session.next_request, seq=self.exchange.seq
-                )
-                self.send(plane, session.route, p.encode(done))
         self._refresh(session)
 
     def _refresh(self, session: Session) -> None:

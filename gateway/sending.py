@@ -58,6 +58,13 @@ class Sending(Roster):
         plane = OPERATORS if ROLES[session.role].operator_plane else MEMBERS
         stream = self.store.stream(session.number)
         sent_ns = self.clock.now()
+        while session.again_no < session.again_end:
+            no = session.again_no
+            events, payloads = self.store.page(session.number, no, session.again_end - 1)
+            frame = p.encode_reports(events, payloads, no, flags=p.POSSIBLE_DUPLICATE, sent_ns=sent_ns)
+            if not self._try(plane, session, frame):
+                return False
+            session.again_no = no + len(events)
         while session.cursor < stream.next_no:
             old = session.cursor < session.old_until
             last = (session.old_until if old else stream.next_no) - 1
@@ -72,7 +79,16 @@ class Sending(Roster):
                 return False
             session.cursor = end
         if session.state is State.RESYNC:
+            done = p.ResyncDone(next_report=session.cursor, next_request=session.next_request, seq=self.exchange.seq)
+            if not self._try(plane, session, p.encode(done)):
+                return False
             self._transit(session, Event.SENT)
+        ended = self._ended_date()
+        if ended and session.ended_date != ended:
+            end = p.EndOfDay(date=ended, last_report=session.cursor - 1, digest=self.store.digest(session.number))
+            if not self._try(plane, session, p.encode(end)):
+                return False
+            session.ended_date = ended
         return not session.stream_cursor or self._send_stream(plane, session, sent_ns)
 
     def _send_stream(self, plane: str, session: Session, sent_ns: int) -> bool:
@@ -111,21 +127,20 @@ class Sending(Roster):
         self.pump()
         end_no = self.store.first_event_no + self.store.count
         for session in self.sessions.values():
-            behind = session.cursor < self.store.stream(session.number).next_no
+            behind = session.cursor < self.store.stream(session.number).next_no or session.again_no < session.again_end
             if session.logged_in and (behind or 0 < session.stream_cursor < end_no):
                 self._transit(session, Event.END, Code.SHUTTING_DOWN, "a new day has begun: log in again")
         super()._leave_day()
 
     def _end_day(self) -> None:
-        """Tells every session its last report of the day and a hash over all of them."""
+        """Every session is told, behind its reports, the last one of the day and a hash over all of them."""
+        self.dirty |= {s.number for s in self.sessions.values() if s.logged_in}
         self.pump()
-        date = int(self.exchange.market.market[0]["date"])
-        for session in self.sessions.values():
-            if session.logged_in:
-                last = self.store.stream(session.number).next_no - 1
-                message = p.EndOfDay(date=date, last_report=last, digest=self.store.digest(session.number))
-                plane = OPERATORS if ROLES[session.role].operator_plane else MEMBERS
-                self.send(plane, session.route, p.encode(message))
+
+    def _ended_date(self) -> int:
+        """The day (yyyymmdd) that has been closed and not yet left, 0 while there is none."""
+        head = self.exchange.market.market[0]
+        return int(head["date"]) if head["day_closed"] else 0
 
     def unsent(self) -> tuple[int, int]:
         """Reports that wait for sessions that are logged in: all together, and in the slowest session."""

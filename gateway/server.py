@@ -52,8 +52,9 @@ PUBLISH_LATE_NS: Final = 9 * NS_PER_MS  # and at least 100 times a second while 
 TIMERS_NS: Final = 5 * NS_PER_MS  # between two looks at the timers where nothing but heartbeats comes
 HOUSEKEEPING_NS: Final = 1_000 * NS_PER_MS  # key file, disk space, scheduler
 REBIND_TRIES: Final = 400  # two seconds: a closed socket's port is free within milliseconds
-# Report frames that wait for one slow reader: 256 x 16 KiB = 4 MiB at most; of the operators' stream 16 MiB.
-SEND_FRAMES_MAX: Final = 256
+# Report frames that wait for one slow reader: 128 x 32 KiB = 4 MiB at most; of the operators' stream 8 MiB.
+SEND_FRAMES_MAX: Final = 128
+FEED_FRAMES_MAX: Final = 256  # small messages for one slow reader of market data
 RECEIVE_FRAMES_MAX: Final = 2_048
 BACKLOG: Final = 4_096  # connections of a whole market that comes back at once
 HANDSHAKE_MS: Final = 5_000  # a peer that does not finish its handshake is dropped
@@ -283,7 +284,8 @@ class Server:
         socket.set(zmq.BACKLOG, BACKLOG)
         socket.set(zmq.HANDSHAKE_IVL, HANDSHAKE_MS)
         socket.set(zmq.TCP_KEEPALIVE, 1)
-        socket.sndhwm, socket.rcvhwm = SEND_FRAMES_MAX, RECEIVE_FRAMES_MAX
+        socket.sndhwm = SEND_FRAMES_MAX if kind == zmq.ROUTER else FEED_FRAMES_MAX
+        socket.rcvhwm = RECEIVE_FRAMES_MAX
         if kind == zmq.ROUTER:
             socket.set(zmq.ROUTER_MANDATORY, 1)  # a full or missing peer is told to us, not dropped in silence
         else:

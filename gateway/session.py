@@ -35,7 +35,7 @@ class Event(Enum):
 
     LOGIN = auto()  # a valid login of the session's key
     MESSAGE = auto()  # any valid message with the session's token
-    SENT = auto()  # the last old report has been sent
+    SENT = auto()  # the last old report has been sent, and that it was the last
     AGAIN = auto()  # the client asked for old reports again
     SILENCE = auto()  # nothing heard for heartbeat × heartbeats_lost
     LOGOUT = auto()  # the client's own logout
@@ -49,7 +49,7 @@ class Action(Enum):
     TELL_OLD = auto()  # LoggedOut to the connection that is replaced
     ACCEPT = auto()  # LoginAccepted, a new token
     RESEND = auto()  # cursor back to where the client wants it
-    RESYNC_DONE = auto()
+    RESYNC_DONE = auto()  # taken by the socket before the transition: a full one holds back both
     ARM = auto()  # start the time of cancel-on-disconnect, where it was chosen
     DISARM = auto()
     TELL = auto()  # LoggedOut with the reason
@@ -195,12 +195,15 @@ class Session:
 
     __slots__ = (
         "account",
+        "again_end",
+        "again_no",
         "behind_since_ns",
         "cancel_due_ns",
         "cancel_ms",
         "cancels",
         "dead_man_due_ns",
         "dead_man_ms",
+        "ended_date",
         "heartbeat_ns",
         "key",
         "login",
@@ -224,6 +227,8 @@ class Session:
         self.route = b""
         self.token = 0
         self.old_until = 0  # reports below this number may have been sent before
+        self.again_no = self.again_end = 0  # reports again_no … again_end - 1 were asked for again
+        self.ended_date = 0  # the day (yyyymmdd) whose EndOfDay it was told
         self.login = (0, 0)  # instance and attempt of the client that is logged in
         self.stream_cursor = 0  # operators: next event number to send, 0 without a subscription
         self.heartbeat_ns = 0

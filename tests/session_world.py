@@ -62,6 +62,7 @@ class Wire:
         self.route = b"\x01" + os.urandom(15)
         self.inbox: list[tuple[int, bytes]] = []
         self.up = True
+        self.room = 1 << 30  # frames that it holds unread
         world.wires[self.route] = self
 
     def send(self, frame: bytes, flags: int = 0) -> None:
@@ -147,7 +148,7 @@ class World:
 
     def send(self, plane: str, route: bytes, frame: bytes) -> bool:
         wire = self.wires.get(route)
-        if wire is None:
+        if wire is None or len(wire.inbox) >= wire.room:
             return False
         if self.chance.random() >= self.loss:
             late = self.chance.randrange(50) if self.chance.random() < self.late else 0

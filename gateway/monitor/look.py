@@ -41,6 +41,7 @@ body.body--dark { --q-positive: #6fd39b !important; --q-warning: #ecc15a !import
 .broad { flex: 3 1 560px; } .small { font-size: 14px; } .rows tbody tr { cursor: pointer; }
 #stale { display: none; background: #b3261e; color: #fff; font-weight: 700; padding: 8px 14px; width: 100%; }
 body.stale #stale { display: block; } body.stale .live { opacity: .45; }
+body.stale .state { display: none; }
 @media (max-width: 700px) {
   .q-tab { padding: 0 8px; } .nicegui-content { padding: 6px; gap: 8px; } .wide { display: none; }
   .tile { min-width: 150px; flex-basis: 150px; padding: 8px 10px; } .tile b { font-size: 20px; }

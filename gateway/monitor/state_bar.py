@@ -1,4 +1,7 @@
-"""The line under the market's name, on every tab: all is well, or what has to be looked at, each a way to its tab."""
+"""The line under the market's name, on every tab: all is well, or what has to be looked at, each a way to its tab.
+
+Where the data is old nobody knows: the page hides the line.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ class StateBar(Panel):
     def build(self) -> None:
         """The badge; buttons come and go."""
         self.buttons: dict[Hashable, Any] = {}
-        with ui.row().classes("w-full items-center gap-2"):
+        with ui.row().classes("w-full items-center gap-2 state"):
             self.badge = ui.badge().props('id="state" role="status"').classes("q-pa-sm")
             self.row = ui.row().classes("items-center gap-2").props('id="concerns"')
 

@@ -15,6 +15,7 @@ DISK_LEFT_MIN: Final = 4 << 30  # bytes: CeaDiskLow
 REPORTS_WAIT_MAX: Final = 10_000  # of one session: CeaReportsWait
 LOST_SHARE_MAX: Final = 0.2  # of the sessions: CeaSessionsLost
 CALENDAR_DAYS_MIN: Final = 20  # CeaCalendarEnds
+TRADING: Final = ("morning", "afternoon")  # in the evening members go home
 
 
 class Concern(NamedTuple):
@@ -40,7 +41,8 @@ def _concerns(p: Picture) -> Iterator[Concern]:
     if halted := [code for code, row in s["instruments"].items() if row["halted"] and row["listed"]]:
         yield Concern("vintages_halted", ", ".join(halted), "controls")
     if lost := sum(session["state"] == "lost" for session in p.sessions):
-        yield Concern("sessions_lost", str(lost), "members", grave=lost > LOST_SHARE_MAX * (s["logged_in"] + 1))
+        many = lost > LOST_SHARE_MAX * (s["logged_in"] + 1)
+        yield Concern("sessions_lost", str(lost), "members", grave=many and s["phase"] in TRADING)
     if near := sum(member.near >= NEAR_PERCENT for member in list(p.members.values())):
         yield Concern("accounts_near", str(near), "members")
     yield from _settlement(p)
