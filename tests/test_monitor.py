@@ -440,9 +440,11 @@ def test_the_page_is_marked_stale_when_the_exchange_is_gone_and_recovers(world, 
     newest = page.cells("tape")[0]
     process.kill()
     page.until(lambda: page.stale is True, "the mark of old data")
+    page.until(lambda: not page.shown("#state"), "nobody knows how the market is")
     process.start()
     process.ready()
     page.until(lambda: page.stale is False, "a fresh page")
+    page.find("#state")
     page.until(lambda: newest in page.cells("tape"), "the day's deals, again")
 
 

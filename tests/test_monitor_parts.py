@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 
 import msgspec
 import numpy as np
 import pytest
+from conftest import PATIENCE_S
 
 from cea import operating
 from engine import messages as m
@@ -18,7 +20,7 @@ from engine.records import EVENT, FILL_TAKER, NOTICE, REJECTED
 from gateway.metrics import GAUGES
 from gateway.monitor import controls, look, users, wellness
 from gateway.monitor.acts import Acts
-from gateway.monitor.app import Guard, same_site
+from gateway.monitor.app import KNOCK_S, Guard, announce, same_site
 from gateway.monitor.controls_panel import ControlsPanel
 from gateway.monitor.feed import Feed
 from gateway.monitor.health_panel import VITAL, vital_signs
@@ -222,8 +224,9 @@ def quiet() -> Picture:
     """A market that is well."""
     picture = Picture()
     picture.status = {
-        "halted": 0, "cancel_only": 0, "logged_in": 9, "alarms": [], "proposals": {}, "day_closed": False,
-        "settled": False, "instruments": {"CEA24": {"halted": 0, "listed": 1}, "CEA": {"halted": 1, "listed": 0}},
+        "phase": "morning", "halted": 0, "cancel_only": 0, "logged_in": 9, "alarms": [], "proposals": {},
+        "day_closed": False, "settled": False,
+        "instruments": {"CEA24": {"halted": 0, "listed": 1}, "CEA": {"halted": 1, "listed": 0}},
     }  # fmt: skip
     picture.health = dict.fromkeys(GAUGES, 0.0) | {"cea_disk_free_bytes": 2.0**40, "cea_calendar_days_left": 200.0}
     return picture
@@ -266,6 +269,8 @@ def test_the_grave_comes_first_and_many_silent_sessions_are_grave():
     assert [(c.word, c.detail, c.grave) for c in concerns(picture)] == [
         ("sessions_lost", "3", True), ("alarms", "1", False)
     ]  # fmt: skip
+    picture.status.update(phase="closed")
+    assert not any(c.grave for c in concerns(picture)), "in the evening members go home"
     assert concerns(Picture()) == [], "before the first answer nothing is known; the page is marked stale"
 
 
@@ -407,6 +412,42 @@ def test_only_pages_of_the_same_host_and_port_may_send():
     assert same_site("http://127.0.0.1:8060", "127.0.0.1:8060")
     for origin in ("http://127.0.0.1:8061", "http://evil.example", "null", "http://127.0.0.1:8060.evil.example"):
         assert not same_site(origin, "127.0.0.1:8060")
+
+
+def test_a_request_that_the_page_leaves_without_an_answer_gets_one():
+    sent = []
+
+    async def left(scope, receive, send):
+        """What the page's server does where the browser goes away in the middle."""
+
+    async def answered(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"page"})
+
+    async def send(message):
+        sent.append((message["type"], message.get("status", message.get("body"))))
+
+    for inner, seen in ((left, [499, b""]), (answered, [200, b"page"])):
+        sent.clear()
+        asyncio.run(Guard(inner)({"type": "http", "headers": []}, None, send))
+        assert sent == list(zip(("http.response.start", "http.response.body"), seen, strict=True))
+
+
+def test_the_address_is_told_only_once_somebody_listens_there(tmp_path):
+    (tmp_path / "run").mkdir()
+    told = tmp_path / "run" / "monitor.json"
+
+    async def begin() -> None:
+        with socket.socket() as place:
+            place.bind(("127.0.0.1", 0))  # taken, and nobody listens yet
+            telling = asyncio.create_task(announce(tmp_path, *place.getsockname(), "here"))
+            await asyncio.sleep(2 * KNOCK_S)
+            assert not told.exists()
+            place.listen()
+            await asyncio.wait_for(telling, PATIENCE_S)
+
+    asyncio.run(begin())
+    assert told.read_text() == "here"
 
 
 def test_a_websocket_of_another_site_is_closed_before_the_page_sees_it():

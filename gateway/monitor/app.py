@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -31,7 +32,9 @@ HEADERS: Final = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"no-referrer"),
 )
+LEFT: Final = 499  # a web server's word for it; nobody reads it
 METRICS_S: Final = 1.0
+KNOCK_S: Final = 0.05  # until the server listens
 # A browser that was away for so long finds its page as it left it, with what was typed; a later one gets a new page.
 # A pong of the browser may take 0.4 of it.
 RECONNECT_S: Final = 20.0
@@ -61,12 +64,19 @@ class Guard:
             await send({"type": "http.response.body", "body": b"another site's page may not do that"})
             return
 
+        begun = False
+
         async def guarded(message: dict[str, Any]) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
+                begun = True
                 message["headers"] = [*message.get("headers", []), *HEADERS]
             await send(message)
 
         await self.app(scope, receive, guarded)
+        if scope["type"] == "http" and not begun:  # the browser left; no answer at all would be an error further out
+            await guarded({"type": "http.response.start", "status": LEFT, "headers": []})
+            await guarded({"type": "http.response.body", "body": b""})
 
 
 def same_site(origin: str, host: str) -> bool:
@@ -90,6 +100,21 @@ def read_metrics(folder: Path) -> dict[str, float]:
         if name.startswith("cea_") and "{" not in name:
             found[name] = float(value)
     return found
+
+
+async def announce(folder: Path, host: str, port: int, text: str) -> None:
+    """Writes run/monitor.json once the server listens: whoever reads it finds the page."""
+    while True:
+        try:
+            _, knock = await asyncio.open_connection(host, port)
+        except OSError:
+            await asyncio.sleep(KNOCK_S)
+        else:
+            knock.close()
+            break
+    spare = folder / "run" / "monitor.tmp"
+    spare.write_text(text)
+    os.replace(spare, folder / "run" / "monitor.json")
 
 
 def free_port(host: str) -> int:
@@ -117,7 +142,7 @@ def run(
     """
     os.environ.setdefault("NICEGUI_STORAGE_PATH", str(folder / "run" / "monitor"))
     os.environ.setdefault("MATPLOTLIB", "false")  # NiceGUI need not import it
-    from nicegui import app, ui
+    from nicegui import app, background_tasks, ui
 
     from gateway.monitor.pages import Pages
 
@@ -129,9 +154,7 @@ def run(
 
     def started() -> None:
         feed.start()
-        spare = folder / "run" / "monitor.tmp"
-        spare.write_text(json.dumps({"url": address, "pid": os.getpid()}))
-        os.replace(spare, folder / "run" / "monitor.json")
+        background_tasks.create(announce(folder, host, port, json.dumps({"url": address, "pid": os.getpid()})))
         log.info("monitor on %s", address)
 
     app.add_middleware(Guard)
