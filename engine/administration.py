@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from engine import messages as msg
+from engine.bulletin import COMPOSITE
 from engine.closing import close_market, composite_on_close, day_result, rebuild_statistics
 from engine.codes import Code, Reason
 from engine.lane import Envelope, Notice, Refusal
@@ -184,6 +185,8 @@ class Administration:
     def list_instrument(self, envelope: Envelope, m: msg.ListInstrument) -> Answer:
         """R1.3; without a reference it is the previous trading day's composite close (R6.5)."""
         head = self.market.market[0]
+        if m.code == COMPOSITE:
+            return Refusal(Code.BAD_FIELD, "code", f"{COMPOSITE} is the composite: published, never traded (R1.4)")
         if m.code in self.market.codes:
             return Refusal(Code.ALREADY_EXISTS, "code")
         if len(self.market.codes) >= self.market.capacity.instruments:

@@ -15,6 +15,9 @@ from engine.calendar import to_date
 from engine.messages import DayClosed, VintageClose
 from engine.prices import format_amount, format_change, format_price
 
+COMPOSITE: Final = "COMCEA"
+"""The code under which the composite is published (R1.4): of no instrument."""
+
 
 class Totals(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Volumes (t) and amounts (fen) of the three trading methods over some days."""
@@ -198,7 +201,7 @@ def table_rows(b: Bulletin) -> list[tuple[str, ...]]:
     composite = (b.composite_open, b.composite_high, b.composite_low, b.composite_close)
     sums = msgspec.structs.astuple(b.day)
     texts = [f"{x:,}" if i % 2 == 0 else format_amount(x) for i, x in enumerate(sums)]
-    rows.append(("COMCEA", *map(format_price, composite), format_change(b.composite_change_bp), *texts))
+    rows.append((COMPOSITE, *map(format_price, composite), format_change(b.composite_change_bp), *texts))
     return rows
 
 

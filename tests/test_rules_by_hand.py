@@ -1,0 +1,277 @@
+"""Rules of the listed market by hand, under the national profile: few orders, figures worked out on paper.
+
+The proof by difference holds two programs against each other; here the rulebook's own sentences are held against one.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from small_market import Seen, SmallMarket, of_kind
+
+from engine import messages as msg
+from engine import records as r
+from engine.codes import Code, Reason
+from engine.exchange import Exchange
+from engine.rules import Fees, Policy, Rules, Weights
+
+DATE = 20251203
+OPEN, MORNING_END, AFTERNOON, CLOSE = Rules.national().boundaries_ns(DATE)
+REFERENCE = 10_000  # limits 90.00 and 110.00
+LEVELS = 4_096  # a band of 2,001 ticks, tomorrow of more
+
+
+def national(**changes: object) -> SmallMarket:
+    """A national market in its first nanosecond of the morning."""
+    market = SmallMarket(msgspec.structs.replace(Rules.national(), **changes), reference=REFERENCE, levels=LEVELS)
+    market.exchange.advance(OPEN)
+    return market
+
+
+def is_refused(market: SmallMarket, message: msg.Message) -> bool:
+    """Is a message of the exchange itself answered with a refusal?"""
+    return any(isinstance(notice, msg.Refused) for _, notice in market.exchange.execute(message).notices())
+
+
+def only(events: list[Seen]) -> tuple[str, int]:
+    (event,) = events
+    return event.kind, event.reason
+
+
+def test_one_order_is_of_1_to_99999_tonnes_and_an_account_may_have_many_r4_1_r4_4() -> None:
+    market = national()
+    for side in (r.BUY, r.SELL):
+        account = side
+        price = 9_500 if side == r.BUY else 10_500
+        assert only(market.order(side, price, 99_999, account)) == ("accepted", 0)
+        assert only(market.order(side, price, 99_999, account)) == ("accepted", 0)
+        assert only(market.order(side, price, 1, account)) == ("accepted", 0)
+        assert only(market.order(side, price, 100_000, account)) == ("rejected", Code.QUANTITY_TOO_LARGE)
+        assert only(market.order(side, price, 0, account)) == ("rejected", Code.QUANTITY_TOO_SMALL)
+
+
+def test_an_order_reaches_the_best_five_levels_that_stand_when_it_arrives_r8_2_d12() -> None:
+    market = national()
+    for level in range(6):
+        market.sell(10_000 + level, 10)
+    market.sell(10_000, 10, account=2)  # a second order at a level does not make it two
+    events = market.buy(10_005, 100)
+    assert [(e.price, e.quantity) for e in of_kind(events, "maker")] == [
+        (10_000, 10), (10_000, 10), (10_001, 10), (10_002, 10), (10_003, 10), (10_004, 10),
+    ]  # fmt: skip
+    assert (events[-1].kind, events[-1].quantity, events[-1].reason) == ("cancelled", 40, Reason.BEYOND_BEST_FIVE)
+    assert market.asks() == [(10_005, 10, 1)] and market.bids() == []
+
+
+def test_what_the_best_five_left_rests_where_it_crosses_nothing_r8_2() -> None:
+    market = national()
+    for level in range(6):
+        market.sell(10_000 + level, 10)
+    events = market.buy(10_004, 60)
+    assert len(of_kind(events, "maker")) == 5 and of_kind(events, "cancelled") == []
+    assert market.bids() == [(10_004, 10, 1)] and market.asks() == [(10_005, 10, 1)]
+
+
+def test_fill_or_kill_must_be_filled_inside_the_best_five_d12() -> None:
+    market = national()
+    for level in range(6):
+        market.sell(10_000 + level, 10)
+    assert only(market.buy(10_005, 51, order_type=r.FOK)) == ("rejected", Code.NOT_FILLABLE)
+    assert len(of_kind(market.buy(10_005, 50, order_type=r.FOK), "maker")) == 5
+
+
+def test_an_order_stays_over_lunch_can_be_cancelled_then_and_lapses_at_the_close_r5_3_d15() -> None:
+    market = national()
+    stays, goes = (market.buy(9_900, 10)[0].order_id for _ in range(2))
+    market.exchange.advance(MORNING_END)
+    assert only(market.buy(9_900, 1)) == ("rejected", Code.MARKET_BREAK)
+    assert market.bids() == [(9_900, 20, 2)]
+    assert only(market.cancel(goes)) == ("cancelled", Reason.BY_OWNER)
+    market.exchange.advance(AFTERNOON)
+    assert [e.order_id for e in of_kind(market.sell(9_900, 4), "maker")] == [stays]
+    market.exchange.advance(CLOSE)
+    assert only(market.cancel(stays)) == ("rejected", Code.MARKET_CLOSED)
+    events = market.exchange.execute(msg.CloseDay()).events
+    lapsed = events[events["kind"] == r.CANCELLED]
+    assert [(int(e["order_id"]), int(e["quantity"]), int(e["reason"])) for e in lapsed] == [(stays, 6, Reason.CLOSE)]
+    assert market.exchange.market.accounts[0]["locked"] == 0 and market.bids() == []
+
+
+@pytest.mark.parametrize("order_type", [r.LIMIT, r.IOC, r.POST_ONLY, r.BEST_FIVE])
+def test_each_boundary_instant_belongs_to_the_phase_that_begins_d2(order_type: int) -> None:
+    market = SmallMarket(Rules.national(), reference=REFERENCE, levels=LEVELS)
+    closed, pause = ("rejected", Code.MARKET_CLOSED), ("rejected", Code.MARKET_BREAK)
+    seen = []
+    for at in (OPEN - 1, OPEN, MORNING_END - 1, MORNING_END, AFTERNOON - 1, AFTERNOON, CLOSE - 1, CLOSE):
+        market.exchange.advance(at)
+        first = market.buy(9_900, 1, order_type=order_type)[0]
+        seen.append((first.kind, first.reason))
+    taken = ("accepted", 0)
+    assert seen == [closed, taken, taken, pause, pause, taken, taken, closed]
+
+
+def test_what_was_bought_today_is_sold_tomorrow_and_proceeds_buy_today_but_leave_later_r5_5() -> None:
+    market = SmallMarket(Rules.national(), reference=REFERENCE, levels=LEVELS, cash=1_000_000, allowances=100)
+    exchange = market.exchange
+    exchange.advance(OPEN)
+    market.sell(10_000, 100, account=1)
+    market.buy(10_000, 100, account=0)
+    assert only(market.sell(10_000, 101, account=0)) == ("rejected", Code.BOUGHT_TODAY)
+    assert only(market.sell(10_000, 201, account=0)) == ("rejected", Code.INSUFFICIENT_ALLOWANCES)
+    assert only(market.sell(10_500, 100, account=0)) == ("accepted", 0)  # what it had before
+    assert only(market.buy(9_900, 202, account=1)) == ("accepted", 0)  # 1,999,800 fen: proceeds are in it
+    market.send(r.MASS_CANCEL, account=1, instrument=r.ANY_INSTRUMENT, side=r.ANY_SIDE)
+    assert is_refused(market, msg.Withdraw(account=1, amount=1_000_001, document="w1"))
+    exchange.advance(CLOSE)
+    exchange.execute(msg.CloseDay())
+    exchange.execute(msg.SettleDay(date=DATE, digest="x"))
+    assert not is_refused(market, msg.Withdraw(account=1, amount=2_000_000, document="w2"))
+    exchange.execute(msg.RollDay(date=20251204))
+    exchange.advance(Rules.national().boundaries_ns(20251204)[0])
+    assert only(market.sell(10_500, 200, account=0)) == ("accepted", 0)
+
+
+def test_open_high_low_and_close_are_of_listed_deals_and_a_tie_goes_up_r6_3_r6_4_r6_6() -> None:
+    market = national()
+    for price, quantity in ((10_050, 1), (10_101, 1), (9_970, 2)):
+        market.sell(price, quantity)
+        market.buy(price, quantity)
+    row = market.exchange.market.instruments[0]
+    assert [int(row[n]) for n in ("open", "high", "low", "last")] == [10_050, 10_101, 9_970, 9_970]
+    market.exchange.advance(CLOSE)
+    notices = [n for _, n in market.exchange.execute(msg.CloseDay()).notices()]
+    (vintage,) = next(n for n in notices if isinstance(n, msg.DayClosed)).vintages
+    assert (vintage.close, vintage.change_bp) == (10_023, 23)  # 40,091 / 4 = 10,022.75; 0.23 %
+    assert (vintage.open, vintage.high, vintage.low, vintage.volume) == (10_050, 10_101, 9_970, 4)
+
+
+def test_the_composite_rounds_a_tie_up_at_every_deal_r7_3_r7_4() -> None:
+    market = national(weights=(Weights(from_date=20210716, weights={"X": 1, "Y": 1}),))
+    market.exchange.execute(msg.ListInstrument(code="Y", reference=10_001))
+    row = market.exchange.market.market[0]
+    market.sell(10_000, 1)
+    market.buy(10_000, 1)  # (10,000 + 10,001) / 2
+    assert [int(row[f"composite_{n}"]) for n in ("open", "high", "low", "last")] == [10_001] * 4
+    market.sell(9_903, 1)
+    market.buy(9_903, 1)  # 9,952
+    market.sell(10_004, 1)
+    market.buy(10_004, 1)  # 10,002.5
+    assert [int(row[f"composite_{n}"]) for n in ("open", "high", "low", "last")] == [10_001, 10_003, 9_952, 10_003]
+
+
+def test_nobody_trades_with_himself_and_what_was_dealt_before_stays_r8_5_d13() -> None:
+    market = national()
+    market.sell(10_000, 5, account=1)
+    own = market.sell(10_000, 5, account=0)[0].order_id
+    market.sell(10_001, 5, account=1)
+    events = market.buy(10_001, 12, account=0)
+    assert [(e.price, e.quantity) for e in of_kind(events, "maker")] == [(10_000, 5)]
+    assert (events[-1].kind, events[-1].quantity, events[-1].reason) == ("cancelled", 7, Reason.SELF_TRADE)
+    assert market.asks() == [(10_000, 5, 1), (10_001, 5, 1)]
+    assert only(market.cancel(own, account=0)) == ("cancelled", Reason.BY_OWNER)
+
+
+def test_replace_names_the_total_with_what_is_filled_and_a_failed_one_changes_nothing_d11() -> None:
+    market = national()
+    order = market.sell(10_000, 10)[0].order_id
+    market.buy(10_000, 4)
+    before = market.asks()
+    for bad in ({"price": 11_001, "quantity": 10}, {"price": 10_000, "quantity": 100_000}):
+        assert market.send(r.REPLACE, account=1, order_id=order, **bad)[0].kind == "rejected"
+        assert market.asks() == before == [(10_000, 6, 1)]
+    (event,) = market.send(r.REPLACE, account=1, order_id=order, price=10_000, quantity=9)
+    assert (event.kind, event.quantity, event.leaves) == ("replaced", 9, 5)
+    (event,) = market.send(r.REPLACE, account=1, order_id=order, price=10_000, quantity=4)
+    assert (event.kind, event.reason) == ("cancelled", Reason.REPLACED_TO_FILLED)
+
+
+@pytest.mark.parametrize(("ppm", "quantity", "fees"), [(500, 3, 15), (333, 7, 23), (1_000_000 // 3, 1, 3_333)])
+def test_fees_round_on_the_orders_running_total_and_not_per_fill_d16(ppm: int, quantity: int, fees: int) -> None:
+    market = national(fees=(Fees(from_date=20210716, trading_ppm=ppm),))
+    for _ in range(quantity):
+        market.sell(10_000, 1)
+    market.buy(10_000, quantity)
+    assert market.exchange.market.accounts[0]["fees_today"] == fees  # half up of 10,000 × quantity × ppm / 10^6
+    assert market.exchange.market.accounts[0]["locked"] == 0
+
+
+def test_a_sellers_fees_never_exceed_its_proceeds_and_a_tie_of_a_fee_goes_up_d16() -> None:
+    fees = (Fees(from_date=20210716, trading_ppm=500_000, settlement_ppm=500_000),)
+    market = national(fees=fees)
+    market.sell(9_999, 1)
+    market.buy(9_999, 1)
+    buyer, seller = (market.exchange.market.accounts[i] for i in (0, 1))
+    assert (buyer["fees_today"], seller["fees_today"]) == (10_000, 9_999)  # 4,999.5 goes up twice
+    assert (buyer["available"], seller["available"]) == (10**12 - 19_999, 10**12)
+
+
+@pytest.mark.parametrize("order_type", [r.LIMIT, r.IOC])
+def test_a_halt_of_the_market_is_told_before_one_of_the_vintage_and_cancels_still_work_d15(order_type: int) -> None:
+    market = national()
+    order = market.buy(9_900, 10)[0].order_id
+    market.exchange.execute(msg.Halt(instrument="X"))
+    assert only(market.buy(9_900, 1, order_type=order_type)) == ("rejected", Code.INSTRUMENT_HALTED)
+    market.exchange.execute(msg.Halt())
+    assert only(market.buy(9_900, 1, order_type=order_type)) == ("rejected", Code.MARKET_HALTED)
+    assert only(market.send(r.REDUCE, order_id=order, quantity=4)) == ("reduced", 0)
+    assert only(market.cancel(order)) == ("cancelled", Reason.BY_OWNER)
+
+
+def test_a_replace_is_held_against_position_limit_and_sell_cap_as_a_new_order_is_r14_1_r14_4() -> None:
+    market = national()
+    have = int(market.exchange.market.holdings[0, 0]["sellable"])
+    market.exchange.execute(msg.SetLimits(account=0, instrument="X", position_max=have + 10))
+    market.exchange.execute(msg.SetLimits(account=1, instrument="X", sell_max=10))
+    assert only(market.buy(9_900, 11)) == ("rejected", Code.POSITION_LIMIT)
+    assert only(market.sell(10_100, 11)) == ("rejected", Code.SELL_CAP)
+    buy, sell = market.buy(9_900, 9)[0].order_id, market.sell(10_100, 9)[0].order_id
+    for account, order, price, code in ((0, buy, 9_900, Code.POSITION_LIMIT), (1, sell, 10_100, Code.SELL_CAP)):
+        terms = {"account": account, "order_id": order, "price": price}
+        assert only(market.send(r.REPLACE, **terms, quantity=11)) == ("rejected", code)
+        assert only(market.send(r.REPLACE, **terms, quantity=10)) == ("replaced", 0)
+    assert market.bids() == [(9_900, 10, 1)] and market.asks() == [(10_100, 10, 1)]
+
+
+@pytest.mark.parametrize(("reach", "second"), [("best_level", "rejected"), ("best_five", "accepted")])
+def test_a_listing_is_taken_at_its_price_and_may_cross_as_far_as_the_taker_reaches_r8_3_r8_4_d14(
+    reach: str, second: str
+) -> None:
+    market = national(policies={"X": Policy(matching="listing", reach=reach)})
+    market.buy(10_100, 5, account=2)
+    asks = [market.sell(10_000 + level, 10)[0].order_id for level in range(6)]
+    assert market.bids() == [(10_100, 5, 1)], "new orders never cross by themselves"
+    events = market.send(r.TAKE, account=0, order_id=asks[0], quantity=4)
+    assert [(e.kind, e.price, e.quantity) for e in events[1:3]] == [("maker", 10_000, 4), ("taker", 10_000, 4)]
+    assert market.send(r.TAKE, account=0, order_id=asks[4], quantity=1)[0].kind == second
+    assert only(market.send(r.TAKE, account=0, order_id=asks[5], quantity=1)) == ("rejected", Code.OUT_OF_REACH)
+    assert only(market.send(r.TAKE, account=1, order_id=asks[0], quantity=1)) == ("rejected", Code.SELF_TRADE)
+
+
+def test_a_request_number_counts_in_its_session_only_and_session_0_has_none() -> None:
+    market = national()
+
+    def buy(session: int, request_no: int) -> tuple[str, int]:
+        terms = {"price": 9_900, "quantity": 1, "session": session, "request_no": request_no}
+        return only(market.send(r.NEW, **terms))
+
+    assert [buy(1, 5), buy(1, 5), buy(1, 4)] == [("accepted", 0)] + 2 * [("rejected", Code.DUPLICATE_REQUEST)]
+    assert [buy(2, 5), buy(0, 5), buy(0, 5), buy(0, 4)] == 4 * [("accepted", 0)]
+
+
+def test_the_composite_can_not_be_listed_or_traded_r1_4() -> None:
+    market = national()
+    assert is_refused(market, msg.ListInstrument(code="COMCEA", reference=10_000))
+    assert "COMCEA" not in market.exchange.market.codes
+
+
+def test_the_day_after_has_a_fresh_reference_limits_and_figures_r6_1_r6_4() -> None:
+    market = national()
+    market.sell(10_900, 10)
+    market.buy(10_900, 10)
+    exchange: Exchange = market.exchange
+    exchange.advance(CLOSE)
+    for message in (msg.CloseDay(), msg.SettleDay(date=DATE, digest="x"), msg.RollDay(date=20251204)):
+        exchange.execute(message)
+    row = exchange.market.instruments[0]
+    assert [int(row[n]) for n in ("reference", "limit_low", "limit_high")] == [10_900, 9_810, 11_990]
+    assert [int(row[n]) for n in ("open", "high", "low", "volume", "amount")] == [0] * 5
