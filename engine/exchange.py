@@ -183,7 +183,8 @@ class Exchange:
         payloads: what the MESSAGE records of the batch carry, in order.
         The events are a view that the next call overwrites: copy what you keep.
         """
-        assert commands.dtype == COMMAND and commands.flags["C_CONTIGUOUS"], "commands must be COMMAND records"
+        assert commands.dtype == COMMAND and commands.ndim == 1, "commands must be one row of COMMAND records"
+        assert commands.flags["C_CONTIGUOUS"], "commands must be contiguous"
         figures, base, done, n = self._figures, commands.ctypes.data, 0, len(commands)
         self._chunks, self._payloads, taken = [], [], 0
         records: memoryview | None = None
@@ -293,11 +294,14 @@ class Exchange:
 
     def advance(self, time_ns: int) -> None:
         """Steps the clock for the commands to come. It never runs backwards (D2)."""
+        assert isinstance(time_ns, int | np.integer), f"time_ns must be whole nanoseconds, is {time_ns!r}"
         assert time_ns >= self.time_ns, "time runs forward"
         self.market.market[0]["time_ns"] = time_ns
 
     def submit(self, commands: np.ndarray) -> np.ndarray:
         """Numbers and times a batch of COMMAND records at the present time, in place, and applies it. EVENT view."""
+        right = isinstance(commands, np.ndarray) and commands.dtype == COMMAND
+        assert right, f"commands must be an array of COMMAND records, is {getattr(commands, 'dtype', type(commands))}"
         first = self.seq + 1
         commands["seq"] = np.arange(first, first + len(commands), dtype=np.uint64)
         commands["time_ns"] = self.time_ns

@@ -161,7 +161,11 @@ class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return start + parse_clock(hours.bulk[0]), start + parse_clock(hours.bulk[1])
 
     def validate(self) -> Rules:
-        """Checks what types can't: order of dated entries, hours that parse and follow. ValueError names the field."""
+        """Checks types and bounds, order of dated entries, hours that follow. ValueError names the field."""
+        try:
+            msgspec.convert(msgspec.to_builtins(self), Rules)  # rules made in Python have met no decoder yet
+        except msgspec.ValidationError as error:
+            raise ValueError(f"rules: {error}") from error
         for name in ("hours", "limits", "weights", "fees"):
             dates = [e.from_date for e in getattr(self, name)]
             if not dates or dates != sorted(set(dates)):

@@ -5,9 +5,13 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import numpy as np
+import pytest
 import zero_intelligence
 
+from engine import Exchange, Rules
+from engine import messages as msg
 from engine.exchange import SingleCommand
 from engine.records import BUY, COMMAND, NEW, SELL
 
@@ -34,10 +38,41 @@ def test_the_simulation_gives_the_same_day_for_the_same_seed_and_draws_it(tmp_pa
     assert chart.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
 
 
-def test_a_single_command_gives_the_events_of_a_batch_even_when_the_buffer_is_too_small():
-    from engine import Exchange, Rules
-    from engine import messages as msg
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ([1, 2], "array of COMMAND records"),
+        (np.zeros(2), "array of COMMAND records, is float64"),
+        (np.zeros((2, 2), COMMAND), "one row"),
+        (np.zeros(6, COMMAND)[::2], "contiguous"),
+    ],
+)
+def test_what_is_no_batch_of_commands_is_an_error_in_words(wrong, says):
+    exchange = Exchange(Rules.generic())
+    with pytest.raises(AssertionError, match=says):
+        exchange.submit(wrong)
+    assert exchange.seq == 0
 
+
+def test_the_clock_takes_whole_nanoseconds_and_runs_forward():
+    exchange = Exchange(Rules.generic())
+    exchange.advance(np.int64(5))
+    for wrong in (6.5, "6", 4):
+        with pytest.raises(AssertionError, match="time"):
+            exchange.advance(wrong)
+    assert exchange.time_ns == 5
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [({"tick_fen": 0}, "tick_fen"), ({"tick_fen": 1.5}, "tick_fen"), ({"lot_t": "1"}, "lot_t"), ({"fees": ()}, "fees")],
+)
+def test_rules_made_in_python_are_checked_like_those_of_a_file(change, field):
+    with pytest.raises(ValueError, match=field):
+        Exchange(msgspec.structs.replace(Rules.generic(), **change))
+
+
+def test_a_single_command_gives_the_events_of_a_batch_even_when_the_buffer_is_too_small():
     def market(event_capacity: int) -> Exchange:
         exchange = Exchange(Rules.generic(), event_capacity=event_capacity)
         exchange.execute(msg.ListInstrument(code="X", reference=10_000))
