@@ -1,9 +1,13 @@
-"""The bare book against a C ladder on a stream of 5-column rows: ``python -m benchmarks.book FILE --json``.
+"""The bare book against a C control on a stream of 5-column rows: ``python -m benchmarks.book FILE --json``.
 
 FILE is ``.npy`` or ``.npy.xz``, int32, shape (N, 5): op (0 new, 1 cancel, 2 reduce by qty, 3 replace), order_id, side
 (0 buy, 1 sell), price_ticks, qty; benchmarks/book_kernel.py says what each row does. Timed: everything from the first
-row to the last, external ids resolved. Not timed: reading the file, finding the price band, and compilation (there is a
-warm-up run).
+row to the last, external ids resolved, trades hashed. Not timed: reading the file, finding the price band, making the
+empty tables, and compilation (there is a warm-up run).
+
+``mops`` is of the barest book (benchmarks/ladder_kernel.py), and so is the control; ``exchange_book_mops`` is of the
+book that the exchange runs (engine/book.py), which keeps each level's quantity and count too. A band of more than
+2^22 prices is run by the exchange's book alone, and ``book`` says so.
 
     python -m benchmarks.book FILE [--json] [--runs 9]
     python -m benchmarks.book --generate FILE [--orders 1000000] [--seed 1]
@@ -16,16 +20,17 @@ import ctypes
 import json
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from benchmarks import control
+from benchmarks import control, ladder_kernel
 from benchmarks.book_kernel import NEW, REPLACE, RESULT, ROW, run
 from benchmarks.book_stream import generate
 from benchmarks.conditions import conditions, describe
 from benchmarks.flash1 import Band
 from benchmarks.ids import IdTable, new_id_table
+from benchmarks.ladder_kernel import PRICES_MAX, Ladder, new_ladder
 from benchmarks.streams import StreamError, read_array, write_array
 from benchmarks.timing import RUNS_MIN, Job, time_in_turn
 from engine.book import LEVELS_MAX, Book, new_book
@@ -65,40 +70,81 @@ def price_band(rows: np.ndarray) -> Band:
 
 
 def new_state(rows: np.ndarray, band: Band) -> tuple[Book, IdTable]:
-    """An empty book for a stream, with room for every order of it."""
+    """The exchange's book for a stream, empty, with room for every order of it."""
     capacity = max(int((rows[:, 0] == NEW).sum()), 1)
     return new_book(capacity, [band.n_levels]), new_id_table(rows[:, 1])
 
 
 def apply(state: tuple[Book, IdTable], rows: np.ndarray, band: Band, result: np.ndarray) -> None:
-    """Apply all rows; ``result`` (RESULT, (1,)) gets trades, volume and hash."""
+    """Apply all rows to the exchange's book; ``result`` (RESULT, (1,)) gets trades, volume and hash."""
     run(rows.view(ROW)[:, 0], *state, np.int64(band.base), result)
 
 
+class LadderState(NamedTuple):
+    """The barest book for a stream, and where its ids are kept."""
+
+    ladder: Ladder
+    ids: IdTable
+    places: np.ndarray | None  # u4, (N,): room for the place of each row's id where ids are sparse
+
+
+def new_ladder_state(rows: np.ndarray, band: Band) -> LadderState:
+    """The barest book for a stream, empty, with room for every order of it. ``band`` has at most PRICES_MAX prices."""
+    ids = new_id_table(rows[:, 1])
+    places = None if ids.dense else np.zeros(len(rows), np.uint32)
+    return LadderState(new_ladder(band.n_levels, _entries(rows)), ids, places)
+
+
+def apply_to_ladder(state: LadderState, rows: np.ndarray, band: Band, result: np.ndarray) -> None:
+    """Apply all rows to the barest book; ``result`` (RESULT, (1,)) gets trades, volume and hash."""
+    ladder, ids, places = state
+    records = rows.view(ROW)[:, 0]
+    if places is not None:
+        ladder_kernel.resolve(records, ids, places)
+    ladder_kernel.run(records, ladder, ids.slot_of, ids.first_id, places, np.int64(band.base), result)
+
+
+def _entries(rows: np.ndarray) -> int:
+    return int(((rows[:, 0] == NEW) | (rows[:, 0] == REPLACE)).sum())
+
+
 def benchmark(path: str | Path, runs: int) -> dict[str, Any]:
-    """Time a stream against the C control, in turn, and compare their trades."""
+    """Time a stream on the barest book, the exchange's and the C control, in turn, and compare their trades."""
     rows = read_rows(path)
     band = price_band(rows)
-    result = np.zeros(1, RESULT)
-    control_result = np.zeros(1, RESULT)
-    jobs: dict[str, Job] = {"ours": (lambda: new_state(rows, band), lambda state: apply(state, rows, band, result))}
+    narrow = band.n_levels <= PRICES_MAX
+    results = {name: np.zeros(1, RESULT) for name in ("ladder", "exchange", "control")}
+    jobs: dict[str, Job] = {
+        "exchange": (lambda: new_state(rows, band), lambda state: apply(state, rows, band, results["exchange"]))
+    }
+    if narrow:
+        jobs["ladder"] = (
+            lambda: new_ladder_state(rows, band),
+            lambda state: apply_to_ladder(state, rows, band, results["ladder"]),
+        )
     why_not = None
     try:
-        jobs["control"] = _control_job(rows, band, control_result)
+        jobs["control"] = _control_job(rows, band, results["control"])
     except control.NoControl as error:
         why_not = str(error)
     timed = time_in_turn(jobs, runs)
     n = len(rows)
+    ours = "ladder" if narrow else "exchange"
+    result = results[ours][0]
     found: dict[str, Any] = {
         "file": Path(path).name,
         "ops": n,
-        "trades": int(result["trades"][0]),
-        "volume": int(result["volume"][0]),
-        "trade_hash": f"{int(result['hash'][0]):016x}",
-        "mops": round(timed["ours"].rate(n), 2),
-        "mops_median": round(timed["ours"].rate(n), 2),
-        "mops_best": round(timed["ours"].best_rate(n), 2),
-        "mops_cpu": round(timed["ours"].cpu_rate(n), 2),
+        "trades": int(result["trades"]),
+        "volume": int(result["volume"]),
+        "trade_hash": f"{int(result['hash']):016x}",
+        "book": ours,
+        "mops": round(timed[ours].rate(n), 2),
+        "mops_median": round(timed[ours].rate(n), 2),
+        "mops_best": round(timed[ours].best_rate(n), 2),
+        "mops_cpu": round(timed[ours].cpu_rate(n), 2),
+        "exchange_book_mops": round(timed["exchange"].rate(n), 2),
+        "exchange_book_mops_cpu": round(timed["exchange"].cpu_rate(n), 2),
+        "exchange_book_identical": bool(result == results["exchange"][0]),
         "control_mops": None,
         "runs": runs,
     }
@@ -107,9 +153,9 @@ def benchmark(path: str | Path, runs: int) -> dict[str, Any]:
             "control_mops": round(timed["control"].rate(n), 2),
             "control_mops_best": round(timed["control"].best_rate(n), 2),
             "control_mops_cpu": round(timed["control"].cpu_rate(n), 2),
-            "control_identical": bool(result[0] == control_result[0]),
-            "ratio_to_control": round(timed["ours"].rate(n) / timed["control"].rate(n), 3),
-            "ratio_to_control_cpu": round(timed["ours"].cpu_rate(n) / timed["control"].cpu_rate(n), 3),
+            "control_identical": bool(result == results["control"][0]),
+            "ratio_to_control": round(timed[ours].rate(n) / timed["control"].rate(n), 3),
+            "ratio_to_control_cpu": round(timed[ours].cpu_rate(n) / timed["control"].cpu_rate(n), 3),
         }
     else:
         found["control_skipped"] = why_not
@@ -120,11 +166,12 @@ def _control_job(rows: np.ndarray, band: Band, result: np.ndarray) -> Job:
     table = new_id_table(rows[:, 1])
     if not table.dense:
         raise control.NoControl("the control resolves ids by direct indexing only, these are too sparse for it")
+    if band.n_levels > PRICES_MAX:
+        raise control.NoControl("the control has an anchor for each price, this band is too wide for it")
     library = control.load("book")
     library.control_book_new.restype = ctypes.c_void_p
     i64, pointer = ctypes.c_int64, ctypes.c_void_p
-    orders = max(int((rows[:, 0] == NEW).sum()), 1)
-    size = (i64(band.n_levels), i64(len(table.slot_of)), i64(orders), i64(int(table.first_id)))
+    size = (i64(band.n_levels), i64(len(table.slot_of)), i64(_entries(rows)), i64(int(table.first_id)))
     books: list[Any] = []
 
     def prepare() -> Any:
@@ -142,8 +189,8 @@ def _control_job(rows: np.ndarray, band: Band, result: np.ndarray) -> Job:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Command line. Exit code 1 when the control's trades differ, 2 for a bad file."""
-    parser = argparse.ArgumentParser(prog="benchmarks.book", description="The bare book against a C ladder")
+    """Command line. Exit code 1 when the control's or the exchange's book's trades differ, 2 for a bad file."""
+    parser = argparse.ArgumentParser(prog="benchmarks.book", description="The bare book against a C control")
     parser.add_argument("file", nargs="?", help="rows, .npy or .npy.xz")
     parser.add_argument("--generate", metavar="FILE", help="write a made-up stream instead")
     parser.add_argument("--orders", type=int, default=1_000_000, help="rows to generate")
@@ -168,7 +215,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         for name, value in result.items():
             print(f"{name:24} {value}")
-    return 1 if result.get("control_identical") is False else 0
+    return 1 if False in (result.get("control_identical"), result["exchange_book_identical"]) else 0
 
 
 if __name__ == "__main__":

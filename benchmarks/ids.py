@@ -61,6 +61,12 @@ def position(ids, order_id):
 
 
 @primitive
+def ask_for(ids, order_id):
+    """Ask the cache for the place where the search for a sparse id begins."""
+    prefetch(ids.keys, (np.uint64(order_id - ids.first_id + 1) * _SPREAD) >> ids.shift)
+
+
+@primitive
 def look_ahead(ids, orders, far_id, near_id):
     """Ask the cache for what two later messages will touch: where the slot of ``far_id`` is kept, and the order of
     ``near_id``, whose slot was asked for earlier. Only for dense ids; a wrong guess costs nothing but the question."""

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from benchmarks.book import apply, new_state, price_band, read_rows
+from benchmarks.book import apply_to_ladder, new_ladder_state, price_band, read_rows
 from benchmarks.book_kernel import CANCEL, RESULT
 from benchmarks.book_stream import generate
 from benchmarks.conditions import conditions, describe
@@ -43,7 +43,7 @@ def ours(rows: np.ndarray, runs: int) -> dict[str, Any]:
     """This project's book, median of the runs."""
     band = price_band(rows)
     result = np.zeros(1, RESULT)
-    job = (lambda: new_state(rows, band), lambda state: apply(state, rows, band, result))
+    job = (lambda: new_ladder_state(rows, band), lambda state: apply_to_ladder(state, rows, band, result))
     timed = time_in_turn({"ours": job}, runs)["ours"]
     seconds = len(rows) / (timed.rate(len(rows)) * 1e6)
     return {"seconds": seconds, "trades": int(result["trades"][0]), "volume": int(result["volume"][0])}

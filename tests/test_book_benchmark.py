@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import book as bench
+from benchmarks import ladder_kernel
 from benchmarks.book_kernel import RESULT
 from benchmarks.book_stream import generate
 from benchmarks.naive import NaiveRows
@@ -28,6 +29,21 @@ def kernel_outcome(rows: np.ndarray) -> Outcome:
     result = np.zeros(1, RESULT)
     bench.apply(state, rows, band, result)
     check(state[0])
+    outcome = outcome_of(result)
+    assert ladder_outcome(rows) == outcome
+    return outcome
+
+
+def ladder_outcome(rows: np.ndarray) -> Outcome:
+    band = bench.price_band(rows)
+    state = bench.new_ladder_state(rows, band)
+    result = np.zeros(1, RESULT)
+    bench.apply_to_ladder(state, rows, band, result)
+    ladder_kernel.check(state.ladder, state.ids.slot_of)
+    return outcome_of(result)
+
+
+def outcome_of(result: np.ndarray) -> Outcome:
     trades, volume, trade_hash = (int(result[name][0]) for name in ("trades", "volume", "hash"))
     return trades, volume, trade_hash
 
@@ -186,6 +202,8 @@ def test_the_command_line_generates_and_times_a_stream(
     assert (result["ops"], result["trades"], result["volume"]) == (5_000, trades, volume)
     assert result["trade_hash"] == f"{trade_hash:016x}"
     assert result["mops"] > 0
+    assert result["exchange_book_mops"] > 0
+    assert (result["book"], result["exchange_book_identical"]) == ("ladder", True)
     assert result["conditions"]["numba"]
     if "control_skipped" not in result:
         assert result["control_identical"] is True
@@ -196,6 +214,57 @@ def test_the_control_makes_the_same_trades_on_random_rows(seed: int, tmp_path: P
     write_array(tmp_path / "rows.npy", random_rows(seed, n=3_000, ids=300, ticks=(5, 40, 70_000)[seed % 3]))
     result = bench.benchmark(tmp_path / "rows.npy", 1)
     assert result.get("control_identical", "control_skipped" in result)
+
+
+def spread_rows(seed: int) -> np.ndarray:
+    """Prices as far apart as the ladder's band, so that every tier of its bitmap is gone through."""
+    rows = random_rows(seed, n=800, ids=300, ticks=1 << 22)
+    rows[:, 3] = 7 + np.array([0, 1, 63, 64, 4095, 4096, 1 << 18, (1 << 22) - 1])[rows[:, 3] % 8]
+    return rows
+
+
+def test_the_best_price_is_found_across_all_tiers_of_the_bitmap() -> None:
+    rows = spread_rows(1)
+    assert bench.price_band(rows).n_levels == ladder_kernel.PRICES_MAX
+    outcome = kernel_outcome(rows)
+    assert outcome[0] > 100
+    assert outcome == naive_outcome(rows)
+
+
+def test_a_band_too_wide_for_the_ladder_runs_on_the_exchanges_book(tmp_path: Path) -> None:
+    rows = as_rows([(NEW, 1, BUY, 0, 5), (NEW, 2, SELL, 1 << 22, 5), (NEW, 3, SELL, 0, 2)])
+    write_array(tmp_path / "rows.npy", rows)
+    result = bench.benchmark(tmp_path / "rows.npy", 1)
+    assert (result["book"], result["trades"], result["volume"]) == ("exchange", 1, 2)
+    assert "too wide" in result["control_skipped"]
+    assert result["trade_hash"] == f"{naive_outcome(rows)[2]:016x}"
+
+
+LADDER_FAULTS: dict[str, Callable[[ladder_kernel.Ladder], None]] = {
+    "node 0": lambda ladder: ladder.nodes["next"].__setitem__(0, 1),
+    "prev of node": lambda ladder: ladder.nodes["prev"].__setitem__(ladder.nodes["next"][1], 2),
+    "is dead": lambda ladder: ladder.nodes["leaves"].__setitem__(ladder.nodes["next"][1], 0),
+    "no bit": lambda ladder: ladder.bitmap.__setitem__(0, 0),
+    "an ask is better": lambda ladder: ladder.best.__setitem__(0, 1 << 60),
+    "a bid is better": lambda ladder: ladder.best.__setitem__(1, 1 << 60),
+    "crossed": lambda ladder: ladder.nodes["leaves"].__setitem__(ladder.nodes["next"][3], 5),
+    "living orders": lambda ladder: ladder.nodes["next"].__setitem__(1, 1) or ladder.nodes["prev"].__setitem__(1, 1),
+}
+
+
+@pytest.mark.parametrize("fault", LADDER_FAULTS)
+def test_the_ladders_check_finds_a_planted_fault(fault: str) -> None:
+    rows = as_rows([(NEW, 1, BUY, 0, 5), (NEW, 2, SELL, 1, 5), (NEW, 3, SELL, 2, 5), (CANCEL, 2, 0, 0, 0)])
+    rows = np.concatenate([rows, as_rows([(NEW, 4, SELL, 1, 6), (NEW, 5, BUY, 0, 7)])])
+    band = bench.price_band(rows)
+    state = bench.new_ladder_state(rows, band)
+    bench.apply_to_ladder(state, rows, band, np.zeros(1, RESULT))
+    ladder_kernel.check(state.ladder, state.ids.slot_of)
+    LADDER_FAULTS[fault](state.ladder)
+    if fault == "crossed":
+        state.ladder.nodes["leaves"][state.ladder.nodes["next"][1]] |= 1 << 31
+    with pytest.raises(AssertionError, match=fault):
+        ladder_kernel.check(state.ladder, state.ids.slot_of)
 
 
 @pytest.mark.parametrize(
