@@ -101,7 +101,7 @@ def tables(exchange: Exchange, *, deals: bool = True) -> Iterator[bytes | memory
         if name == "deals" and not deals:
             continue
         yield name.encode()
-        if name == "orders":  # slot 0 takes harmless writes and is nobody's state
+        if name == "orders":  # slot 0 is nobody's state
             array = array[1:]
         if len(array):
             yield np.ascontiguousarray(array).view("u1").data
