@@ -253,6 +253,7 @@ def test_tampering_with_a_posted_row_is_found(tmp_path: Path, what: str) -> None
     registry.close()
 
 
+@pytest.mark.slow
 def test_tampering_on_postgresql_is_found(postgres: PostgresServer) -> None:
     registry = small_world(new_database(postgres))
     settled(registry, some_deals(5))

@@ -78,6 +78,7 @@ def test_accounts_and_obligations_come_from_files(world: Registry) -> None:
 # -- dumps and versions
 
 
+@pytest.mark.slow  # a server of its own; tests/test_settlement.py is the fast suite's on PostgreSQL
 def test_a_dump_restores_on_either_database(world: Registry, postgres: PostgresServer, tmp_path: Path) -> None:
     settled(world, some_deals(40, fees=True))
     accepted(world.open_account(AccountForm(9, "R9", "O'Neil, X'00' Ltd", "91-9"), "open-9", NOON))
