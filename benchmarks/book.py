@@ -34,8 +34,10 @@ from benchmarks.ladder_kernel import PRICES_MAX, Ladder, new_ladder
 from benchmarks.streams import StreamError, read_array, write_array
 from benchmarks.timing import RUNS_MIN, Job, time_in_turn
 from engine.book import LEVELS_MAX, Book, new_book
+from engine.memory import aligned_zeros
 
 COLUMNS: Final = 5
+DENSE_IDS_PER_ROW: Final = 16  # ids spread wider are numbered first: a table of all would be larger than a hash table
 SMALLEST, LARGEST = np.iinfo(np.int32).min, np.iinfo(np.int32).max
 
 
@@ -81,27 +83,39 @@ def apply(state: tuple[Book, IdTable], rows: np.ndarray, band: Band, result: np.
 
 
 class LadderState(NamedTuple):
-    """The barest book for a stream, and where its ids are kept."""
+    """The barest book for a stream, and how its ids are found."""
 
     ladder: Ladder
-    ids: IdTable
-    places: np.ndarray | None  # u4, (N,): room for the place of each row's id where ids are sparse
+    slot_of: np.ndarray  # u4: node of an id at its place: id - first_id, or its number where ids are sparse
+    first_id: np.int64
+    table: np.ndarray | None  # u8: the hash table of `number_ids` where ids are sparse
+    places: np.ndarray | None  # u4, (N,): room for its result
 
 
 def new_ladder_state(rows: np.ndarray, band: Band) -> LadderState:
     """The barest book for a stream, empty, with room for every order of it. ``band`` has at most PRICES_MAX prices."""
-    ids = new_id_table(rows[:, 1])
-    places = None if ids.dense else np.zeros(len(rows), np.uint32)
-    return LadderState(new_ladder(band.n_levels, _entries(rows)), ids, places)
+    ladder = new_ladder(band.n_levels, _entries(rows))
+    first, last = int(rows[:, 1].min()), int(rows[:, 1].max())
+    if last - first < len(rows) * DENSE_IDS_PER_ROW:
+        return LadderState(ladder, _touched(last - first + 1, np.dtype("<u4")), np.int64(first), None, None)
+    table = _touched(1 << (2 * len(rows)).bit_length(), np.dtype("<u8"))
+    places = _touched(len(rows), np.dtype("<u4"))
+    return LadderState(ladder, _touched(len(rows) + 1, np.dtype("<u4")), np.int64(first), table, places)
+
+
+def _touched(n: int, dtype: np.dtype) -> np.ndarray:
+    array = aligned_zeros(n, dtype)
+    array.fill(0)  # its pages are there when the time begins
+    return array
 
 
 def apply_to_ladder(state: LadderState, rows: np.ndarray, band: Band, result: np.ndarray) -> None:
     """Apply all rows to the barest book; ``result`` (RESULT, (1,)) gets trades, volume and hash."""
-    ladder, ids, places = state
+    ladder, slot_of, first_id, table, places = state
     records = rows.view(ROW)[:, 0]
-    if places is not None:
-        ladder_kernel.resolve(records, ids, places)
-    ladder_kernel.run(records, ladder, ids.slot_of, ids.first_id, places, np.int64(band.base), result)
+    if table is not None:
+        ladder_kernel.number_ids(records, table, places)
+    ladder_kernel.run(records, ladder, slot_of, first_id, places, np.int64(band.base), result)
 
 
 def _entries(rows: np.ndarray) -> int:

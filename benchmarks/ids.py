@@ -15,7 +15,7 @@ DENSE_IDS_MAX: Final = 1 << 27  # a direct table of u4 slots takes at most 512 M
 FAR: Final = np.uint64(16)  # messages of look-ahead to an id's slot: about one trip to the third-level cache
 NEAR: Final = np.uint64(6)  # to the order itself: second-level cache
 _U1: Final = np.uint64(1)
-_SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: 2^64 / golden ratio
+SPREAD: Final = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: 2^64 / golden ratio
 
 
 class IdTable(NamedTuple):
@@ -52,18 +52,12 @@ def position(ids, order_id):
     at = np.uint64(order_id - ids.first_id)
     if not ids.dense:
         key = at + _U1
-        at = (key * _SPREAD) >> ids.shift
+        at = (key * SPREAD) >> ids.shift
         last = np.uint64(len(ids.keys)) - _U1
         while ids.keys[at] != key and ids.keys[at] != np.uint64(0):
             at = (at + _U1) & last
         ids.keys[at] = key
     return at
-
-
-@primitive
-def ask_for(ids, order_id):
-    """Ask the cache for the place where the search for a sparse id begins."""
-    prefetch(ids.keys, (np.uint64(order_id - ids.first_id + 1) * _SPREAD) >> ids.shift)
 
 
 @primitive

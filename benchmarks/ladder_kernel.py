@@ -30,7 +30,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from benchmarks.book_kernel import CANCEL, HASH_PRIME, HASH_START, NEW, REDUCE
-from benchmarks.ids import FAR, NEAR, ask_for, position
+from benchmarks.ids import FAR, NEAR, SPREAD
 from engine.book import count_trailing_zeros, kernel, prefetch, primitive
 from engine.memory import aligned_zeros
 
@@ -42,6 +42,7 @@ _U0: Final = np.uint64(0)
 _U1: Final = np.uint64(1)
 _U6: Final = np.uint64(6)
 _U31: Final = np.uint64(31)
+_U32: Final = np.uint64(32)
 _U63: Final = np.uint64(63)
 _QUANTITY: Final = np.uint64(0x7FFFFFFF)
 _FAR_OFF: Final = np.int64(1) << np.int64(62)  # the best of an empty side: no limit reaches it
@@ -137,13 +138,29 @@ def next_best(bitmap, tiers, side, price):
 
 
 @kernel
-def resolve(rows, ids, places):
-    """Write the place in ``ids`` (sparse) of every row's id to ``places`` (u4, (N,)): a loop of its own for the
-    probing, so that `run` has none."""
+def number_ids(rows, table, places):
+    """Number the ids in the order in which they appear, from 1, and write the number of each row's to ``places``
+    (u4, (N,)). ``table`` (u8, a power of two, zeros, at most half gets full) is a hash table: id << 32 | number.
+
+    Numbers are dense and young ones stand together, however sparse the ids; and `run` has no probing in its loop.
+    """
+    shift = np.uint64(64) - count_trailing_zeros(np.uint64(len(table)))
+    wrap = np.uint64(len(table)) - _U1
     last = np.uint64(len(rows)) - _U1
+    known = _U0
     for i in range(np.uint64(len(rows))):
-        ask_for(ids, np.int64(rows[min(i + FAR, last)].order_id))
-        places[i] = position(ids, np.int64(rows[i].order_id))
+        prefetch(table, (np.uint64(np.uint32(rows[min(i + FAR, last)].order_id)) * SPREAD) >> shift)
+        order_id = np.uint64(np.uint32(rows[i].order_id))
+        at = (order_id * SPREAD) >> shift
+        entry = table[at]
+        while entry != _U0 and entry >> _U32 != order_id:
+            at = (at + _U1) & wrap
+            entry = table[at]
+        unknown = np.uint64(entry == _U0)
+        known += unknown
+        entry = pick(_U0 - unknown, (order_id << _U32) | known, entry)
+        table[at] = entry
+        places[i] = np.uint32(entry)
 
 
 @kernel
@@ -165,6 +182,7 @@ def run(rows, ladder, slot_of, first_id, places, base, result):
             near = np.uint64(np.int64(rows[min(i + NEAR, last)].order_id) - first_id)
             prefetch(nodes, np.uint64(slot_of[near]))
         else:
+            prefetch(slot_of, np.uint64(places[min(i + FAR, last)]))
             prefetch(nodes, np.uint64(slot_of[places[min(i + NEAR, last)]]))
         row = rows[i]
         op = np.uint64(np.uint32(row.op))
