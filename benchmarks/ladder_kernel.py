@@ -29,7 +29,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from benchmarks.book_kernel import CANCEL, HASH_PRIME, HASH_START, NEW, REDUCE
+from benchmarks.book_kernel import CANCEL, HASH_PRIME, NEW, REDUCE
 from benchmarks.ids import FAR, NEAR, SPREAD
 from engine.book import count_trailing_zeros, kernel, prefetch, primitive
 from engine.memory import aligned_zeros
@@ -55,7 +55,7 @@ class Ladder(NamedTuple):
     bitmap: np.ndarray  # u8: tier after tier, each followed by a zero word
     tiers: np.ndarray  # u8, (TIERS,): where each begins
     best: np.ndarray  # i8, (2,): what a limit of a buy, of a sell, must reach: lowest ask, ~highest bid, as anchors
-    unused: np.int64  # first node that is no anchor
+    fresh: np.ndarray  # i8, (1,): first node that was never used
 
 
 def new_ladder(prices: int, orders: int) -> Ladder:
@@ -72,7 +72,7 @@ def new_ladder(prices: int, orders: int) -> Ladder:
         size = -(-size // 64)
         words += size + 1
     bitmap = aligned_zeros(words, np.dtype("<u8"))
-    return Ladder(nodes, bitmap, tiers, np.full(2, _FAR_OFF), np.int64(prices + 1))
+    return Ladder(nodes, bitmap, tiers, np.full(2, _FAR_OFF), np.array([prices + 1]))
 
 
 @primitive
@@ -164,26 +164,26 @@ def number_ids(rows, table, places):
 
 
 @kernel
-def run(rows, ladder, slot_of, first_id, places, base, result):
-    """Apply all rows (ROW, (N,)) to a new ``ladder``; ``base`` (i8) is the lowest price. Writes RESULT, (1,).
+def run(rows, count, ladder, slot_of, first_id, places, base, result):
+    """Apply the first ``count`` of the rows (ROW) to ``ladder``; ``base`` (i8) is the lowest price.
 
-    ``slot_of`` (u4) has the node of an id at its place: ``id - first_id``, or as ``places`` says when it is not None.
+    ``rows`` has FAR more, which are only looked at. RESULT, (1,), is carried on from what it says. ``slot_of`` (u4)
+    has the node of an id at its place: ``id - first_id``, or as ``places`` says when it is not None.
     """
-    nodes, bitmap, tiers, best, unused = ladder
-    last = np.uint64(len(rows)) - _U1
+    nodes, bitmap, tiers, best, first_fresh = ladder
     before_first = base - 1
-    fresh = np.uint64(unused)
-    trades = np.int64(0)
-    volume = np.int64(0)
-    h = HASH_START
-    for i in range(np.uint64(len(rows))):
+    fresh = np.uint64(first_fresh[_U0])
+    trades = result[0].trades
+    volume = result[0].volume
+    h = result[0].hash
+    for i in range(np.uint64(count)):
         if places is None:
-            prefetch(slot_of, np.uint64(np.int64(rows[min(i + FAR, last)].order_id) - first_id))
-            near = np.uint64(np.int64(rows[min(i + NEAR, last)].order_id) - first_id)
+            prefetch(slot_of, np.uint64(np.int64(rows[i + FAR].order_id) - first_id))
+            near = np.uint64(np.int64(rows[i + NEAR].order_id) - first_id)
             prefetch(nodes, np.uint64(slot_of[near]))
         else:
-            prefetch(slot_of, np.uint64(places[min(i + FAR, last)]))
-            prefetch(nodes, np.uint64(slot_of[places[min(i + NEAR, last)]]))
+            prefetch(slot_of, np.uint64(places[i + FAR]))
+            prefetch(nodes, np.uint64(slot_of[places[i + NEAR]]))
         row = rows[i]
         op = np.uint64(np.uint32(row.op))
         order_id = np.int64(row.order_id)
@@ -269,22 +269,23 @@ def run(rows, ladder, slot_of, first_id, places, base, result):
         theirs = side ^ _U1
         mine = best[theirs]
         best[theirs] = min(mine, np.int64(pick(enters, price ^ ~flip, np.uint64(mine))))
+    first_fresh[_U0] = np.int64(fresh)
     result[0].trades = trades
     result[0].volume = volume
     result[0].hash = h
 
 
-def check(ladder: Ladder, slot_of: np.ndarray) -> None:
+def check(ladder: Ladder, slot_of: np.ndarray, prices: int) -> None:
     """Walk every ring and assert that all views of the book agree. O(prices + orders)."""
-    nodes, bitmap, tiers, best, unused = ladder
-    anchors = int(unused)
+    nodes, bitmap, tiers, best, fresh = ladder
     seen = np.zeros(len(nodes), bool)
+    anchors = prices + 1
     highest_bid, lowest_ask = 0, anchors
     assert (nodes["next"][0], nodes["prev"][0], nodes["leaves"][0]) == (0, 0, 0), "node 0 is in a list"
     for anchor in range(1, anchors):
         node, before = int(nodes["next"][anchor]), anchor
         while node != anchor:
-            assert node >= anchors, f"price {anchor}: anchor {node} is in its ring"
+            assert anchors <= node < int(fresh[0]), f"price {anchor}: node {node} is in its ring and no order"
             assert not seen[node], f"price {anchor}: node {node} is in a ring twice"
             seen[node] = True
             assert nodes["prev"][node] == before, f"price {anchor}: prev of node {node} is wrong"

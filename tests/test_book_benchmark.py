@@ -39,7 +39,7 @@ def ladder_outcome(rows: np.ndarray) -> Outcome:
     state = bench.new_ladder_state(rows, band)
     result = np.zeros(1, RESULT)
     bench.apply_to_ladder(state, rows, band, result)
-    ladder_kernel.check(state.ladder, state.slot_of)
+    ladder_kernel.check(state.ladder, state.slot_of, band.n_levels)
     return outcome_of(result)
 
 
@@ -259,12 +259,12 @@ def test_the_ladders_check_finds_a_planted_fault(fault: str) -> None:
     band = bench.price_band(rows)
     state = bench.new_ladder_state(rows, band)
     bench.apply_to_ladder(state, rows, band, np.zeros(1, RESULT))
-    ladder_kernel.check(state.ladder, state.slot_of)
+    ladder_kernel.check(state.ladder, state.slot_of, band.n_levels)
     LADDER_FAULTS[fault](state.ladder)
     if fault == "crossed":
         state.ladder.nodes["leaves"][state.ladder.nodes["next"][1]] |= 1 << 31
     with pytest.raises(AssertionError, match=fault):
-        ladder_kernel.check(state.ladder, state.slot_of)
+        ladder_kernel.check(state.ladder, state.slot_of, band.n_levels)
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ typedef struct {
     Node *nodes; /* 0 is none, 1 ... prices are the anchors, orders follow */
     uint64_t *tier[TIERS];
     uint32_t *slot_of;
-    int64_t prices, first_id;
+    int64_t first_id, fresh; /* fresh: first node that was never used */
     int64_t best[2]; /* what the limit of a buy, of a sell, must reach: lowest ask, ~highest bid */
 } Book;
 
@@ -50,7 +50,7 @@ Book *control_book_new(int64_t prices, int64_t ids, int64_t orders, int64_t firs
         book->tier[k] = calloc(words, 8);
     }
     book->slot_of = touched(ids * sizeof(uint32_t));
-    book->prices = prices;
+    book->fresh = prices + 1;
     book->first_id = first_id;
     book->best[0] = book->best[1] = FAR_OFF;
     return book;
@@ -138,16 +138,18 @@ static inline int64_t match(Book *book, uint64_t side, uint64_t price, int64_t l
     return leaves;
 }
 
-void control_book(Book *book, const Row *rows, int64_t n, int64_t base, Result *out) {
-    Result result = {0, 0, 1469598103934665603ull};
+static inline __attribute__((always_inline)) void run(Book *book, const Row *rows, int64_t start, int64_t stop,
+                                                      int look_ahead, int64_t base, Result *out) {
+    Result result = *out;
     Node *nodes = book->nodes;
     uint32_t *slot_of = book->slot_of - book->first_id;
-    uint64_t *bitmap = book->tier[0], fresh = book->prices + 1;
+    uint64_t *bitmap = book->tier[0], fresh = book->fresh;
     int64_t below = base - 1, *best = book->best;
-    for (int64_t i = 0; i < n; i++) {
-        const Row *far = &rows[i + FAR < n ? i + FAR : n - 1], *near = &rows[i + NEAR < n ? i + NEAR : n - 1];
-        __builtin_prefetch(&slot_of[far->order_id], 1);
-        __builtin_prefetch(&nodes[slot_of[near->order_id]], 1);
+    for (int64_t i = start; i < stop; i++) {
+        if (look_ahead) {
+            __builtin_prefetch(&slot_of[rows[i + FAR].order_id], 1);
+            __builtin_prefetch(&nodes[slot_of[rows[i + NEAR].order_id]], 1);
+        }
         int64_t order_id = rows[i].order_id, quantity = rows[i].qty;
         uint64_t op = (uint32_t)rows[i].op, side = rows[i].side & 1, price = rows[i].price - below;
         uint64_t slot = slot_of[order_id], held = nodes[slot].leaves, leaves = held & 0x7fffffff;
@@ -184,5 +186,13 @@ void control_book(Book *book, const Row *rows, int64_t n, int64_t base, Result *
         int64_t mine = best[side ^ 1], reached = pick(enters, price ^ (side - 1), mine);
         best[side ^ 1] = reached < mine ? reached : mine;
     }
+    book->fresh = fresh;
     *out = result;
+}
+
+void control_book(Book *book, const Row *rows, int64_t n, int64_t base, Result *out) {
+    int64_t body = n > FAR ? n - FAR : 0;
+    *out = (Result){0, 0, 1469598103934665603ull};
+    run(book, rows, 0, body, 1, base, out);
+    run(book, rows, body, n, 0, base, out);
 }
