@@ -198,12 +198,12 @@ class Publisher:
         self.feeds: dict[int, _Feed] = {}
         self.market_seq = 0
         self.waiting = False  # something was collected that is not published yet
-        self._deals = np.zeros(DEALS_AT_START, EVENT)
-        self._n_deals = 0
+        self.deals = np.zeros(DEALS_AT_START, EVENT)
+        self.n_deals = 0
         self._touched = np.zeros(1 << 16, np.uint8)
         self._notes: list[tuple[np.ndarray, bytes]] = []
         self._time_ns = 0
-        feed_kernel.pick(self._deals[:0], self._deals, 0, self._touched)  # compiled (or loaded) before the market opens
+        feed_kernel.pick(self.deals[:0], self.deals, 0, self._touched)  # compiled (or loaded) before the market opens
         self._composite: tuple[int, ...] = ()
         self._conflate_due_ns = self._status_due_ns = 0
         for index in exchange.market.codes.values():
@@ -218,22 +218,26 @@ class Publisher:
         """
         if not len(events):
             return
-        if self._n_deals + len(events) > len(self._deals):
-            deals = np.zeros(2 * (self._n_deals + len(events)), EVENT)
-            deals[: self._n_deals] = self._deals[: self._n_deals]
-            self._deals = deals
-        self._n_deals, notices = feed_kernel.pick(events, self._deals, self._n_deals, self._touched)
+        if self.n_deals + len(events) > len(self.deals):
+            deals = np.zeros(2 * (self.n_deals + len(events)), EVENT)
+            deals[: self.n_deals] = self.deals[: self.n_deals]
+            self.deals = deals
+        self.n_deals, notices = feed_kernel.pick(events, self.deals, self.n_deals, self._touched)
         if notices:
             self._notes.append((events[events["kind"] == NOTICE], payloads))
         self._time_ns = int(events[-1]["time_ns"])
         self.waiting = True
+
+    def collected(self, n_deals: int, time_ns: int) -> None:
+        """Machine code has collected a batch without notices (gateway.turn): so many deals wait now."""
+        self.n_deals, self._time_ns, self.waiting = n_deals, time_ns, True
 
     def flush(self) -> None:
         """Publishes what has changed since the last time; every deal is in it, levels as they are now."""
         if not self.waiting:
             return
         codes = self.exchange.market.codes
-        time_ns, deals, notes = self._time_ns, self._deals[: self._n_deals], self._notes
+        time_ns, deals, notes = self._time_ns, self.deals[: self.n_deals], self._notes
         # A notice is rare: a roll, a listing, a close move everything.
         touched = sorted(i for i in codes.values() if notes or self._touched[i])
         for index in touched:
@@ -242,7 +246,7 @@ class Publisher:
             trades = tuple(Trade(p, q, at, no, 1 - side) for p, q, at, no, side in zip(*columns, strict=True))
             self._update(index, trades, time_ns)
         self._touched[touched] = 0
-        self._n_deals, self._notes, self.waiting = 0, [], False
+        self.n_deals, self._notes, self.waiting = 0, [], False
         self._composite_update(time_ns)
         for events, payloads in notes:
             self._notices(events, payloads)

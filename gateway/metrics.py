@@ -122,7 +122,7 @@ class TimedJournal:
         began = time.perf_counter_ns()
         result = self.journal.commit()
         took = time.perf_counter_ns() - began
-        self._note(took)
+        self.note(took)
         return result
 
     def begin(self) -> None:
@@ -132,9 +132,10 @@ class TimedJournal:
     def wait(self) -> None:
         """As the journal's; the time is that of the thread that did it."""
         self.journal.wait()
-        self._note(self.journal.took_ns)
+        self.note(self.journal.took_ns)
 
-    def _note(self, took_ns: int) -> None:
+    def note(self, took_ns: int) -> None:
+        """A commit took so long."""
         self.buckets[bisect_left(COMMIT_BOUNDS_NS, took_ns)] += 1
         self.total_ns += took_ns
 

@@ -57,7 +57,7 @@ class ReportStore:
         self._sessions_of: dict[int, list[int]] = {}  # those of the accounts that were asked for
         self._copy_pairs: list[tuple[int, int]] = []
         self._copies_of: dict[int, list[int]] = {}
-        self._copied = np.zeros(0, np.uint8)
+        self.copied = np.zeros(0, np.uint8)
         self._copy_starts, self._copies = np.zeros(1, np.int64), np.zeros(0, np.uint16)  # by account, for machine code
         self._copies_most = 0
         self._all: list[int] | None = None  # made when it is first asked for
@@ -92,9 +92,9 @@ class ReportStore:
         for session, account in copy_pairs:
             by_copy[account].append(session)
         self._copy_pairs, self._copies_of = copy_pairs, dict(by_copy)
-        self._copied = np.zeros(max(by_copy, default=-1) + 1, np.uint8)
-        self._copied[list(by_copy)] = 1
-        counts = [len(by_copy.get(account, ())) for account in range(len(self._copied))]
+        self.copied = np.zeros(max(by_copy, default=-1) + 1, np.uint8)
+        self.copied[list(by_copy)] = 1
+        counts = [len(by_copy.get(account, ())) for account in range(len(self.copied))]
         self._copy_starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
         self._copies = np.array([s for account in sorted(by_copy) for s in by_copy[account]], np.uint16)
         self._copies_most = max(counts, default=0)
@@ -144,7 +144,7 @@ class ReportStore:
             self.events[base : base + n].view(np.uint8)[:] = events.view(np.uint8)
         self.count = base + n
         self._make_room(n)
-        self.direct = bool(hot.plain(events, self._copied, self.rejects)) and not payloads
+        self.direct = bool(hot.plain(events, self.copied, self.rejects)) and not payloads
         if self.direct:
             self.used, touched = hot.index_events(
                 events, base, self.streams, self.blocks, self.previous, self.used, self._marks, self._touched

@@ -25,8 +25,8 @@ class Sending(Roster):
 
     _stream_frames: int = ALL_FRAMES
 
-    def _note(self, records: np.ndarray, payloads: bytes, events: np.ndarray, notes: bytes) -> None:
-        super()._note(records, payloads, events, notes)
+    def noted(self, commands: int, events: int) -> None:
+        super().noted(commands, events)
         if self.streaming:
             self.dirty |= self.streaming
 

@@ -80,6 +80,7 @@ class Sequence:
         self.batch = Batch()
         self.overlap_from = 0  # groups of so many commands commit beside the loop; 0: none does
         self.pending: Group | None = None  # carried out, its commit under way
+        self.turn: Callable[[], bool] = lambda: False  # takes a plain batch all the way in machine code (gateway.turn)
         self.counters = Counters()
         self.mono_ns = 0  # the loop's last look at the monotonic clock
         self.received_ns = 0  # exchange time at which the newest group was cut
@@ -107,7 +108,7 @@ class Sequence:
     def flush(self) -> None:
         """Everything up to here is durable and carried out; its reports are on their way."""
         self.finish()
-        if not self.batch.count:
+        if not self.batch.count or (not self.batch.payloads and self.turn()):
             return
         records, payloads = self._cut()
         self.journal.append(records, payloads)
@@ -172,14 +173,17 @@ class Sequence:
 
     def _note(self, records: np.ndarray, payloads: bytes, events: np.ndarray, notes: bytes) -> None:
         """Log, report store, reports, market data of a durable group. notes: payloads of its notices."""
-        counters = self.counters
-        counters.groups += 1
-        counters.commands += len(records)
-        counters.events += len(events)
         self.deliver(events, self.store.append(events, notes), notes)
         self.log.append(records, payloads)  # whoever waits for a report does not wait for this
         if self.publisher is not None:
             self.publisher.collect(events, notes)
+        self.noted(len(records), len(events))
+
+    def noted(self, commands: int, events: int) -> None:
+        """A durable group has passed through all of it."""
+        self.counters.groups += 1
+        self.counters.commands += commands
+        self.counters.events += events
 
     # --- what the layers above make of it ----------------------------------------------------------------------
 

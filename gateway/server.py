@@ -37,6 +37,7 @@ from gateway.publishing import publish
 from gateway.scheduler import bootstrap, run_until, sync_sessions
 from gateway.session import NS_PER_MS
 from gateway.snapshots import Restored, Snapshots
+from gateway.turn import turn_for
 
 log = logging.getLogger(__name__)
 
@@ -226,6 +227,11 @@ class Server:
         self.core.deliver = self.lane.deliver_for(self.core)  # type: ignore[method-assign, assignment]
         self.core.beat = self.lane.beat_for(self.core)  # type: ignore[method-assign, assignment]
         self.lane.warm_up(self.core)
+        turn = turn_for(self.core, self.journal, self.lane)
+        if turn is not None:
+            self.core.turn = turn
+            if self.metrics.timed is not None:
+                turn.committed = self.metrics.timed.note
 
     def _start_ns(self, exchange: Exchange) -> int:
         """Where a stepped or scaled clock starts: where it was, else at the first day's opening hour."""

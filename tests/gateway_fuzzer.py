@@ -33,6 +33,7 @@ import fuzz_frames as ff
 import msgspec
 import numpy as np
 from gateway_market import CONFIG, DAY, HOUR
+from memory_tail import TailJournal
 from session_world import CALENDAR, MemoryJournal
 
 import engine.administration
@@ -329,7 +330,7 @@ class World:
         )
         market = cfg.Market(__file__, config, config.make_rules(), CALENDAR)  # type: ignore[arg-type]
         self.mono_ns = 10**9
-        self.journal = MemoryJournal()
+        self.journal: MemoryJournal = MemoryJournal()
         self.market = market
         exchange = Exchange(market.rules, calendar=None)
         self.core = core_class(market, exchange, self.journal, SteppedClock(market.start_ns()), table, self._send)
@@ -357,6 +358,10 @@ class World:
         if hot:
             self.lane = gateway.lane.HotLane(self.socket)  # type: ignore[arg-type]
             self.core.deliver = self.lane.deliver_for(self.core)  # type: ignore[method-assign]
+            tail = TailJournal(self.socket)
+            tail.groups = self.journal.groups
+            self.journal = self.core.journal = tail
+            self.core.turn = tail.turn_of(self.core, self.lane)
 
     # --- the wire ----------------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import random
@@ -23,7 +24,7 @@ from engine.journal.inspection import list_files, recovery_text, show_groups, ve
 from engine.journal.recovery import survey
 from engine.journal.rewrite import identity_of, rewrite, sound_groups
 from engine.journal.scan import crc32_words, walk_groups
-from engine.journal.tail import append_group
+from engine.journal.tail import append_group, mark_durable
 from engine.records import COMMAND, NEW
 
 SEGMENT_BYTES = 64 << 10
@@ -233,14 +234,65 @@ def test_machine_code_appends_the_same_bytes_as_python() -> None:
     assert journals[1].snapshot(b"state", journals[1].durable_seq)
 
 
-def test_nothing_else_appends_or_commits_while_the_tail_is_lent(disk: RealDisk) -> None:
+def test_whatever_else_the_journal_does_takes_the_tail_back_and_the_lane_finds_no_room(disk: RealDisk) -> None:
+    journal, rng = opened(disk), random.Random(1)
+    commands = np.zeros(1, COMMAND)
+    for use in (journal.commit, lambda: journal.append(*some_commands(rng, journal.next_seq, 2))):
+        tail = journal.lend()
+        with pytest.raises(AssertionError, match="lent"):
+            journal.lend()
+        commands["seq"] = journal.next_seq
+        assert append_group(tail.ctypes.data, commands.ctypes.data, 1, 0)
+        seen = journal.next_seq
+        assert seen == int(commands["seq"][0]) + 1, "also while it is lent"
+        use()
+        assert not journal.lent
+        assert not append_group(tail.ctypes.data, commands.ctypes.data, 1, 0)
+    assert journal.commit() == journal.durable_seq == journal.next_seq - 1 == 4
+
+
+def test_a_lane_that_commits_leaves_the_files_that_python_leaves(tmp_path: Path) -> None:
+    """Bytes, segments, the hashes that link them, and the seal over all; some groups are left to Python to commit."""
+    disks = [RealDisk(tmp_path / name) for name in ("python", "lane")]
+    python, lane = (opened(disk) for disk in disks)
+    rng = random.Random(7)
+    for _ in range(300):
+        commands, _ = some_commands(rng, python.next_seq, rng.randrange(1, 12))
+        commands["kind"] = NEW
+        python.append(commands)
+        python.commit()
+        tail = lane._tail if lane.lent else lane.lend()
+        if append_group(tail.ctypes.data, commands.ctypes.data, len(commands), int(commands["time_ns"][-1])):
+            if rng.random() < 0.9:
+                t = tail[0]
+                data = bytes((ctypes.c_char * int(t["fill"])).from_address(int(t["buffer_at"])))[int(t["durable"]) :]
+                os.pwrite(int(t["fd"]), data, int(t["offset"] + t["durable"]))
+                os.fdatasync(int(t["fd"]))
+                mark_durable(tail.ctypes.data)
+        else:
+            lane.append(commands)
+        if rng.random() < 0.1 or int(tail[0]["synced_seq"]) < lane.next_seq - 1:
+            lane.commit()
+        assert lane.durable_seq == python.durable_seq and lane.next_seq == python.next_seq
+    assert python.seal(20251203, bytes(32), {}).journal_hash == lane.seal(20251203, bytes(32), {}).journal_hash
+    assert disks[0].names() == disks[1].names() and len(disks[0].names()) > 4
+    for name in disks[0].names():
+        contents = [(tmp_path / folder / name).read_bytes() for folder in ("python", "lane")]
+        assert contents[0] == contents[1], name
+    for journal in (python, lane):
+        journal.close()
+    again = opened(disks[1])
+    assert again.recovery.last_seq == sum(len(g.commands) for g in again.groups())
+    again.close()
+
+
+def test_a_lane_whose_commit_failed_ends_the_journal(disk: RealDisk) -> None:
     journal = opened(disk)
     journal.lend()
-    for call in (journal.commit, journal.lend, lambda: journal.append(*some_commands(random.Random(1), 1, 1))):
-        with pytest.raises(AssertionError, match=r"tail"):
-            call()
-    journal.take_back()
-    assert journal.commit() == 0
+    with pytest.raises(JournalFailed, match="No space"):
+        journal.lane_failed(OSError(errno.ENOSPC, "No space left on device"))
+    with pytest.raises(AssertionError, match="failed"):
+        journal.commit()
 
 
 # Snapshots

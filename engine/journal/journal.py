@@ -26,7 +26,7 @@ import numpy as np
 
 from ..records import MESSAGE, RECORD_BYTES
 from .beside import HERE, Beside, ahead
-from .disk import Buffer, Disk, File, byte_view
+from .disk import Buffer, Disk, File, RealFile, byte_view
 from .errors import JournalError, JournalFailed, RecoveryRefused
 from .group import COMMANDS, GROUP_BYTES_MAX, SEAL, Group, decode_group, encode_group, group_length, seed_of
 from .increment import Increment, write_increment
@@ -134,7 +134,8 @@ class Journal:
         self._fill = 0
         self._spare = Spare(disk, segment_bytes, beside)
         self._failed = False
-        self._lent: np.ndarray | None = None
+        self._tail = np.zeros(1, TAIL)
+        self.lent = False  # the tail, to a lane
         self._committing: memoryview | None = None
         last = seen.segments[-1] if seen.segments else None
         self._journal_id = last.header.journal_id if last else identity.journal_id
@@ -275,7 +276,7 @@ class Journal:
     @property
     def next_seq(self) -> int:
         """The sequence that the next command appended must have."""
-        return self._next_seq
+        return int(self._tail[0]["next_seq"]) if self.lent else self._next_seq
 
     @property
     def first_seq(self) -> int:
@@ -283,9 +284,14 @@ class Journal:
         return self._recovered[0].header.first_seq if self._recovered else self._next_seq
 
     @property
+    def has_descriptors(self) -> bool:
+        """Whether its disk's files are the system's own, so that a lane may commit by itself."""
+        return isinstance(self._file, RealFile)
+
+    @property
     def durable_seq(self) -> int:
         """The last sequence that is on the disk."""
-        return self._durable_seq
+        return int(self._tail[0]["synced_seq"]) if self.lent else self._durable_seq
 
     def append(self, commands: np.ndarray, payloads: Buffer = b"") -> None:
         """Buffer one group: ``commands`` COMMAND[n], n >= 1, sequences without a gap from ``next_seq`` on.
@@ -294,6 +300,7 @@ class Journal:
         A group that no longer fits into the segment commits those before it and begins the next segment.
         Raises ``JournalError("GROUP_TOO_LARGE")`` beyond GROUP_BYTES_MAX; nothing is buffered then.
         """
+        self._recall()
         records = byte_view(commands)
         blob = byte_view(payloads)
         count = len(records) // RECORD_BYTES
@@ -302,7 +309,6 @@ class Journal:
         self._add(COMMANDS, records, blob, int(commands["time_ns"][-1]))
 
     def _add(self, kind: int, records: memoryview | bytes, blob: memoryview | bytes, time_ns: int) -> None:
-        assert self._lent is None, "take the tail back first"
         assert self._committing is None, "the commit that was begun comes first"
         count = len(records) // RECORD_BYTES
         length = group_length(count, len(blob))
@@ -330,31 +336,51 @@ class Journal:
         self._remember_boundary()
 
     def lend(self, room_bytes: int = LANE_BYTES) -> np.ndarray:
-        """The tail as a TAIL[1] record for ``tail.append_group``; nothing else may append until ``take_back``.
+        """The tail as a TAIL[1] record, always the same one, for a lane that appends by ``tail.append_group``.
 
-        At least ``room_bytes`` of the commit buffer are free for it, unless the segment ends before: then the lane
-        finds no room, and an ``append`` after ``take_back`` begins the next segment.
+        The lane has it until ``take_back``, or until the journal is asked for anything that needs it. At least
+        ``room_bytes`` of the commit buffer are free for the lane, unless the segment ends before: then it finds no
+        room, and an ``append`` begins the next segment.
         """
-        assert self._lent is None, "the tail is lent already"
+        assert not self.lent, "the tail is lent already"
+        assert not self._failed, "the journal has failed: the process should have ended"
         assert self._committing is None, "the commit that was begun comes first"
         if self._fill + room_bytes > len(self._buffer):
             self._buffer.extend(bytes(self._fill + room_bytes - len(self._buffer)))
-        self._lent = np.zeros(1, TAIL)
-        tail = self._lent[0]
+        self.lent = True
+        tail = self._tail[0]
         tail["buffer_at"] = np.frombuffer(self._buffer, np.uint8).ctypes.data
-        tail["fill"] = self._fill
+        tail["fill"], tail["durable"], tail["offset"], tail["groups"] = self._fill, 0, self._offset, 0
+        tail["fd"] = self._file.fd if isinstance(self._file, RealFile) else -1
         tail["room"] = min(len(self._buffer), self._header.capacity - self._offset)
         tail["next_seq"], tail["synced_seq"] = self._next_seq, self._durable_seq
         tail["crc"], tail["seed"], tail["epoch"] = self._crc, self._seed, self.recovery.epoch
-        return self._lent
+        return self._tail
 
     def take_back(self) -> None:
-        """Go on from what the lane appended. Only its last group's end can be that of a snapshot."""
-        assert self._lent is not None, "the tail is not lent"
-        tail, self._lent = self._lent[0], None
+        """Go on from what the lane appended and committed. Only its last group's end can be that of a snapshot."""
+        assert self.lent, "the tail is not lent"
+        tail, self.lent = self._tail[0], False
+        tail["room"] = 0
         self._fill, self._next_seq, self._crc = int(tail["fill"]), int(tail["next_seq"]), int(tail["crc"])
+        self._durable_seq = int(tail["synced_seq"])
+        durable = int(tail["durable"])
+        if durable:
+            self._content.update(memoryview(self._buffer)[:durable])
+            self._buffer[: self._fill - durable] = self._buffer[durable : self._fill]
+            self._offset, self._fill = self._offset + durable, self._fill - durable
         if tail["groups"]:
             self._remember_boundary()
+
+    def lane_failed(self, error: OSError) -> None:
+        """The lane's commit met ``error``: raises ``JournalFailed``, as ``commit`` does."""
+        with self._io("commit"):
+            raise error
+
+    def _recall(self) -> None:
+        """Takes the tail back where it is lent."""
+        if self.lent:
+            self.take_back()
 
     def _remember_boundary(self) -> None:
         self._boundaries[self._next_seq - 1] = self._crc
@@ -379,7 +405,7 @@ class Journal:
 
         Until ``end_commit`` nothing may be appended and nothing else asked of the journal.
         """
-        assert self._lent is None, "take the tail back first"
+        self._recall()
         assert not self._failed, "the journal has failed: the process should have ended"
         assert self._committing is None, "one commit at a time"
         if not self._fill:

@@ -5,11 +5,16 @@
 
     tail = journal.lend()                    # TAIL[1]; from here on only the lane appends
     append_group(tail.ctypes.data, commands_at, count, time_ns)      # as often as there is room
+    mark_durable(tail.ctypes.data)           # or never: what the lane has written and synced by itself
     journal.take_back()                      # the journal goes on from what the lane left
     journal.commit()
 
-The bytes are those that ``Journal.append`` writes. A lane appends groups without payloads only; a MESSAGE
-command goes through ``Journal.append`` between ``take_back`` and the next ``lend``.
+The bytes are those that ``Journal.append`` writes. A lane appends groups without payloads only. Whatever else
+the journal is asked to do takes the tail back by itself; the lane then finds no room until the next ``lend``.
+
+A lane that commits writes ``buffer[durable:fill]`` at ``offset + durable`` of the file ``fd``, syncs it, and only
+then calls ``mark_durable``. What it has committed stays in the buffer until ``take_back``, which adds it to the
+segment's content hash.
 """
 
 from __future__ import annotations
@@ -29,7 +34,10 @@ TAIL: Final = np.dtype(
     [
         ("buffer_at", "<i8"),  # address of the commit buffer
         ("fill", "<i8"),  # bytes in it
-        ("room", "<i8"),  # bytes that it may hold: what is left of buffer and segment
+        ("durable", "<i8"),  # of them, on the disk
+        ("offset", "<i8"),  # of the buffer's first byte in the file
+        ("fd", "<i8"),  # of the segment; -1 where its disk has no descriptors: then the lane cannot commit
+        ("room", "<i8"),  # bytes that it may hold: what is left of buffer and segment; 0: the tail is not lent
         ("next_seq", "<u8"),
         ("synced_seq", "<u8"),
         ("crc", "<u4"),  # of the last group
@@ -77,3 +85,11 @@ def append_group(tail_at, commands_at, count, time_ns):
     tail.fill += length
     tail.groups += np.uint32(1)
     return True
+
+
+@njit(cache=True, nogil=True)
+def mark_durable(tail_at):
+    """All that was appended is on the disk."""
+    tail = array_at(tail_at, 1, TAIL)[0]
+    tail.durable = tail.fill
+    tail.synced_seq = tail.next_seq - np.uint64(1)
