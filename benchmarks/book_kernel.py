@@ -1,4 +1,6 @@
-"""The bare book at full speed: new, cancel, reduce, replace; no accounts, no events, a hash over the trades.
+"""The rows of the bare-book benchmark on the exchange's book: no accounts, no events, a hash over the trades.
+
+`benchmarks/ladder_kernel.py` runs the same rows on a book that keeps less.
 
 A row is five int32: op, order_id, side, price (ticks), qty. What a row means where it could mean two things:
 

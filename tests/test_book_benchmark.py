@@ -11,8 +11,9 @@ import pytest
 
 from benchmarks import book as bench
 from benchmarks import ladder_kernel
-from benchmarks.book_kernel import RESULT
+from benchmarks.book_kernel import HASH_START, RESULT, ROW
 from benchmarks.book_stream import generate
+from benchmarks.ids import FAR
 from benchmarks.naive import NaiveRows
 from benchmarks.streams import read_array, write_array
 from engine.book import LEVELS_MAX, check
@@ -214,6 +215,21 @@ def test_the_control_makes_the_same_trades_on_random_rows(seed: int, tmp_path: P
     write_array(tmp_path / "rows.npy", random_rows(seed, n=3_000, ids=300, ticks=(5, 40, 70_000)[seed % 3]))
     result = bench.benchmark(tmp_path / "rows.npy", 1)
     assert result.get("control_identical", "control_skipped" in result)
+
+
+@pytest.mark.parametrize("cut", [1, 5, 64])
+def test_the_ladder_may_be_run_in_pieces_of_any_length(cut: int) -> None:
+    rows = random_rows(4)
+    state = bench.new_ladder_state(rows, band := bench.price_band(rows))
+    result = np.array([(0, 0, HASH_START)], RESULT)
+    padded = np.concatenate([rows, rows[-1:].repeat(FAR, 0)]).view(ROW)[:, 0]
+    for start in range(0, len(rows), cut):
+        count = min(cut, len(rows) - start)
+        ladder_kernel.run(
+            padded[start:], count, state.ladder, state.slot_of, state.first_id, None, np.int64(band.base), result
+        )
+        ladder_kernel.check(state.ladder, state.slot_of, band.n_levels)
+    assert outcome_of(result) == naive_outcome(rows)
 
 
 def spread_rows(seed: int) -> np.ndarray:
