@@ -10,6 +10,7 @@ import numpy as np
 from engine.prices import format_amount, format_price
 from gateway.surveillance import kernel as k
 from gateway.surveillance.agreed import Agreed, Withdrawn
+from gateway.surveillance.alerts import Finding
 from gateway.surveillance.detectors import deals_of, round_trip, tell_numbers
 
 if TYPE_CHECKING:
@@ -36,9 +37,11 @@ def agreed_deals(w: Surveillance, time_ns: int) -> None:
                 )
                 limit, parties = w.thresholds.off_market_bp, (deal.seller, deal.buyer)
                 tell_numbers(
-                    w, "off_market", deal.time_ns, deal.instrument, parties, away, limit, "bp", text,
-                    [deal.seq], [deal.number],
-                )  # fmt: skip
+                    w,
+                    Finding("off_market", deal.time_ns, deal.instrument, parties, away, limit, "bp", text),
+                    [deal.seq],
+                    [deal.number],
+                )
 
 
 def _flow(w: Surveillance, instrument: int, seller: int, buyer: int) -> tuple[int, int]:
@@ -75,7 +78,10 @@ def _transfer(w: Surveillance, time_ns: int, instrument: int, low: int, high: in
     numbers = [d.number for d in rows if d.date == w.date]
     limit, seqs = t.agreed_transfer_fen, [d.seq for d in rows]
     tell_numbers(
-        w, "agreed_transfer", time_ns, instrument, (loser, winner), abs(gain), limit, "fen", text, seqs, numbers
+        w,
+        Finding("agreed_transfer", time_ns, instrument, (loser, winner), abs(gain), limit, "fen", text),
+        seqs,
+        numbers,
     )
 
 
@@ -159,7 +165,10 @@ def _tell_ring(
     kind = "wash" if len(accounts) == 2 else "ring"
     limit = w.thresholds.ring_t
     tell_numbers(
-        w, kind, time_ns, instrument, tuple(sorted(accounts)), least, limit, "t", text, seqs, sorted(set(numbers))
+        w,
+        Finding(kind, time_ns, instrument, tuple(sorted(accounts)), least, limit, "t", text),
+        seqs,
+        sorted(set(numbers)),
     )
 
 
@@ -174,7 +183,13 @@ def desk(w: Surveillance, time_ns: int) -> None:
             t = sum(r.quantity for r in rows)
             seconds = w.thresholds.desk_life_ms // 1_000
             text = f"account {account} withdrew {len(rows)} declarations of together {t:,} t within {seconds} s each"
-            _tell_ended(w, "desk_withdrawals", time_ns, account, len(rows), limit, "declarations", text, rows)
+            _tell_ended(
+                w,
+                Finding(
+                    "desk_withdrawals", time_ns, rows[-1].instrument, (account,), len(rows), limit, "declarations", text
+                ),
+                rows,
+            )
 
 
 def auctions(w: Surveillance, time_ns: int) -> None:
@@ -185,7 +200,9 @@ def auctions(w: Surveillance, time_ns: int) -> None:
         if share >= t.auction_cancelled_percent:
             text = f"account {account} cancelled bids on {share} % of what auction {auction} offers"
             limit = t.auction_cancelled_percent
-            _tell_ended(w, "auction_cancelled", time_ns, account, share, limit, "%", text, rows)
+            _tell_ended(
+                w, Finding("auction_cancelled", time_ns, rows[-1].instrument, (account,), share, limit, "%", text), rows
+            )
     done, w.agreed.auctioned = w.agreed.auctioned, []
     for a in done:
         won: dict[int, list[Agreed]] = {}
@@ -199,30 +216,26 @@ def auctions(w: Surveillance, time_ns: int) -> None:
             if group and w.groups.get(buyer) == group:
                 text = f"account {buyer}, of the seller {a.seller}'s group, won {mine:,} t of {total:,} t"
                 tell_numbers(
-                    w, "auction_linked", time_ns, a.instrument, (a.seller, buyer), mine, 1, "t", text, seqs, numbers
-                )  # fmt: skip
+                    w,
+                    Finding("auction_linked", time_ns, a.instrument, (a.seller, buyer), mine, 1, "t", text),
+                    seqs,
+                    numbers,
+                )
             if mine >= t.auction_winner_t and 100 * mine >= t.auction_winner_percent * total:
                 share = 100 * mine // total
                 text = f"account {buyer} won {mine:,} t of {total:,} t, {share} %, of auction {a.auction}"
                 limit = t.auction_winner_percent
                 tell_numbers(
-                    w, "auction_winner", time_ns, a.instrument, (buyer,), share, limit, "%", text, seqs, numbers
+                    w,
+                    Finding("auction_winner", time_ns, a.instrument, (buyer,), share, limit, "%", text),
+                    seqs,
+                    numbers,
                 )
 
 
-def _tell_ended(
-    w: Surveillance,
-    kind: str,
-    time_ns: int,
-    account: int,
-    score: int,
-    limit: int,
-    unit: str,
-    text: str,
-    rows: list[Withdrawn],
-) -> None:
-    seqs = [r.began_seq for r in rows] + [r.seq for r in rows]
-    tell_numbers(w, kind, time_ns, rows[-1].instrument, (account,), score, limit, unit, text, seqs, [])
+def _tell_ended(w: Surveillance, found: Finding, rows: list[Withdrawn]) -> None:
+    """What was taken back: its evidence is when it began and when it ended."""
+    tell_numbers(w, found, [r.began_seq for r in rows] + [r.seq for r in rows], [])
 
 
 EVERY_MINUTE: Final[tuple[Callable[[Any, int], None], ...]] = (agreed_deals, rings, desk, auctions)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -32,6 +32,20 @@ KINDS: Final[dict[str, tuple[str, str]]] = {
 }
 STEPS_MAX: Final = 1_000  # commands that the replay link shows one by one
 EVIDENCE_MAX: Final = 100  # orders and deals named in one alert; the replay link has the rest
+
+
+class Finding(NamedTuple):
+    """What a detector found, before its evidence is written down: an :class:`Alert`'s fields of the same names, but
+    ``instrument`` is the number (-1: none)."""
+
+    kind: str
+    time_ns: int
+    instrument: int
+    accounts: tuple[int, ...]
+    score: int
+    limit: int
+    unit: str
+    text: str
 
 
 class Alert(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ import numpy as np
 from engine.prices import format_amount, format_price
 from engine.records import BUY
 from gateway.surveillance import kernel as k
-from gateway.surveillance.alerts import EVIDENCE_MAX, Alert
+from gateway.surveillance.alerts import EVIDENCE_MAX, Alert, Finding
 
 if TYPE_CHECKING:
     from gateway.surveillance.watch import Surveillance
@@ -51,31 +51,20 @@ def deals_of(w: Surveillance, instrument: int, *, of: int = -1, between: tuple[i
 
 
 def tell_numbers(
-    w: Surveillance,
-    kind: str,
-    time_ns: int,
-    instrument: int,
-    accounts: tuple[int, ...],
-    score: int,
-    limit: int,
-    unit: str,
-    text: str,
-    seqs: list[int],
-    numbers: list[int],
-    orders: tuple[int, ...] = (),
+    w: Surveillance, found: Finding, seqs: list[int], numbers: list[int], orders: tuple[int, ...] = ()
 ) -> None:
     """Makes the alert of a finding. Its evidence: sequences of the journal, numbers of today's deals, order ids."""
     w.tell(
         Alert(
-            kind=kind,
+            kind=found.kind,
             date=w.date,
-            time_ns=time_ns,
-            instrument=w.codes.get(instrument, f"#{instrument}"),
-            accounts=accounts,
-            score=int(score),
-            limit=int(limit),
-            unit=unit,
-            text=text,
+            time_ns=found.time_ns,
+            instrument=w.codes.get(found.instrument, f"#{found.instrument}"),
+            accounts=found.accounts,
+            score=int(found.score),
+            limit=int(found.limit),
+            unit=found.unit,
+            text=found.text,
             first_seq=min(seqs, default=w.last_seq),
             last_seq=max(seqs, default=w.last_seq),
             deals=tuple(numbers[-EVIDENCE_MAX:]),
@@ -85,28 +74,14 @@ def tell_numbers(
 
 
 def tell(
-    w: Surveillance,
-    kind: str,
-    time_ns: int,
-    instrument: int,
-    accounts: tuple[int, ...],
-    score: int,
-    limit: int,
-    unit: str,
-    text: str,
-    deals: np.ndarray,
-    orders: tuple[int, ...] = (),
-    seqs: list[int] | None = None,
+    w: Surveillance, found: Finding, deals: np.ndarray, orders: tuple[int, ...] = (), seqs: list[int] | None = None
 ) -> None:
     """Makes the alert of a finding on listed deals, DEALT[n], whose orders it names unless others are given; ``seqs``:
     of what else is evidence."""
     newest = deals[-EVIDENCE_MAX:]
     if not orders and len(newest):
         orders = tuple(dict.fromkeys(np.stack([newest["maker_order"], newest["taker_order"]], 1).ravel().tolist()))
-    every = [*deals["seq"].tolist(), *(seqs or [])]
-    tell_numbers(
-        w, kind, time_ns, instrument, accounts, score, limit, unit, text, every, newest["number"].tolist(), orders
-    )  # fmt: skip
+    tell_numbers(w, found, [*deals["seq"].tolist(), *(seqs or [])], newest["number"].tolist(), orders)
 
 
 def round_trip(a_t: int, a_fen: int, b_t: int, b_fen: int) -> tuple[int, int, int]:
@@ -157,14 +132,7 @@ def _wash(w: Surveillance, now: int, p: np.void, instrument: int, low: int, high
         )
         tell(
             w,
-            "wash",
-            now,
-            instrument,
-            (low, high),
-            trip,
-            limit,
-            "t",
-            text,
+            Finding("wash", now, instrument, (low, high), trip, limit, "t", text),
             deals_of(w, instrument, between=(low, high)),
         )
 
@@ -180,7 +148,7 @@ def _arranged(w: Surveillance, now: int, p: np.void, instrument: int, low: int, 
             f"{t.prearranged_within_ms:,} ms: {share} % of what they dealt with each other"
         )
         deals = deals_of(w, instrument, between=(low, high))
-        tell(w, "prearranged", now, instrument, (low, high), count, limit, "deals", text, deals)
+        tell(w, Finding("prearranged", now, instrument, (low, high), count, limit, "deals", text), deals)
 
 
 def _transfer(w: Surveillance, now: int, p: np.void, instrument: int, low: int, high: int) -> None:
@@ -196,7 +164,11 @@ def _transfer(w: Surveillance, now: int, p: np.void, instrument: int, low: int, 
             f"{matched:,} t, {gap / 100:.2f} % apart"
         )
         deals = deals_of(w, instrument, between=(low, high))
-        tell(w, "value_transfer", now, instrument, (loser, winner), abs(gain), t.transfer_fen, "fen", text, deals)
+        tell(
+            w,
+            Finding("value_transfer", now, instrument, (loser, winner), abs(gain), t.transfer_fen, "fen", text),
+            deals,
+        )
 
 
 # --- one account ---------------------------------------------------------------------------------------------------
@@ -225,7 +197,13 @@ def layering(w: Surveillance, time_ns: int) -> None:
         )
         orders = tuple(mine["order_id"].tolist()[:EVIDENCE_MAX])
         seqs = mine["accepted_seq"].tolist() + mine["seq"].tolist()
-        tell(w, "layering", time_ns, instrument, (account,), quick_t, t.layering_t, "t", text, deals, orders, seqs)
+        tell(
+            w,
+            Finding("layering", time_ns, instrument, (account,), quick_t, t.layering_t, "t", text),
+            deals,
+            orders,
+            seqs,
+        )
 
 
 def churn(w: Surveillance, time_ns: int) -> None:
@@ -243,7 +221,9 @@ def churn(w: Surveillance, time_ns: int) -> None:
                 f"{gap / 100:.2f} % lower"
             )
             deals = deals_of(w, instrument, of=account)
-            tell(w, "buy_high_sell_low", time_ns, instrument, (account,), gap, t.churn_gap_bp, "bp", text, deals)
+            tell(
+                w, Finding("buy_high_sell_low", time_ns, instrument, (account,), gap, t.churn_gap_bp, "bp", text), deals
+            )
 
 
 def overselling(w: Surveillance, time_ns: int) -> None:
@@ -262,7 +242,7 @@ def overselling(w: Surveillance, time_ns: int) -> None:
             deals = kept_deals(w)
             deals = deals[(deals["maker"] == account) | (deals["taker"] == account)]
             instrument = int(deals["instrument"][-1]) if len(deals) else -1
-            tell(w, "overselling", time_ns, instrument, (account,), need - left, 1, "t", text, deals)
+            tell(w, Finding("overselling", time_ns, instrument, (account,), need - left, 1, "t", text), deals)
 
 
 def large_holders(w: Surveillance, time_ns: int) -> None:
@@ -274,7 +254,7 @@ def large_holders(w: Surveillance, time_ns: int) -> None:
         held = first + bought - sold + int(rows["bought_t"].sum()) - int(rows["sold_t"].sum())
         if held >= limit:
             text = f"account {account} holds {held:,} t of all vintages"
-            tell(w, "large_holder", time_ns, -1, (account,), held, limit, "t", text, w.deals[:0])
+            tell(w, Finding("large_holder", time_ns, -1, (account,), held, limit, "t", text), w.deals[:0])
 
 
 def concentration(w: Surveillance, time_ns: int) -> None:
@@ -290,7 +270,7 @@ def concentration(w: Surveillance, time_ns: int) -> None:
                 text = f"account {account} {word} {quantity:,} t of {volume:,} t, {share} %"
                 deals = deals_of(w, instrument, of=account)
                 limit = t.concentration_percent
-                tell(w, "concentration", time_ns, instrument, (account,), share, limit, "%", text, deals)
+                tell(w, Finding("concentration", time_ns, instrument, (account,), share, limit, "%", text), deals)
 
 
 # --- prices --------------------------------------------------------------------------------------------------------
@@ -310,7 +290,9 @@ def close_marking(w: Surveillance, time_ns: int) -> None:
                 both = {int(a) for a in deals["maker"]} | {int(a) for a in deals["taker"]}
                 text = f"{volume:,} t set a close that is {moved / 100:.2f} % away from the previous one"
                 limit = t.thin_close_change_bp
-                tell(w, "thin_close", time_ns, instrument, tuple(sorted(both)), moved, limit, "bp", text, deals)
+                tell(
+                    w, Finding("thin_close", time_ns, instrument, tuple(sorted(both)), moved, limit, "bp", text), deals
+                )
         for account in np.flatnonzero(w.day[:, instrument]["late_t"]).tolist() if late else ():
             mine, fen = int(w.day[account, instrument]["late_t"]), int(w.day[account, instrument]["late_fen"])
             if 100 * mine < t.close_late_share_percent * late:
@@ -330,13 +312,13 @@ def close_marking(w: Surveillance, time_ns: int) -> None:
                     f"{said}the close is {without / 100:.2f} % off what it would be without",
                     t.close_impact_bp,
                 )
-                tell(w, "marking_close", time_ns, instrument, (account,), without, limit, "bp", text, deals)
+                tell(w, Finding("marking_close", time_ns, instrument, (account,), without, limit, "bp", text), deals)
             elif against >= t.close_push_bp:
                 text = (
                     f"{said}the close is {against / 100:.2f} % off what it would be at the price of the moment before"
                 )
                 limit = t.close_push_bp
-                tell(w, "marking_close", time_ns, instrument, (account,), against, limit, "bp", text, deals)
+                tell(w, Finding("marking_close", time_ns, instrument, (account,), against, limit, "bp", text), deals)
 
 
 def price_limits(w: Surveillance, time_ns: int) -> None:
@@ -358,7 +340,7 @@ def price_limits(w: Surveillance, time_ns: int) -> None:
             nearest = int(away.argmin())  # the first of them
             there, ticks = deals[nearest : nearest + 1], int(away[nearest])
             text = f"the price {format_price(int(there['price'][0]))} is {ticks} ticks from the {side} limit"
-            tell(w, "price_limit", time_ns, instrument, (), ticks, near, "ticks", text, there)
+            tell(w, Finding("price_limit", time_ns, instrument, (), ticks, near, "ticks", text), there)
             if ticks == 0 and before != limit:
                 _push(w, time_ns, instrument, limit, deals[: nearest + 1])
 
@@ -381,7 +363,7 @@ def _push(w: Surveillance, time_ns: int, instrument: int, limit: int, deals: np.
             f"{taken:,} t, {share} % of it"
         )
         mine = deals[deals["taker"] == account]
-        tell(w, "limit_push", time_ns, instrument, (account,), taken, t.push_t, "t", text, mine)
+        tell(w, Finding("limit_push", time_ns, instrument, (account,), taken, t.push_t, "t", text), mine)
 
 
 def price_moves(w: Surveillance, time_ns: int) -> None:
@@ -409,7 +391,7 @@ def price_moves(w: Surveillance, time_ns: int) -> None:
         account, _, share = _top_taker(deals)
         if share >= t.move_share_percent:
             text = f"{worst / 100:.2f} % in {minutes} minutes, {share} % of it taken by account {account}"
-            tell(w, "price_move", time_ns, instrument, (account,), worst, t.move_bp, "bp", text, deals)
+            tell(w, Finding("price_move", time_ns, instrument, (account,), worst, t.move_bp, "bp", text), deals)
 
 
 def before_news(w: Surveillance, time_ns: int) -> None:
@@ -436,7 +418,7 @@ def before_news(w: Surveillance, time_ns: int) -> None:
                     f"{t.news_minutes} minutes before a notice"
                 )
                 mine = here[(here["maker"] == account) | (here["taker"] == account)]
-                tell(w, "before_news", time_ns, instrument, (account,), net, t.news_t, "t", text, mine)
+                tell(w, Finding("before_news", time_ns, instrument, (account,), net, t.news_t, "t", text), mine)
 
 
 Detector = Callable[[Any, int], None]
