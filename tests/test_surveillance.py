@@ -13,6 +13,7 @@ import registry_world as rw
 from engine.calendar import day_start_ns, parse_clock
 from engine.records import ACCEPTED, EVENT, NO_ACCOUNT, NOTICE
 from gateway.surveillance import Surveillance, Thresholds, scenarios
+from gateway.surveillance import kernel as k
 from gateway.surveillance import watch as watch_module
 from gateway.surveillance.agreed_detectors import cycles
 from gateway.surveillance.watch import Positions
@@ -101,6 +102,18 @@ def test_tables_grow_with_the_numbers_of_accounts_orders_and_pairs(monkeypatch):
     small.orders = small.orders[:2].copy()
     again = alerts_in_pieces(small, events, payloads, [100])
     assert [a.name for a in again] == [a.name for a in alerts] and len(small.pairs) > 4
+
+
+def test_the_highest_numbers_of_events_are_found_in_one_pass():
+    rng = np.random.default_rng(1)
+    events = np.zeros(500, EVENT)
+    events["account"], events["kind"] = rng.integers(0, 9_000, 500), rng.integers(1, 12, 500)
+    events["instrument"], events["order_id"] = rng.integers(0, 300, 500), rng.integers(0, 1 << 60, 500)
+    events["account"][::7] = NO_ACCOUNT
+    listed = events[events["kind"] != NOTICE]
+    slots = events["order_id"] & np.uint64(0xFFFFFFFF)
+    expected = (events["account"][events["account"] != NO_ACCOUNT].max(), listed["instrument"].max(), slots.max())
+    assert k.highest(events) == expected and k.highest(events[:0]) == (0, 0, 0)
 
 
 def test_linked_accounts_are_told_of_at_half_of_the_quantity():

@@ -152,7 +152,7 @@ class Feed(threading.Thread):
         assert self.watch is not None
         for events, payloads in pages:
             notices, at = {}, 0
-            for place in np.flatnonzero(events["kind"] == NOTICE).tolist():
+            for place in np.flatnonzero(events["kind"] == NOTICE).tolist() if payloads else ():
                 end = at + int(events["quantity"][place])
                 notices[place] = msgspec.msgpack.decode(payloads[at:end])
                 at = end

@@ -164,10 +164,11 @@ class Picture:
         self.events += len(events)
         if len(events):
             self.last_event_ns = int(events[-1]["time_ns"])
-        kinds = events["kind"]
+        kinds = events["kind"].copy()  # side by side: looked through several times
         rejected = events[kinds == REJECTED]
-        _count(self.rejects, rejected["reason"])
-        _count(self.rejects_of, rejected["account"])
+        if len(rejected):
+            _count(self.rejects, rejected["reason"])
+            _count(self.rejects_of, rejected["account"])
         for at in np.flatnonzero((kinds == FILL_TAKER) | (kinds == NOTICE)).tolist():
             if kinds[at] == FILL_TAKER:
                 self._deal(events[at])

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from engine.codes import Reason
-from engine.records import ACCEPTED, BUY, CANCELLED, FILL_MAKER, FILL_TAKER, NOTICE
+from engine.records import ACCEPTED, BUY, CANCELLED, FILL_MAKER, FILL_TAKER, NO_ACCOUNT, NOTICE
 
 BUCKETS: Final = 5  # minutes of order flow that are looked at together
 
@@ -166,6 +166,20 @@ def rehash(old, new):
     for i in range(old.size):
         if old[i].key != np.uint64(0):
             new[pair_row(new, old[i].key)] = old[i]
+
+
+@njit(cache=True)
+def highest(events):
+    """The highest account, instrument and order slot in EVENT[n], as three numbers: how large the tables must be."""
+    account = instrument = slot = np.int64(0)
+    for i in range(events.size):
+        e = events[i]
+        if e.account != NO_ACCOUNT:
+            account = max(account, np.int64(e.account))
+        if e.kind != NOTICE:
+            instrument = max(instrument, np.int64(e.instrument))
+        slot = max(slot, np.int64(e.order_id & np.uint64(0xFFFFFFFF)))
+    return account, instrument, slot
 
 
 @njit(cache=True)

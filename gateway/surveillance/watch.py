@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from engine.calendar import trading_date
-from engine.records import ACCEPTED, EVENT, NO_ACCOUNT, NOTICE
+from engine.records import EVENT
 from engine.rules import Rules
 from gateway.surveillance import agreed_detectors, detectors
 from gateway.surveillance import kernel as k
@@ -159,18 +159,12 @@ class Surveillance:
 
     def _reserve(self, events: np.ndarray) -> None:
         """Tables as large as the numbers in these events need them."""
-        accounts = events["account"]
-        highest = int(accounts[accounts != NO_ACCOUNT].max(initial=0))
-        instrument = int(events["instrument"][events["kind"] != NOTICE].max(initial=0))
+        account, instrument, slot = k.highest(events)
         n, m = self.day.shape
-        if highest >= n or instrument >= m:
-            n, m = _fits(n, highest), _fits(m, instrument)
+        if account >= n or instrument >= m:
+            n, m = _fits(n, account), _fits(m, instrument)
             self.flow = _grown(self.flow, (k.BUCKETS, n, m, 2))
             self.day, self.vintages = _grown(self.day, (n, m)), _grown(self.vintages, (m,))
-        ids = events["order_id"][events["kind"] <= ACCEPTED]
-        slot = int((ids & np.uint64(0xFFFFFFFF)).max(initial=0))
-        others = int((events["order_id"] & np.uint64(0xFFFFFFFF)).max(initial=0))
-        slot = max(slot, others)
         if slot >= len(self.orders):
             self.orders = _grown(self.orders, (_fits(len(self.orders), slot),))
 
