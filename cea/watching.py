@@ -43,6 +43,7 @@ class Picture:
     def __init__(self, codes: list[str], shown: str = "", *, only: bool = False) -> None:
         self.codes = codes
         self.at = codes.index(shown) if shown else 0
+        self.chosen = bool(shown)  # else the one that trades most when it is first looked at
         self.only = only  # the tape has the shown vintage's deals only
         self.held = False
         self.tape: deque[tuple[str, str, int, int, str]] = deque(maxlen=TAPE_ROWS)
@@ -76,6 +77,7 @@ class Picture:
 
     def key(self, key: str) -> None:
         """What a key press does; unknown ones do nothing."""
+        self.chosen = True
         if key in ("q", "Q", "\x1b"):
             self.ended = True
         elif key in ("next", "n", "previous", "p"):
@@ -94,6 +96,8 @@ class Picture:
         from rich.table import Table
         from rich.text import Text
 
+        if not self.chosen:
+            self._choose(feed)
         book = feed.books[self.code]
         bids, asks = book.levels()
         side_by_side = tape and width >= WIDE
@@ -113,6 +117,12 @@ class Picture:
             parts += [depth, self._tape(max(3, height - 17 - len(self.notes)))]
         parts += [Text(note, no_wrap=True, overflow="ellipsis") for note in self.notes]
         return Group(*parts, foot)
+
+    def _choose(self, feed: MarketDataClient) -> None:
+        """Nobody opens a market to look at a vintage without deals."""
+        volumes = [s.volume if (s := feed.books[code].statistics) else 0 for code in self.codes]
+        if busiest := max(volumes):
+            self.at, self.chosen = volumes.index(busiest), True
 
     def _head(self, feed: MarketDataClient) -> str:
         from engine.prices import format_price
@@ -285,7 +295,8 @@ def watch_command(folder: Path, who: str, wanted: list[str], *, seconds: float, 
             if plain:
                 _lines(feed, seconds, as_json=as_json)
             else:
-                follow(feed, Picture(feed.codes, only=bool(wanted)), seconds=seconds, tape=True)
+                shown = feed.codes[0] if wanted else ""
+                follow(feed, Picture(feed.codes, shown, only=bool(wanted)), seconds=seconds, tape=True)
 
 
 def _lines(feed: MarketDataClient, seconds: float, *, as_json: bool) -> None:

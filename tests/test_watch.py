@@ -18,6 +18,7 @@ from types import SimpleNamespace
 
 import gateway_market as gm
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from cea.watching import Picture, keys, lines_of, pressed
@@ -113,6 +114,25 @@ def test_composite_and_notices_are_shown_and_said_in_lines():
     assert lines_of(deal("A", 5_955)) and not lines_of(
         BookUpdate(code="A", epoch=1, seq=3, time_ns=TEN, bids=(), asks=())
     )
+
+
+def test_the_busiest_vintage_is_shown_until_somebody_chooses():
+    feed, picture = feed_of("A", "B", "C"), Picture(["A", "B", "C"])
+    for book in feed.books.values():
+        book.statistics = replace(STATISTICS, volume=0)
+    screen(picture, feed, 100)
+    assert picture.code == "A" and not picture.chosen, "nothing was dealt yet"
+    feed.books["B"].statistics = STATISTICS
+    screen(picture, feed, 100)
+    assert picture.code == "B"
+    feed.books["C"].statistics = replace(STATISTICS, volume=9_999_999)
+    screen(picture, feed, 100)
+    assert picture.code == "B", "it does not jump while somebody reads"
+    other = Picture(["A", "B", "C"])
+    other.key("next")
+    other.key("previous")
+    screen(other, feed, 100)
+    assert other.code == "A"
 
 
 def test_arrows_are_keys_and_a_terminal_that_goes_away_ends_it():
