@@ -16,12 +16,13 @@ from typing import Final
 
 import msgspec
 
+from engine.calendar import to_date
 from engine.prices import composite_price
 from engine.rules import Rules, in_force
 from replay.bulk_deals import solve_bulk
 from replay.day_session import DayOutcome, DaySession
 from replay.deals import Deal, NoDeals, solve_deals
-from replay.figures import COMPOSITE, DayFigures, VintageFigures, parse_hundredths, read_daily_file
+from replay.figures import COMPOSITE, DayFigures, VintageFigures, parse_hundredths, parse_tonnes, read_daily_file
 from replay.flow import Episode, episodes_of
 from replay.interleave import DayDeal, order_deals
 from replay.pseudo_random import PseudoRandom
@@ -62,7 +63,7 @@ class DaysReport(msgspec.Struct):
 
     ``vintage_days``: rows of vintages, days without a deal included (their close is carried);
     ``ranges_matched``: days whose composite high and low came out too; ``ranges_unsolved``: days for which no order of
-    the vintages' deals was found that gives them.
+    the vintages' deals was found that gives them; a mismatch only where it is sure that there is none.
     """
 
     days: int = 0
@@ -93,6 +94,7 @@ def read_days(path: Path) -> tuple[list[DayFigures], Changes]:
     """The daily file's days and published changes. SourceError names file, line and reason."""
     changes: dict[tuple[int, str], int] = {}
     try:
+        seen: set[tuple[int, str]] = set()
         with path.open(encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines)
             missing = [c for c in REQUIRED_COLUMNS if c not in (reader.fieldnames or ())]
@@ -101,10 +103,14 @@ def read_days(path: Path) -> tuple[list[DayFigures], Changes]:
             for row in reader:
                 try:
                     date = int(row["trade_date"].replace("-", ""))
+                    to_date(date)  # ValueError where there is no such day
+                    if (date, row["subject_code"]) in seen:
+                        raise ValueError(f"a second row of {row['trade_date']} {row['subject_code']}")
+                    seen.add((date, row["subject_code"]))
                     if row["change_rate"]:
                         changes[date, row["subject_code"]] = _basis_points(row["change_rate"])
                     for name in (*PRICES, *VOLUMES):
-                        parse_hundredths(row[name])
+                        (parse_tonnes if name.endswith("_t") else parse_hundredths)(row[name])
                 except (ValueError, TypeError, AttributeError) as error:
                     raise SourceError(path, str(error), reader.line_num) from error
         days = read_daily_file(path)
@@ -207,8 +213,22 @@ class DaysReplay:
                 solved = False
                 if day.composite.open:
                     self.report.ranges_unsolved.append(Finding(day.date, COMPOSITE, "high, low", str(error)))
+                    self._check_reach(day, weights)
                 sequence = self._by_first_deal(day, weights)
         return episodes_of(sequence, day, PseudoRandom(day.date)), solved
+
+    def _check_reach(self, day: DayFigures, weights: Mapping[str, int]) -> None:
+        """A composite's high or low that no order of the deals can give: every vintage at its highest, or lowest."""
+        sample = [v for v in day.vintages if weights.get(v.code)]
+        if not sample:
+            return
+        shares = [weights[v.code] for v in sample]
+        highest = composite_price([max(v.previous, v.high) for v in sample], shares)
+        lowest = composite_price([min(v.previous, v.low or v.previous) for v in sample], shares)
+        for field, published in (("high", day.composite.high), ("low", day.composite.low)):
+            if not lowest <= published <= highest:
+                reason = f"published {published}, and the vintages' prices of the day give {lowest} … {highest}"
+                self._differs(day.date, COMPOSITE, field, reason)
 
     def _by_first_deal(self, day: DayFigures, weights: Mapping[str, int]) -> list[DayDeal]:
         """Vintage after vintage, the one first whose first deal makes the composite's open (R7.3)."""
@@ -238,6 +258,7 @@ class DaysReplay:
             deals = solve_bulk(v.bulk_volume, v.bulk_amount, low, high, self.rules.bulk_quantity_min_t)
         except NoDeals as error:
             self.report.bulk_unsolved.append(Finding(date, v.code, "bulk", str(error)))
+            self._differs(date, v.code, "bulk", str(error))
             return []
         self.report.bulk_deals += len(deals)
         return deals

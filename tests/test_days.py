@@ -124,6 +124,32 @@ def test_a_published_figure_that_is_off_by_a_fen_is_named(daily, tmp_path) -> No
     assert r.closes_matched == r.vintage_days - 1
 
 
+@pytest.mark.parametrize(
+    ("code", "field", "figure", "named"),
+    [
+        ("COMCEA", "high", "99.00", "high"),
+        ("COMCEA", "low", "40.00", "low"),
+        ("COMCEA", "open", "59.67", "open"),
+        ("COMCEA", "close", "59.91", "close"),
+        ("CEA24", "bulk_amount_cny", "999999999.0", "bulk"),
+        ("CEA24", "change_rate", "-0.09%", "change"),
+        ("CEA24", "prev_close", "59.90", "previous"),
+    ],
+)
+def test_a_wrong_figure_of_a_day_is_a_mismatch_with_its_name(daily, tmp_path, code, field, figure, named) -> None:
+    text = daily.read_text(encoding="utf-8-sig")
+    line = next(ln for ln in text.splitlines() if ln.startswith(f"2025-12-03,{code},"))
+    fields = line.split(",")
+    fields[COLUMNS.split(",").index(field)] = figure
+    changed = tmp_path / "changed.csv"
+    changed.write_text(text.replace(line, ",".join(fields)))
+    r = replay_days(changed, 20251203, 20251203)
+    if field == "prev_close":  # the first day's is believed, and its consequences are not
+        assert not r.ok and (20251203, code, "change") in {(f.date, f.code, f.field) for f in r.mismatches}
+    else:
+        assert not r.ok and (20251203, code, named) in {(f.date, f.code, f.field) for f in r.mismatches}
+
+
 def row(date, code, prices, previous, change, volume=0, amount="0.0", bulk=(0, "0.0")) -> str:
     figures = (date, code, *prices, previous, "", change, volume, amount, *bulk, "", "")
     return ",".join(map(str, figures))
@@ -157,6 +183,9 @@ def test_a_later_year_with_a_new_vintage_and_its_own_weights_works(tmp_path) -> 
         ("a,b\n", "line 1: has no column trade_date"),
         (COLUMNS + "\n2021-07-16,CEA,48.0,x,48,51.23,,,6.73%,1,48,0,0,,\n", "line 2: figure 'x'"),
         (COLUMNS + "\n16.7.,CEA,48.0,48,48,48,,,6.73%,1,48,0,0,,\n", "line 2"),
+        (COLUMNS + "\n2021-13-16,CEA,48.0,48,48,48,,,6.73%,1,48,0,0,,\n", "line 2: month must be in 1..12"),
+        (COLUMNS + "\n2021-07-16,CEA,48.0,48,48,48,,,6.73%,1.5,48,0,0,,\n", "line 2: figure '1.5': expected whole"),
+        (COLUMNS + 2 * "\n2021-07-16,CEA,48.0,48,48,48,,,6.73%,1,48,0,0,,", "line 3: a second row of 2021-07-16 CEA"),
         (COLUMNS + "\n", "has no day"),
     ],
 )
