@@ -32,7 +32,7 @@ from benchmarks.flash1 import Band
 from benchmarks.ids import FAR, IdTable, new_id_table
 from benchmarks.ladder_kernel import PRICES_MAX, Ladder, new_ladder
 from benchmarks.streams import StreamError, read_array, write_array
-from benchmarks.timing import RUNS_MIN, Job, time_in_turn
+from benchmarks.timing import RUNS_MIN, Job, positive, time_in_turn
 from engine.book import LEVELS_MAX, Book, new_book
 from engine.memory import aligned_zeros
 
@@ -216,7 +216,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--orders", type=int, default=1_000_000, help="rows to generate")
     parser.add_argument("--seed", type=int, default=1, help="of the generator")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--runs", type=int, default=9, help=f"timed runs, at least {RUNS_MIN} for a quotable figure")
+    parser.add_argument(
+        "--runs", type=positive, default=9, help=f"timed runs, at least {RUNS_MIN} for a quotable figure"
+    )
     arguments = parser.parse_args(argv)
     if (arguments.file is None) == (arguments.generate is None):
         parser.error("give a file of rows or --generate FILE")

@@ -15,6 +15,7 @@ import argparse
 import ctypes
 import json
 import sys
+from operator import index
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -26,7 +27,7 @@ from benchmarks.flash1_kernel import CANCEL, MESSAGE, MODIFY, REPORT, REPORT_WOR
 from benchmarks.flash1_text import fields, report_hash
 from benchmarks.ids import IdTable, new_id_table
 from benchmarks.streams import StreamError, read_array
-from benchmarks.timing import RUNS_MIN, Job, time_in_turn
+from benchmarks.timing import RUNS_MIN, Job, positive, time_in_turn
 from engine.book import LEVELS_MAX, NIL, Book, new_book
 
 PUBLISHED: Final = {
@@ -39,6 +40,10 @@ PUBLISHED: Final = {
 """The published results of the five scenarios (seed 23), to compare with what a run computes."""
 
 PUBLISHED_MESSAGES: Final = 1_996_097  # of each of the five; another count is another stream of the same name
+
+
+EXPECTATIONS: Final = ("reports", "best_bid", "best_ask")
+"""What a step of an edge case may say of the state after its message."""
 
 
 class Band(NamedTuple):
@@ -192,6 +197,8 @@ def edge_cases(path: str | Path) -> dict[str, Any]:
     """Run a JSON file's named small cases; compare reports, best bid and best ask after every message."""
     try:
         cases = json.loads(Path(path).read_text())["cases"]
+        if not isinstance(cases, dict):
+            raise TypeError("cases must be an object: name to list of steps")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StreamError(f"{path}: cannot be read as a file of edge cases: {error!r}") from error
     failures = [failure for name, steps in cases.items() if (failure := _failure(name, steps)) is not None]
@@ -202,11 +209,13 @@ def _failure(name: str, steps: list[dict[str, Any]]) -> dict[str, Any] | None:
     try:
         messages = np.zeros(len(steps), MESSAGE)
         for i, step in enumerate(steps):
-            kind, side, ioc, qty, order_id, price = step["msg"]
+            kind, side, ioc, qty, order_id, price = (index(number) for number in step["msg"])
             messages[i] = (kind, side, ioc, 0, qty, order_id, price)
         _validate(messages, name)
         band = price_band(messages)
-    except (StreamError, OverflowError, ValueError, KeyError) as error:
+        if not any(step.keys() & EXPECTATIONS for step in steps):
+            raise StreamError(f"{name}: expects nothing, neither {', '.join(EXPECTATIONS)}")
+    except (StreamError, OverflowError, ValueError, KeyError, TypeError, AttributeError) as error:
         return {"case": name, "error": str(error)}
     state = new_state(messages, band)
     reports = np.zeros(reports_max(messages), REPORT)
@@ -227,7 +236,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("file", nargs="?", help="a stream, .npy or .npy.xz")
     parser.add_argument("--edge-cases", metavar="FILE", help="named small cases, JSON")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--runs", type=int, default=9, help=f"timed runs, at least {RUNS_MIN} for a quotable figure")
+    parser.add_argument(
+        "--runs", type=positive, default=9, help=f"timed runs, at least {RUNS_MIN} for a quotable figure"
+    )
     arguments = parser.parse_args(argv)
     if (arguments.file is None) == (arguments.edge_cases is None):
         parser.error("give a stream or --edge-cases FILE")

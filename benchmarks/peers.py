@@ -27,7 +27,7 @@ from benchmarks.conditions import conditions, describe
 from benchmarks.naive import NaiveRows
 from benchmarks.peer_engines import ENGINES
 from benchmarks.streams import StreamError
-from benchmarks.timing import RUNS_MIN, time_in_turn
+from benchmarks.timing import RUNS_MIN, positive, time_in_turn
 
 PACKAGES: Final = ("order-matching[polars]", "pyorderbook")  # the first does not import without its extra
 ROWS: Final = 5_000  # `order-matching` looks through all its orders for each, so more rows make it slower still
@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.peers", description="Python order books on the same rows")
     parser.add_argument("file", nargs="?", help="rows as for benchmarks.book; default: a generated stream")
     parser.add_argument("--rows", type=int, default=ROWS, help="length of the prefix")
-    parser.add_argument("--runs", type=int, default=RUNS_MIN, help="timed runs of ours; the slow peers run once")
+    parser.add_argument("--runs", type=positive, default=RUNS_MIN, help="timed runs of ours; the slow peers run once")
     parser.add_argument("--python", default=sys.executable, help="a Python that has the peers installed")
     parser.add_argument("--install", action="store_true", help="install the peers into a temporary environment")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import gc
 import statistics
 import time
@@ -9,6 +10,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, NamedTuple
 
 RUNS_MIN: Final = 7  # figures are medians of at least so many runs
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, as argparse's ``type``: there is no median of no run."""
+    number = int(text) if text.isascii() and text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return number
 
 
 class Timed(NamedTuple):

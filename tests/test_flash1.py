@@ -261,6 +261,9 @@ def case_file(folder: Path, **change: object) -> Path:
         {"msg": [0, 1, 0, 10, 1, 100]},
         {"msg": [3, 0, 0, 10, 1, 100]},
         {"msg": [0, 0, 0, 10, 1, 1 << 40]},
+        {"msg": [0, 0, 0, 10.5, 1, 100]},
+        {"msg": [0, 0, 0, 10]},
+        {"msg": None},
     ],
 )
 def test_an_edge_case_that_expects_something_else_fails(
@@ -270,6 +273,31 @@ def test_an_edge_case_that_expects_something_else_fails(
     result = json.loads(capsys.readouterr().out)
     assert (result["cases"], result["passed"], result["failed"]) == (2, 1, 1)
     assert result["failures"][0]["case"] == "other"
+
+
+@pytest.mark.parametrize("steps", [[], [{"msg": [0, 0, 0, 10, 1, 100]}], [7], None])
+def test_an_edge_case_that_can_not_fail_fails(tmp_path: Path, steps: object) -> None:
+    path = tmp_path / "cases.json"
+    path.write_text(json.dumps({"cases": {"empty": steps}}))
+    result = flash1.edge_cases(path)
+    assert (result["cases"], result["passed"], result["failed"]) == (1, 0, 1)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"cases": []}', '{"cases": 3}', "{}"])
+def test_a_file_that_holds_no_edge_cases_is_refused(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "cases.json"
+    path.write_text(text)
+    assert flash1.main(["--edge-cases", str(path)]) == 2
+    assert "cannot be read as a file of edge cases" in capsys.readouterr().err
+
+
+def test_no_run_at_all_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for runs in ("0", "-1", "x"):
+        with pytest.raises(SystemExit, match="2"):
+            flash1.main([str(tmp_path / "s.npy"), "--runs", runs])
+        assert "not a whole number of at least 1" in capsys.readouterr().err
 
 
 def small_stream() -> np.ndarray:
