@@ -122,7 +122,6 @@ class Core(TimeOuts):
         (self.streaming.add if message.first else self.streaming.discard)(session.number)
         session.stream_cursor = 0 if message.first == 0 else max(message.first, self.store.first_event_no)
         self._refresh(session)
-        self.dirty.add(session.number)
 
     def _on_step_clock(self, plane: str, session: Session, message: p.StepClock) -> None:
         now = self.clock.now()

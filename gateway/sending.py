@@ -23,13 +23,6 @@ ALL_FRAMES: Final = 1 << 30
 class Sending(Roster):
     """Reports to sessions."""
 
-    _stream_frames: int = ALL_FRAMES
-
-    def noted(self, commands: int, events: int) -> None:
-        super().noted(commands, events)
-        if self.streaming:
-            self.dirty |= self.streaming
-
     def deliver(self, events: np.ndarray, touched: np.ndarray, payloads: bytes) -> None:
         """What a batch's sessions get now; the hot lane sends most of it at once instead."""
         self.dirty.update(touched.tolist())
@@ -37,21 +30,33 @@ class Sending(Roster):
     def pump(self, stream_frames: int = ALL_FRAMES) -> None:
         """Sends every session what it has not got yet, as far as its socket takes it.
 
-        ``stream_frames``: of the stream of all events, at most so many to each operator; the rest with the next call.
+        ``stream_frames``: of the stream of all events, at most so many to each operator; the rest with a later call.
         """
-        if not self.dirty:
-            return
-        self._stream_frames = stream_frames
-        again: set[int] = set()
-        for number in self.dirty:
-            session = self.sessions.get(number)
-            if (
-                session is not None
-                and session.state in (State.RESYNC, State.ACTIVE)
-                and not self._send_reports(session)
-            ):
-                again.add(number)
-        self.dirty = again
+        if self.dirty:
+            again: set[int] = set()
+            for number in self.dirty:
+                session = self.sessions.get(number)
+                if (
+                    session is not None
+                    and session.state in (State.RESYNC, State.ACTIVE)
+                    and not self._send_reports(session)
+                ):
+                    again.add(number)
+            self.dirty = again
+        if stream_frames and self.streaming:
+            self.stream(stream_frames)
+
+    def stream(self, frames: int) -> bool:
+        """The stream of all events, at most so many frames to each operator who wants it, behind its own reports.
+
+        True where more of it could go at once.
+        """
+        more = False
+        for number in self.streaming - self.dirty:
+            session = self.sessions[number]
+            if session.state in (State.RESYNC, State.ACTIVE):
+                more |= self._send_stream(session, frames)
+        return more
 
     def _send_reports(self, session: Session) -> bool:
         """False while the socket takes no more."""
@@ -85,28 +90,29 @@ class Sending(Roster):
             self._transit(session, Event.SENT)
         ended = self._ended_date()
         if ended and session.ended_date != ended:
-            end = p.EndOfDay(date=ended, last_report=session.cursor - 1, digest=self.store.digest(session.number))
-            if not self._try(plane, session, p.encode(end)):
+            told = p.EndOfDay(date=ended, last_report=session.cursor - 1, digest=self.store.digest(session.number))
+            if not self._try(plane, session, p.encode(told)):
                 return False
             session.ended_date = ended
-        return not session.stream_cursor or self._send_stream(plane, session, sent_ns)
+        return True
 
-    def _send_stream(self, plane: str, session: Session, sent_ns: int) -> bool:
+    def _send_stream(self, session: Session, frames: int) -> bool:
+        """True where events are left and the socket takes more."""
         session.stream_cursor = max(session.stream_cursor, self.store.first_event_no)
-        end_no = self.store.first_event_no + self.store.count
-        for _ in range(self._stream_frames):
+        end_no, sent_ns = self.store.first_event_no + self.store.count, self.clock.now()
+        for _ in range(frames):
             if session.stream_cursor >= end_no:
-                break
+                return False
             events, payloads = self.store.event_page(session.stream_cursor)
             end = session.stream_cursor + len(events)
             flags = p.CAUGHT_UP if end == end_no else 0
             frame = p.encode_reports(
                 events, payloads, session.stream_cursor, flags=flags, magic=p.STREAM_MAGIC, sent_ns=sent_ns
             )
-            if not self._try(plane, session, frame):
+            if not self._try(OPERATORS, session, frame):
                 return False
             session.stream_cursor = end
-        return session.stream_cursor >= end_no
+        return session.stream_cursor < end_no
 
     def _try(self, plane: str, session: Session, frame: bytes) -> bool:
         if self.send(plane, session.route, frame):

@@ -376,6 +376,35 @@ def test_the_operators_stream_goes_out_in_pieces_so_that_no_member_waits_for_it(
     assert sum(len(page) for page, _ in ops.link.stream_pages) == core.store.count
 
 
+def test_reports_do_not_wait_for_the_stream_of_all_events_which_says_when_it_has_caught_up():
+    world = World(random.Random(1))
+    ops, member = world.client("ops1"), world.client("member-1")
+    core = world.core
+    ops.link.stream_pages = deque()
+    ops.link.subscribe(1)
+    ops.sync()
+    session = core.sessions[4]
+    core.pump, pump = lambda: pump(0), core.pump  # as the server's loop between two bursts
+    behind, orders = session.stream_cursor, np.zeros(300, COMMAND)
+    orders["kind"], orders["price"], orders["quantity"] = NEW, 5_900, 1
+    for _ in range(4):
+        member.link.request(orders)
+    member.sync()
+    assert member.link.caught_up and session.stream_cursor == behind, "the reports went, the stream waits"
+    waiting = core.store.first_event_no + core.store.count - behind
+    assert waiting > p.STREAM_PER_FRAME
+    turns = [core.stream(1)]
+    while turns[-1]:
+        turns.append(core.stream(1))
+    assert len(turns) == -(-waiting // p.STREAM_PER_FRAME), "it says so when nothing is left"
+    member.buy("CEA24", 5901, 1)
+    core.send, send = lambda plane, route, frame: False, core.send
+    assert not core.stream(1) and session.behind_since_ns, "nor asks for another turn while its socket takes nothing"
+    core.send, core.pump = send, pump
+    ops.sync()
+    assert sum(len(page) for page, _ in ops.link.stream_pages) == core.store.count
+
+
 def test_the_dead_mans_switch_cancels_unless_it_is_held():
     world = World(random.Random(1))
     client = world.client("member-1")
