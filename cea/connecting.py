@@ -71,7 +71,8 @@ def explained(folder: Path | None) -> Iterator[None]:
     try:
         yield
     except NoAnswer as error:
-        fail(f"{error}" + (f"; start it with `cea serve {folder}`" if folder is not None else ""), Exit.UNREACHABLE)
+        start = f"; start it with `cea serve {folder}`" if folder is not None and not error.listens else ""
+        fail(f"{error}{start}", Exit.UNREACHABLE)
     except UnknownOutcome as error:
         fail(f"{error}; look with `cea orders`", Exit.UNREACHABLE)
     except KeyFileError as error:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cea.connecting import chosen_key, explained, member
 from cea.output import Exit, console, fail, print_json, table
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def parsed_price(text: str) -> int:
@@ -66,14 +69,15 @@ def cancel_command(folder: Path, who: str, order_id: str, *, as_json: bool) -> N
 
 
 def orders_command(folder: Path, who: str, *, as_json: bool) -> None:
-    """Open orders of the account."""
+    """Open orders of the account, or of a drop copy's accounts."""
     from engine.prices import format_price
-    from engine.records import BUY
+    from engine.records import BUY, NO_ACCOUNT
 
     with member(folder, who) as client:
         rows = client.open_orders()
         found = [
             {
+                "account": int(r["account"]),
                 "order_id": int(r["order_id"]),
                 "instrument": client.code_of(int(r["instrument"])),
                 "side": "buy" if r["side"] == BUY else "sell",
@@ -95,11 +99,22 @@ def orders_command(folder: Path, who: str, *, as_json: bool) -> None:
             format_price(_int(o["price"])),
             f"{o['leaves']:,}",
             f"{o['filled']:,}",
+            o["account"],
         )
         for o in found
     ]
-    print(f"Open orders of account {account}: {len(found)}")
-    console().print(table(("order id", "vintage", "side", "price", "open t", "dealt t"), cells, left=3))
+    columns = ("order id", "vintage", "side", "price", "open t", "dealt t", "account")
+    print(f"Open orders of {'its accounts' if account == NO_ACCOUNT else f'account {account}'}: {len(found)}")
+    console().print(_whose(account, columns, cells, left=3))
+
+
+def _whose(account: int, columns: Sequence[str], cells: Sequence[Sequence[Any]], *, left: int) -> Table:
+    """A table whose last column is the account: left away where all rows are of the key's own."""
+    from engine.records import NO_ACCOUNT
+
+    if account == NO_ACCOUNT:
+        return table(columns, cells, left=left)
+    return table(columns[:-1], [row[:-1] for row in cells], left=left)
 
 
 def _int(value: object) -> int:
@@ -108,17 +123,17 @@ def _int(value: object) -> int:
 
 
 def fills_command(folder: Path, who: str, *, as_json: bool) -> None:
-    """Today's fills of the session's orders."""
+    """Today's fills of the session's orders, or of a drop copy's accounts."""
     from engine.calendar import format_time
     from engine.prices import format_amount, format_price
 
     with member(folder, who) as client:
         client.sync()
-        found = client.fills()
+        found, account = client.fills(), client.account
     if as_json:
         print_json(found)
         return
-    columns = ("time", "vintage", "side", "as", "price", "t", "CNY", "deal", "order id")
+    columns = ("time", "vintage", "side", "as", "price", "t", "CNY", "deal", "order id", "account")
     cells: list[Sequence[Any]] = [
         (
             format_time(f.time_ns),
@@ -130,11 +145,12 @@ def fills_command(folder: Path, who: str, *, as_json: bool) -> None:
             format_amount(f.price * f.quantity),
             f.deal,
             f.order_id,
+            f.account,
         )
         for f in found
     ]
     print(f"Fills of today: {len(found)}")
-    console().print(table(columns, cells, left=4))
+    console().print(_whose(account, columns, cells, left=4))
 
 
 def balances_command(folder: Path, who: str, *, as_json: bool) -> None:

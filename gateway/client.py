@@ -90,7 +90,7 @@ REPORTS_KEPT: Final = 200_000
 
 
 class Fill(msgspec.Struct, frozen=True):
-    """One deal of an order of ours."""
+    """One deal of an order of ours; of a drop copy, of its accounts'."""
 
     order_id: int
     instrument: str
@@ -100,6 +100,7 @@ class Fill(msgspec.Struct, frozen=True):
     deal: int
     time_ns: int
     maker: bool
+    account: int
 
 
 class Order(msgspec.Struct):
@@ -240,8 +241,10 @@ class Client:
         self._queue.append(report)
         e = report.event
         kind, ref, order_id = int(e["kind"]), int(e["ref"]), int(e["order_id"])
-        if int(e["session"]) not in (0, self.link.session):
-            return  # a drop copy's report of somebody else's session
+        if int(e["session"]) not in (0, self.link.session):  # a drop copy's report of somebody else's session
+            if kind in (FILL_MAKER, FILL_TAKER):
+                self._filled(e, None)
+            return
         if kind == NOTICE:
             self._notice(report, ref)
             return
@@ -291,6 +294,7 @@ class Client:
             int(e["ref"]),
             int(e["time_ns"]),
             int(e["kind"]) == FILL_MAKER,
+            int(e["account"]),
         )
         self._fills.append(fill)
         if order is None:
@@ -485,7 +489,7 @@ class Client:
         return [o for o in self.by_request.values() if o.open or not only_open]
 
     def fills(self) -> list[Fill]:
-        """This session's fills of the day, up to now."""
+        """This session's fills of the day, up to now; a drop copy's, those of its accounts."""
         self.sync()
         return list(self._fills)
 

@@ -56,7 +56,14 @@ class LoggedOut(GatewayError):
 
 
 class NoAnswer(GatewayError):
-    """Nobody answers: the exchange is down, or it does not know the key (then it refuses without a word, D7)."""
+    """Nobody answers: the exchange is down, or it does not know the key (then it refuses without a word, D7).
+
+    ``listens``: True where somebody was found at the address.
+    """
+
+    def __init__(self, text: str, *, listens: bool = False) -> None:
+        super().__init__(text)
+        self.listens = listens
 
 
 class UnknownOutcome(GatewayError):
@@ -534,22 +541,31 @@ class Connection:
         """Logs in and resynchronises. Raises LoginRefused, NoAnswer."""
         if not self.wait(lambda: self.active):
             self._drop()
-            raise NoAnswer(f"no answer from {self.where}: {self._why_nobody()}")
+            why, listens = self._why_nobody()
+            raise NoAnswer(f"no answer from {self.where}: {why}", listens=listens)
 
-    def _why_nobody(self) -> str:
+    def _why_nobody(self) -> tuple[str, bool]:
         """What a refused handshake (D7) looks like from here, told apart from an exchange that is not there."""
-        unknown = f"it does not know the key {self.secret.name}, or the key's time is over"
+        others = "members'" if self._plane == "operators" else "operators'"
+        unknown = f"it does not know the key {self.secret.name} ({others} keys have an endpoint of their own)"
+        unknown += ", or the key's time is over"
         target = self._target()
         if target is None:
-            return "no exchange runs there"
+            return "no exchange runs there", False
         if self._socket_for != self._dealer:  # a test's channel
-            return f"the exchange is down, or {unknown}"
+            return f"the exchange is down, or {unknown}", False
         host, _, port = target.address.removeprefix("tcp://").rpartition(":")
         try:
             sockets.create_connection((host, int(port)), LISTENS_S).close()
         except (OSError, ValueError) as error:
-            return f"nobody listens at {target.address} ({error}): the exchange is down, or the address is another"
-        return f"{target.address} listens, but {unknown}, or the exchange's public key in the key file is another's"
+            return (
+                f"nobody listens at {target.address} ({error}): the exchange is down, or the address is another",
+                False,
+            )
+        return (
+            f"{target.address} listens, but {unknown}, or the exchange's public key in the key file is another's",
+            True,
+        )
 
     def request(self, records: np.ndarray, payload: bytes = b"") -> list[int]:
         """Sends records (COMMAND[n], one frame) and returns their request numbers. The session must be active."""

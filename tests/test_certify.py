@@ -105,6 +105,7 @@ def test_wrong_keys_and_wrong_addresses_are_told_apart(served, tmp_path, capsys,
     keys.write_secret(stranger, keys.Secret("stranger", public, secret, served.endpoints.server_public))
     code, _, err = certify(capsys, "--at", address, "--as", stranger)
     assert code == Exit.UNREACHABLE and "listens" in err and "does not know the key stranger" in err
+    assert "operators' keys have an endpoint of their own" in err
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     code, _, err = certify(capsys, "--at", f"tcp://127.0.0.1:{port}", "--as", folder / "keys" / "member-1.key")

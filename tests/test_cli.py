@@ -229,6 +229,8 @@ def test_an_operator_acts_with_a_reason_and_two_persons_undo_a_kill_switch(runni
     assert "there is no key" in cea("operate", "revoke-key", "--key", "risk-3b", "--why", "asked again", code=Exit.NO)
     copy = ("operate", "issue-key", "--account", "1,3", "--key", "copy", "--role", "drop_copy", "--why", "custodian")
     assert "copy.key" in cea(*copy)
+    assert "Open orders of its accounts: 0" in cea("orders", "-a", "copy")
+    assert "account" in cea("fills", "-a", "copy") and "account" not in cea("fills", "-a", 1)
     third = ("operate", "issue-key", "--key", "ops3", "--role", "operator", "--why", "a third shift")
     assert "takes two persons" in cea(*third, code=Exit.NO)
     number = cea.json(*third, "--second", "ops2")["proposal"]

@@ -81,6 +81,10 @@ def test_a_drop_copy_sees_its_accounts_only(exchange):
         with pytest.raises(SessionRejected, match="role"):
             drop.cancel(order.order_id)  # it only reads
         assert b.cancel(order.order_id).ok and c.cancel(other.order_id).ok
+        c.sell("CEA23", "56.00", 3)
+        assert b.buy("CEA23", "56.00", 3).filled == 3
+        found = [(f.account, f.quantity, f.side) for f in drop.fills()]
+        assert found[-1:] == [(2, 3, "buy")], "its account's side only"
 
 
 def test_a_second_login_of_the_same_key_takes_over(exchange):
