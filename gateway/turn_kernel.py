@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import carray, int32, int64, njit
+from numba import carray, int64, njit
 
 from engine.book import array_at
 from engine.journal.tail import TAIL, append_group, mark_durable
@@ -95,7 +95,6 @@ TURN: Final = np.dtype(
             "error",
             "written",
             "left",
-            "notices",
             "first_seq",
         )
     ]
@@ -236,12 +235,10 @@ def turn(turn_at, records_at, count, mono_ns):
         carray(_pointer(t.log_kinds_at), (256,), np.int64),
     )
     t.logged += count
-    deals, notices = pick(
+    t.deals, _ = pick(
         events, array_at(t.deals_at, t.deals_room, EVENT), t.deals, carray(_pointer(t.moved_at), (SESSIONS,), np.uint8)
     )
-    t.deals = deals
-    t.notices = notices
     return REPORTED
 
 
-assert EVENT.itemsize == COMMAND.itemsize == RECORD_BYTES and int32 is not None
+assert EVENT.itemsize == COMMAND.itemsize == RECORD_BYTES
