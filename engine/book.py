@@ -1,7 +1,7 @@
 """The price-time order book: njit primitives on plain structured arrays, without checks, accounts or events.
 
 A book side is an array of price levels, a FIFO list of orders per level, and a bitmap of the occupied levels. The
-exchange kernel (engine/kernel.py) and the bare-book benchmarks build their own match loops on these primitives, so
+exchange kernel (engine/kernel/) and the bare-book benchmarks build their own match loops on these primitives, so
 there is one book and not two.
 
 Levels are counted from the best possible price of their side::
@@ -49,11 +49,14 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
+from engine.machine_code import KERNEL_OPTIONS as KERNEL_OPTIONS
+from engine.machine_code import kernel as kernel
+from engine.machine_code import primitive as primitive
 from engine.memory import aligned_zeros
 from engine.rows import Rows
 
@@ -118,16 +121,6 @@ _U32: Final = np.uint64(32)
 _U63: Final = np.uint64(63)
 _LOW32: Final = np.uint64(0xFFFFFFFF)
 _NIL: Final = np.uint64(NIL)
-
-
-KERNEL_OPTIONS: Final[dict[str, Any]] = {"_nrt": False, "nogil": True, "error_model": "numpy"}
-"""No reference counts, no interpreter lock, no zero-division checks."""
-
-kernel: Any = njit(cache=True, **KERNEL_OPTIONS)
-"""njit for a batch kernel or a shared, out-of-line part of one."""
-
-primitive: Any = njit(cache=True, inline="always", **KERNEL_OPTIONS)
-"""njit for a function of a few lines that becomes part of the kernel which calls it."""
 
 
 # --- machine intrinsics -------------------------------------------------------------------------------------------

@@ -1,14 +1,14 @@
-"""Bugs planted into the kernel's source: the suites must find every one of them.
+"""Bugs planted into the kernel's sources: the suites must find every one of them.
 
-The kernel is compiled once more from a changed source, in which each bug is switched by a number in CONTROL. A change
-whose place in the source is not found any more fails loudly: then the bug must be planted anew.
+The kernel is compiled once more from changed sources, in which each bug is switched by a number in CONTROL. A change
+whose place in the sources is not found any more fails loudly: then the bug must be planted anew.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import NamedTuple
 
@@ -41,13 +41,14 @@ class Mutant(NamedTuple):
     profiles: tuple[str, ...] = ("national", "deep")
     peer: Callable[[], None] | None = None
     invariant: bool = False  # the tape and the books must find it without any reference
+    needs: str = ""  # what its module does not import
 
 
 MUTANTS = [
     Mutant(
         "deals at the taker's price",
-        "    price = _price_of(t, s, level)\n    maker_leaves = maker.leaves\n",
-        "    price = _price_of(t, s, level)\n    if @ON@:\n        price = limit\n    maker_leaves = maker.leaves\n",
+        "    price = price_of(t, s, level)\n    maker_leaves = maker.leaves\n",
+        "    price = price_of(t, s, level)\n    if @ON@:\n        price = limit\n    maker_leaves = maker.leaves\n",
         peer=lambda: peer.test_a_deal_is_made_at_the_resting_price_and_never_at_the_takers(r.SELL, (1_000, 1_050)),
         invariant=True,
     ),
@@ -80,12 +81,13 @@ MUTANTS = [
         "            append(t.orders, t.levels, t.sides, t.bitmap, s, maker_slot, level, rest)\n"
         "    return w, quantity\n",
         peer=peer.test_a_partly_filled_maker_keeps_its_place,
+        needs="from engine.book import append\n",
         invariant=True,
     ),
     Mutant(
         "the best price is dead after a cancel",
-        "    remove(t.orders, t.levels, t.sides, t.bitmap, s, slot)\n    _free(t, slot)\n    return w\n",
-        "    best = t.sides[s].best\n    remove(t.orders, t.levels, t.sides, t.bitmap, s, slot)\n    _free(t, slot)\n"
+        "    remove(t.orders, t.levels, t.sides, t.bitmap, s, slot)\n    free(t, slot)\n    return w\n",
+        "    best = t.sides[s].best\n    remove(t.orders, t.levels, t.sides, t.bitmap, s, slot)\n    free(t, slot)\n"
         "    if @ON@:\n        t.sides[s].best = best\n    return w\n",
         peer=peer.test_the_best_price_is_alive_after_the_best_order_is_cancelled,
     ),
@@ -111,7 +113,7 @@ MUTANTS = [
         "a stale order id reaches the order that has its slot now",
         "    slot = find(t.orders, t.pool, c.order_id)\n",
         "    slot = find(t.orders, t.pool, c.order_id)\n    if @ON@ and slot == np.uint64(0):\n"
-        "        low = np.uint64(c.order_id) & _LOW32\n"
+        "        low = np.uint64(c.order_id) & LOW32\n"
         "        if low <= np.uint64(t.pool[np.uint64(0)].capacity) and t.orders[low].leaves > 0:\n"
         "            slot = low\n",
         peer=peer.test_a_slot_is_used_again_and_an_order_id_never,
@@ -169,30 +171,41 @@ MUTANTS = [
 ]
 
 
-def mutated_source(source: str) -> str:
-    """The kernel's source with all bugs in it, each behind its number."""
-    lost = [mutant.name for mutant in MUTANTS if source.count(mutant.old) != 1]
-    assert not lost, f"to be planted anew, their place in the kernel is gone: {lost}"
+def mutated_sources(sources: dict[str, str]) -> dict[str, str]:
+    """The texts of the kernel's modules with all bugs in them, each behind its number."""
+
+    def plant(old: str, new: str, needs: str = "") -> bool:
+        places = [name for name, source in sources.items() for _ in range(source.count(old))]
+        if len(places) != 1:
+            return False
+        future = "from __future__ import annotations\n"
+        sources[places[0]] = sources[places[0]].replace(old, new).replace(future, future + needs)
+        return True
+
+    lost = []
     for number, mutant in enumerate(MUTANTS, 1):
         on = f"(t.control[np.uint64(0)].mutant == {number})"
-        source = source.replace(mutant.old, mutant.new.replace("@ON@", on))
+        if not plant(mutant.old, mutant.new.replace("@ON@", on), mutant.needs):
+            lost.append(mutant.name)
+    assert not lost, f"to be planted anew, their place in the kernel is gone: {lost}"
     guard = "        if m.self_trade_on and t.orders[maker_slot]"  # a dead best price would be an endless loop
-    source = source.replace(guard, f"        if maker_slot == np.uint64(0):\n            break\n{guard}", 1)
+    assert plant(guard, f"        if maker_slot == np.uint64(0):\n            break\n{guard}")
     field = '        ("cursor", "<i8"),'  # behind what the exchange reads by position
-    assert source.count(field) == 1
-    return source.replace(field, f'        ("mutant", "<i8"),\n{field}')
+    assert plant(field, f'        ("mutant", "<i8"),\n{field}')
+    return {name: source.replace("engine.kernel", "mutated_kernel") for name, source in sources.items()}
 
 
 @pytest.fixture(scope="module")
-def mutated(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
-    """The kernel compiled from the changed source, all bugs off."""
-    path = tmp_path_factory.mktemp("mutants") / "mutated_kernel.py"
-    path.write_text(mutated_source((REPOSITORY / "engine" / "kernel.py").read_text()))
-    spec = importlib.util.spec_from_file_location("mutated_kernel", path)
-    assert spec is not None and spec.loader is not None
-    module = sys.modules["mutated_kernel"] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def mutated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
+    """The kernel compiled from the changed sources, all bugs off."""
+    folder = tmp_path_factory.mktemp("mutants")
+    sources = {path.name: path.read_text() for path in (REPOSITORY / "engine" / "kernel").glob("*.py")}
+    (folder / "mutated_kernel").mkdir()
+    for name, source in mutated_sources(sources).items():
+        (folder / "mutated_kernel" / name).write_text(source)
+    sys.path.insert(0, str(folder))
+    yield importlib.import_module("mutated_kernel")
+    sys.path.remove(str(folder))
 
 
 def exchange_with(number: int) -> type[Exchange]:

@@ -1,0 +1,176 @@
+"""How machine code is made: njit with our options, parts that are compiled once, and a cache that is never stale.
+
+``@entry(signature)``  what Python calls: compiled, or read from the cache, when its module is imported
+``@part``              becomes part of what calls it (LLVM inlines it): the steps of a hot path
+``@shared``            called from several places, a function of its own: what is rare, or large
+``@primitive``         of a few lines; numba itself inlines it, for arrays and for `engine.rows` alike
+``@kernel``            compiled at its first call, for the types of its arguments: benchmarks and tools
+
+numba makes a library of each function: it takes in all that the function calls, optimises that anew and turns it into
+machine code. Where sixty functions call each other six deep, the innermost is optimised in each that leads to it, and
+of all this only the outermost ever runs. Parts and shared functions are therefore left as LLVM's intermediate code; an
+entry takes in all that it calls, directly or not, each once, and optimises the whole.
+
+numba's own cache knows the file in which a function stands, not those of the functions, constants and record layouts
+that become part of it: a change there would go unnoticed. Ours compares a digest of several texts: of the function's
+module and of those that it imports, directly or not, from its own package and from this one.
+
+This module reads files, the project's own sources, while a module with machine code is imported, and never afterwards.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, Final
+
+from llvmlite.binding import Linkage
+from numba import njit
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.codegen import JITCodeLibrary
+from numba.core.compiler import Compiler, DefaultPassBuilder
+from numba.core.compiler_machinery import register_pass
+from numba.core.typed_passes import NativeLowering
+
+KERNEL_OPTIONS: Final[dict[str, Any]] = {"_nrt": False, "nogil": True, "error_model": "numpy"}
+"""No reference counts, no interpreter lock, no zero-division checks."""
+
+
+# --- the cache ------------------------------------------------------------------------------------------------------
+
+_IMPORT: Final = re.compile(r"^(?:from ([\w.]+) import (\([^)]*\)|.*)|import ([\w.]+))", re.MULTILINE)
+
+
+def sources_of(module: str) -> list[Path]:
+    """The files whose text becomes machine code with a function of ``module``: its own, and those it imports."""
+    own = {module.partition(".")[0], __name__.partition(".")[0]}
+    found: dict[str, Path] = {}
+    open_ends = [module]
+    while open_ends:
+        name = open_ends.pop()
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if name in found or file is None or name.partition(".")[0] not in own:
+            continue
+        found[name] = Path(file)
+        for package, names, plain in _IMPORT.findall(found[name].read_text()):
+            open_ends.append(package or plain)
+            open_ends += [f"{package}.{one}" for one in re.findall(r"\w+", names)] if package else []
+    return [found[name] for name in sorted(found)]
+
+
+class _Cache(FunctionCache):
+    """numba's cache of one function, valid while all its sources are what they were."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        digest = blake2b(digest_size=16)
+        for file in sources_of(function.__module__):
+            digest.update(file.read_bytes())
+        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, digest.hexdigest())
+
+
+# --- parts and wholes -----------------------------------------------------------------------------------------------
+
+
+class _PartLibrary(JITCodeLibrary):
+    """A part's intermediate code, and which parts it calls: nothing is optimised or linked here."""
+
+    def finalize(self) -> None:
+        self._raise_if_finalized()
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == Linkage.external:
+                function.linkage = "linkonce_odr"  # many wholes may have it
+        self._finalized = True
+
+    def _get_module_for_linking(self) -> Any:
+        return self._final_module
+
+
+class _WholeLibrary(JITCodeLibrary):
+    """An entry with all that it calls, directly or not, each once."""
+
+    def finalize(self) -> None:
+        whole: dict[Any, None] = {}
+        open_ends = list(self._linking_libraries)
+        while open_ends:
+            library = open_ends.pop()
+            if library not in whole:
+                whole[library] = None
+                open_ends += library._linking_libraries if isinstance(library, _PartLibrary) else []
+        self._linking_libraries = list(whole)
+        super().finalize()
+
+
+@register_pass(mutates_CFG=True, analysis_only=False)
+class _PartLowering(NativeLowering):
+    """numba's lowering without its last step, the machine code; its callers know the part by a name of its own."""
+
+    _name = "part_lowering"
+
+    def run_pass(self, state: Any) -> bool:
+        state.flags.no_compile = True
+        super().run_pass(state)
+        handle: Any = [].append  # a name for its callers: numba wants a built-in function, nobody calls it
+        state.targetctx.insert_user_function(handle, state.cr.fndesc, [state.library])
+        state.cr = state.cr._replace(cfunc=handle)
+        return True
+
+
+class _WholeCompiler(Compiler):
+    library: type[JITCodeLibrary] = _WholeLibrary
+    lowering: type[NativeLowering] = NativeLowering
+
+    def define_pipelines(self) -> Any:
+        state = self.state
+        state.library = self.library(state.targetctx.codegen(), state.func_id.func_qualname)
+        state.library.enable_object_caching()
+        passes = DefaultPassBuilder.define_nopython_pipeline(state)
+        passes.passes = [(self.lowering if one is NativeLowering else one, text) for one, text in passes.passes]
+        passes._finalized = False
+        passes.finalize()
+        return [passes]
+
+
+class _PartCompiler(_WholeCompiler):
+    library = _PartLibrary
+    lowering = _PartLowering
+
+
+# --- decorators -----------------------------------------------------------------------------------------------------
+
+_PART_OPTIONS: Final[dict[str, Any]] = {
+    **KERNEL_OPTIONS,
+    "no_cpython_wrapper": True,
+    "no_cfunc_wrapper": True,
+    "pipeline_class": _PartCompiler,
+}
+
+part: Any = njit(forceinline=True, **_PART_OPTIONS)
+"""njit for a part of a hot path: inlined by LLVM, which compiles faster than numba's own inlining."""
+
+shared: Any = njit(forceinline=False, **_PART_OPTIONS)
+"""njit for a part that stays a function of its own; its arguments should be few, as an address of all tables is.
+
+Without the flag numba hands a part's forced inlining down to what it calls, and the rare swells the hot path."""
+
+kernel: Any = njit(cache=True, **KERNEL_OPTIONS)
+"""njit for a batch kernel or a shared, out-of-line part of one."""
+
+primitive: Any = njit(cache=True, inline="always", **KERNEL_OPTIONS)
+"""njit for a function of a few lines that becomes part of the kernel which calls it."""
+
+
+def entry(signature: Any) -> Callable[[Callable[..., Any]], Any]:
+    """njit for what Python calls, compiled or read from the cache now: nothing compiles while a market is open."""
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        dispatcher = njit(pipeline_class=_WholeCompiler, **KERNEL_OPTIONS)(function)
+        dispatcher._cache = _Cache(function)
+        dispatcher.compile(signature)
+        dispatcher.disable_compile()
+        return dispatcher
+
+    return compiled
