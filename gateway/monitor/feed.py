@@ -30,7 +30,7 @@ from settlement import progress
 log = logging.getLogger(__name__)
 
 STATUS_S: Final = 0.15  # how often the exchange is asked how it stands
-EVENTS_S: Final = 0.05  # how often what has come of the stream is taken: deals do not wait for the next answer
+EVENTS_S: Final = 0.04  # how often what has come of the stream is taken: deals do not wait for the next answer
 UNWATCHED_S: Final = 1.0  # while no browser looks; below STALE_S, so that the first look is at something fresh
 SLOW_S: Final = 2.0  # desk and sessions: lists that grow with the market; metrics
 PAGE_S: Final = 0.5  # the next page of accounts (4,000 in four seconds), and how far the settlement is
