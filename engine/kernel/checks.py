@@ -66,6 +66,7 @@ def check_market(m, i, time_ns):
 
 @part
 def check_account(t, m, account):
+    """May the account bind itself (line 7)? Returns a code, 0: it may; so do all checks here."""
     if m.accounts_on:
         status = t.accounts[np.uint64(account)].status
         if status >= ACCOUNT_CANCEL_ONLY:
@@ -75,6 +76,7 @@ def check_account(t, m, account):
 
 @part
 def check_price(i, price):
+    """Tick and price limits of the day (R6.1, R6.2)."""
     if price > 0 and i.tick != 1 and price % i.tick != 0:
         return C_BAD_TICK
     if price > i.limit_high:
@@ -86,6 +88,7 @@ def check_price(i, price):
 
 @part
 def check_size(i, price, quantity):
+    """Size and lot (R4.1), and an amount in fen that can be counted."""
     if quantity < i.quantity_min:
         return C_QUANTITY_TOO_SMALL
     if quantity > i.quantity_max:
@@ -99,6 +102,7 @@ def check_size(i, price, quantity):
 
 @part
 def check_allowances(h, extra):
+    """Does the holding have ``extra`` tonnes that can be sold today (R5.1, R5.5)?"""
     if extra > h.sellable:
         return C_BOUGHT_TODAY if extra <= h.sellable + h.bought_today else C_INSUFFICIENT_ALLOWANCES
     return 0
@@ -106,6 +110,7 @@ def check_allowances(h, extra):
 
 @part
 def check_account_exists(t, m, account):
+    """Is the account open? Every account is, where accounts are off."""
     if m.accounts_on and (
         np.uint64(account) >= np.uint64(t.control[np.uint64(0)].n_accounts)
         or t.accounts[np.uint64(account)].status == NOT_OPENED

@@ -61,6 +61,7 @@ class Tables(NamedTuple):
 
 @primitive
 def tables_at(control_address):
+    """All tables, as rows at the addresses that stand in the control record."""
     control = rows_at(control_address, CONTROL)
     k = control[np.uint64(0)]
     return Tables(
@@ -90,6 +91,7 @@ def price_of(t, s, level):
 
 @part
 def holding_of(t, account, instrument):
+    """The record of an account's holding of an instrument."""
     return t.holdings[np.uint64(account) * np.uint64(t.control[np.uint64(0)].n_instruments) + np.uint64(instrument)]
 
 
