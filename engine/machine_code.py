@@ -163,11 +163,14 @@ primitive: Any = njit(cache=True, inline="always", **KERNEL_OPTIONS)
 """njit for a function of a few lines that becomes part of the kernel which calls it."""
 
 
-def entry(signature: Any) -> Callable[[Callable[..., Any]], Any]:
-    """njit for what Python calls, compiled or read from the cache now: nothing compiles while a market is open."""
+def entry(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """njit for what Python calls, compiled or read from the cache now: nothing compiles while a market is open.
+
+    ``options``: where a function needs others than KERNEL_OPTIONS.
+    """
 
     def compiled(function: Callable[..., Any]) -> Any:
-        dispatcher = njit(pipeline_class=_WholeCompiler, **KERNEL_OPTIONS)(function)
+        dispatcher = njit(pipeline_class=_WholeCompiler, **{**KERNEL_OPTIONS, **options})(function)
         dispatcher._cache = _Cache(function)
         dispatcher.compile(signature)
         dispatcher.disable_compile()

@@ -16,6 +16,7 @@ from numba import carray, int64, njit
 from engine.book import array_at
 from engine.journal.tail import TAIL, append_group, mark_durable
 from engine.kernel import CONTROL, DONE
+from engine.machine_code import entry
 from engine.market import MARKET
 from engine.records import COMMAND, EVENT, RECORD_BYTES
 from gateway import commit_kernel as commit
@@ -102,12 +103,12 @@ TURN: Final = np.dtype(
 """What a turn works on: addresses, rows in use, room; and what it found. Python writes it, and reads it afterwards."""
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _words(address, count):
     return carray(_pointer(address), (count,), np.uint64)
 
 
-@njit(cache=True)
+@njit
 def _copy(source, target, records):
     """Copies 64-byte records."""
     words, out = _words(source, 8 * records), _words(target, 8 * records)
@@ -115,7 +116,7 @@ def _copy(source, target, records):
         out[i] = words[i]
 
 
-@njit(cache=True)
+@njit
 def _exchange_ns(t):
     """Exchange time."""
     if t.standing_ns != 0:
@@ -126,7 +127,7 @@ def _exchange_ns(t):
     return clock[0] * 1_000_000_000 + clock[1]
 
 
-@njit(cache=True)
+@njit
 def _number(t, records_at, count):
     """Numbers and times the batch's records, as ``Batch.cut``."""
     head = array_at(array_at(t.control_at, 1, CONTROL)[0].market_at, 1, MARKET)[0]
@@ -137,7 +138,7 @@ def _number(t, records_at, count):
     hot.stamp(array_at(records_at, count, COMMAND), seq, t.time_ns)
 
 
-@njit(cache=True)
+@njit
 def _commit(t):
     """Writes and syncs what the tail holds; errno, or 0 where it is durable."""
     tail = array_at(t.tail_at, 1, TAIL)[0]
@@ -152,7 +153,7 @@ def _commit(t):
     return error
 
 
-@njit(cache=True)
+@njit
 def _plain(events, copied):
     """True where each event is one session's, and no drop copy's: as ``hot.plain``, and nothing is counted."""
     for i in range(events.size):
@@ -162,7 +163,7 @@ def _plain(events, copied):
     return True
 
 
-@njit(int64(int64, int64, int64, int64), cache=True, nogil=True)
+@entry(int64(int64, int64, int64, int64), _nrt=True, error_model="python")
 def turn(turn_at, records_at, count, mono_ns):
     """Takes a group of ``count`` >= 1 plain records at an address all the way; returns how far it got.
 
