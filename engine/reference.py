@@ -114,9 +114,12 @@ class ReferenceMarket:
         self.events.append((*head, order.session, order.instrument, kind, order.side, reason))
 
     def reject(self, code: Code) -> None:
-        """A refusal repeats the terms of its command."""
+        """A refusal repeats the terms of its command; ``leaves`` says when the market opens next (D15)."""
         c = self.command
-        head = (c.seq, c.time_ns, c.price, c.quantity, 0, c.order_id, c.account, c.request_no)
+        opens = 0
+        if code in (Code.MARKET_CLOSED, Code.MARKET_BREAK):
+            opens = {m.PRE_OPEN: self.morning_open, m.BREAK: self.afternoon_open}.get(self.phase(), 0)
+        head = (c.seq, c.time_ns, c.price, c.quantity, opens, c.order_id, c.account, c.request_no)
         self.events.append((*head, c.session, c.instrument, r.REJECTED, c.side, int(code)))
 
     # --- what may be done now ----------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ import msgspec
 import numpy as np
 
 from engine import messages
+from engine.calendar import format_time
 from engine.codes import REASON_EN, TEXT_EN, Code
 from engine.records import (
     ACCEPTED,
@@ -277,8 +278,10 @@ class Client:
         self.outcomes[ref] = Outcome(ref, True, order_id=order.order_id)
 
     def _rejected(self, e: np.void, ref: int) -> None:
-        code = int(e["reason"])
+        code, opens_ns = int(e["reason"]), int(e["leaves"])
         text = TEXT_EN.get(code, f"code {code}")
+        if opens_ns:  # before the open or in the break (D15)
+            text += f": the market opens at {format_time(opens_ns)}"
         order = self.by_request.get(ref)
         if order is not None and order.status == "sent":
             order.status, order.code, order.text, order.seq = "rejected", code, text, int(e["seq"])

@@ -110,6 +110,17 @@ def test_each_boundary_instant_belongs_to_the_phase_that_begins_d2(order_type: i
     assert seen == [closed, taken, taken, pause, pause, taken, taken, closed]
 
 
+def test_the_reject_of_an_order_before_the_open_or_in_the_break_says_when_the_market_opens_d15() -> None:
+    market = SmallMarket(Rules.national(), reference=REFERENCE, levels=LEVELS)
+    seen = {}
+    for at in (OPEN - 1, MORNING_END, AFTERNOON - 1, CLOSE):
+        market.exchange.advance(at)
+        seen[at] = market.buy(9_900, 1)[0].leaves
+    assert seen == {OPEN - 1: OPEN, MORNING_END: AFTERNOON, AFTERNOON - 1: AFTERNOON, CLOSE: 0}
+    market.exchange.execute(msg.CloseDay())
+    assert market.buy(9_900, 1)[0].leaves == 0
+
+
 def test_what_was_bought_today_is_sold_tomorrow_and_proceeds_buy_today_but_leave_later_r5_5() -> None:
     market = SmallMarket(Rules.national(), reference=REFERENCE, levels=LEVELS, cash=1_000_000, allowances=100)
     exchange = market.exchange

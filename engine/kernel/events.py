@@ -7,10 +7,11 @@ from __future__ import annotations
 import numpy as np
 
 from engine.book import copy_head, copy_stamp, id_of
-from engine.kernel.answers import E_REJECTED
+from engine.kernel.answers import C_MARKET_BREAK, C_MARKET_CLOSED, E_REJECTED
 from engine.kernel.control import CONTROL
-from engine.kernel.tables import EVENT_OUT, PLACE_MASK, U0
+from engine.kernel.tables import EVENT_OUT, PLACE_MASK, U0, ZERO
 from engine.machine_code import part, shared
+from engine.market import MARKET
 from engine.rows import rows_at
 
 
@@ -33,12 +34,23 @@ def emit_order(t, w, c, kind, slot, price, quantity, leaves, ref, reason):
     return w + 1
 
 
+@part
+def _opens_next(m, time_ns, code):
+    """When the market opens next on this day, ns UTC, for the reject of a new order (D15); 0: open, or not today."""
+    if code == C_MARKET_BREAK:
+        return m.afternoon_open
+    if code == C_MARKET_CLOSED and not m.day_closed and time_ns < m.morning_open:
+        return m.morning_open
+    return ZERO
+
+
 @shared
 def reject(address, w, c, code):
     """Writes REJECTED with the command's own terms. Returns w + 1."""
-    e = rows_at(rows_at(address, CONTROL)[U0].events_at, EVENT_OUT)[np.uint64(w)]
+    k = rows_at(address, CONTROL)[U0]
+    e = rows_at(k.events_at, EVENT_OUT)[np.uint64(w)]
     copy_head(e, c)
-    e.leaves = 0
+    e.leaves = _opens_next(rows_at(k.market_at, MARKET)[U0], c.time_ns, code)
     e.order_id = c.order_id
     e.account = c.account
     e.ref = c.request_no
