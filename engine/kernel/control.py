@@ -52,8 +52,6 @@ CONTROL: Final = np.dtype(
         ("cancel_until", "<i8"),  # until when orders can be cancelled
         ("last_slot", "<i8"),  # of a batch: bounds of what is looked at ahead
         ("last_side", "<i8"),
-        ("cold_side", "<i8"),  # whose best level is new: see `_warm_up`
-        ("cold_slot", "<i8"),
     ]
 )
 """Addresses and sizes of all tables, what the last call did, and the command in flight."""

@@ -130,8 +130,7 @@ def deal(address, w, c, maker_slot, taker_slot, limit, leaves):
     taker_side = taker.flags & 1
     instrument = np.uint64(maker.instrument)
     s = np.uint64(2) * instrument + np.uint64(taker_side ^ 1)
-    level = np.uint64(maker.level)
-    price = price_of(t, s, level)
+    price = price_of(t, s, np.uint64(maker.level))
     maker_leaves = maker.leaves
     quantity = min(leaves, maker_leaves)
     amount = price * quantity
@@ -173,9 +172,6 @@ def deal(address, w, c, maker_slot, taker_slot, limit, leaves):
             t.accounts[np.uint64(maker.account)].open_orders -= 1
         remove(t.orders, t.levels, t.sides, t.bitmap, s, maker_slot)  # from the middle of its level, when taken
         free(t, maker_slot)
-        if np.uint64(t.sides[s].best) != level:  # `_warm_up` goes on
-            t.control[U0].cold_side = np.int64(s)
-            prefetch(t.levels, np.uint64(t.sides[s].levels_offset) + np.uint64(t.sides[s].best))
     else:
         reduce(t.orders, t.levels, t.sides, s, maker_slot, quantity)
     return w, quantity

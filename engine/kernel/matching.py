@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.book import append, head_of, level_of, prefetch
+from engine.book import append, head_of, level_of
 from engine.kernel.answers import E_CANCELLED, R_BEYOND_BEST_FIVE, R_IOC_REST, R_SELF_TRADE, R_TURNOVER_LIMIT
 from engine.kernel.cancel import cancel
 from engine.kernel.control import DEALS_FULL, DONE, OUTPUT_FULL, ROOM
@@ -18,23 +18,6 @@ from engine.machine_code import part, shared
 from engine.market import CANCEL_INCOMING, CANCEL_RESTING, LISTING
 from engine.records import LIMIT, POST_ONLY
 from engine.rules import TURNOVER_MAX_FEN
-
-
-@part
-def _warm_up(t, k):
-    """Asks the cache for the first order of the level that has become the best of its side, a step at each matching.
-
-    Its level was asked for when the one before was emptied; now its first order is, and at the next matching the
-    account and the holding of that. Nothing in flight needs them, and slot 0 is harmless.
-    """
-    order = t.orders[np.uint64(k.cold_slot)]
-    prefetch(t.accounts, np.uint64(order.account))
-    prefetch(t.holdings, np.uint64(order.account) * np.uint64(k.n_instruments) + np.uint64(order.instrument))
-    prefetch(t.cold, np.uint64(k.cold_slot))
-    side = t.sides[np.uint64(k.cold_side)]
-    level = min(np.uint64(side.best), np.uint64(side.n_levels) - np.uint64(1))  # NIL is none
-    k.cold_slot = np.int64(t.levels[np.uint64(side.levels_offset) + level].head)
-    prefetch(t.orders, np.uint64(k.cold_slot))
 
 
 @part
@@ -84,7 +67,6 @@ def match_order(address, w, c):
     limit_level = level_of(t.sides, opposite, tick)
     rests = k.order_type == LIMIT or k.order_type == POST_ONLY
     reason = np.int64(-1) if rests else np.int64(R_IOC_REST)  # why its rest must not rest, -1: it may
-    _warm_up(t, k)
     while k.leaves > 0 and i.policy != LISTING:
         best = np.uint64(t.sides[opposite].best)
         if best > limit_level:
