@@ -130,7 +130,8 @@ def deal(address, w, c, maker_slot, taker_slot, limit, leaves):
     taker_side = taker.flags & 1
     instrument = np.uint64(maker.instrument)
     s = np.uint64(2) * instrument + np.uint64(taker_side ^ 1)
-    price = price_of(t, s, np.uint64(maker.level))
+    level = np.uint64(maker.level)
+    price = price_of(t, s, level)
     maker_leaves = maker.leaves
     quantity = min(leaves, maker_leaves)
     amount = price * quantity
