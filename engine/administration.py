@@ -157,7 +157,10 @@ class Administration:
         return [self._done(envelope, m)]
 
     def open_session(self, envelope: Envelope, m: msg.OpenSession) -> Answer:
-        """Session numbers are given once; the same number for another key is ALREADY_EXISTS. Operators: two persons."""
+        """A session number is one account's and one role's for good: its reports go with it. Operators: two persons.
+
+        For another account or role it is ALREADY_EXISTS, after its revocation too; for another key, while it is open.
+        """
         if m.session >= len(self.market.sessions):
             return Refusal(Code.CAPACITY, "session")
         if m.role == "trader" and self.market.account_code(m.account) != Code.OK:
@@ -169,6 +172,8 @@ class Administration:
         row = self.market.sessions[m.session]
         entry = SessionEntry(m.account, m.role, m.key, m.name, m.valid_from, m.valid_to)
         known = self.state.sessions.get(m.session)
+        if known and (known.account, known.role) != (m.account, m.role):
+            return Refusal(Code.ALREADY_EXISTS, "session", "was given to another account or role")
         if row["open"] and known and known != entry:
             return Refusal(Code.ALREADY_EXISTS, "session")
         row["account"], row["open"] = m.account, 1

@@ -13,7 +13,9 @@ from engine import messages
 from engine.auction_messages import AuctionTick
 from engine.bulk_messages import BulkExpire
 from engine.calendar import day_start_ns, parse_clock
+from engine.records import NO_ACCOUNT
 from gateway.clock import SteppedClock
+from gateway.keys import KeyFileError, KeyTable
 
 if TYPE_CHECKING:
     from gateway.core import Core
@@ -132,7 +134,20 @@ def bootstrap(core: Core) -> None:
                 )
             )
     core.flush()
+    check_sessions(core, core.keys)
     sync_sessions(core)
+
+
+def check_sessions(core: Core, keys: KeyTable) -> None:
+    """Raises KeyFileError where the file gives a session's number to another account or role than the journal did."""
+    known = core.exchange.administration.state.sessions
+    for key in keys.keys:
+        entry = known.get(key.session)
+        if entry is not None and (entry.account, entry.role) != (key.account, key.role):
+            was = entry.role if entry.account == NO_ACCOUNT else f"{entry.role} of account {entry.account}"
+            raise KeyFileError(
+                f"{key.name}.session: {key.session} was given to the {was}; its reports go with it: give another number"
+            )
 
 
 def sync_sessions(core: Core) -> None:

@@ -34,7 +34,7 @@ from gateway.market_data import Publisher
 from gateway.memory import AHEAD_RECORDS, TouchAhead
 from gateway.metrics import Metrics
 from gateway.publishing import publish
-from gateway.scheduler import bootstrap, run_until, sync_sessions
+from gateway.scheduler import bootstrap, check_sessions, run_until, sync_sessions
 from gateway.session import NS_PER_MS
 from gateway.snapshots import Restored, Snapshots
 from gateway.turn import turn_for
@@ -512,6 +512,7 @@ class Server:
             return
         try:
             table = keyfile.load(folder)
+            check_sessions(self.core, table)
         except keyfile.KeyFileError as error:
             self.core.alarm(f"the key file is not taken, the old one stays: {error}")
             return

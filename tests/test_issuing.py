@@ -12,7 +12,7 @@ from engine import messages as m
 from engine.records import MESSAGE, NO_ACCOUNT
 from gateway import issuing, keys
 from gateway.client import GatewayError, Refusal, SessionRejected
-from gateway.scheduler import sync_sessions
+from gateway.scheduler import check_sessions, sync_sessions
 
 
 @pytest.fixture
@@ -70,6 +70,33 @@ def test_a_revoked_key_is_out_at_once_and_its_name_is_not_given_again(place):
     reload(world, folder)
     with pytest.raises(GatewayError):
         member.buy("CEA24", 5900, 1)
+
+
+def test_a_number_stays_its_accounts_after_its_key_is_gone_and_another_one_gets_no_reports(place):
+    """A fuzzed operator revoked a member's session and opened it for another account, whose reports the member got."""
+    world, ops, _ = place
+    book = world.core.exchange.administration.state.sessions
+    number, account = next((n, e.account) for n, e in book.items() if e.role == "trader")
+    for other in ({"account": account + 1, "role": "trader"}, {"account": account, "role": "risk"}):
+        for revoked in (False, True):
+            if revoked:
+                ops.execute(m.RevokeSession(session=number, why="left"))
+            with pytest.raises(Refusal, match=r"session: .*another account or role|session: already"):
+                ops.execute(m.OpenSession(session=number, **other, key="k" * 40, why="again"))
+            assert book[number].account == account
+    assert not world.core.exchange.market.sessions[number]["open"]
+    ops.execute(m.OpenSession(session=number, account=account, role="trader", key="k" * 40, why="a new key"))
+    assert world.core.exchange.market.sessions[number]["open"]
+
+
+def test_a_key_file_that_gives_a_number_to_another_account_is_not_taken(place):
+    world, _, folder = place
+    table = keys.load(folder)
+    check_sessions(world.core, table)
+    first = next(k for k in table.keys if k.role == "trader")
+    moved = msgspec.structs.replace(first, account=first.account + 1)
+    with pytest.raises(keys.KeyFileError, match=f"{first.name}.session: {first.session} was given to the trader of"):
+        check_sessions(world.core, keys.KeyTable([moved, *(k for k in table.keys if k.session != first.session)]))
 
 
 @pytest.mark.parametrize(
