@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 
 import msgspec
@@ -20,7 +21,7 @@ from engine.records import EVENT, FILL_TAKER, NOTICE, REJECTED
 from gateway.metrics import GAUGES
 from gateway.monitor import controls, look, users, wellness
 from gateway.monitor.acts import Acts
-from gateway.monitor.app import KNOCK_S, Guard, announce, same_site
+from gateway.monitor.app import KNOCK_S, NO_ANSWER, Guard, Left, announce, same_site
 from gateway.monitor.controls_panel import ControlsPanel
 from gateway.monitor.feed import Feed
 from gateway.monitor.health_panel import VITAL, vital_signs
@@ -467,3 +468,23 @@ def test_a_websocket_of_another_site_is_closed_before_the_page_sees_it():
         asyncio.run(Guard(inner)(scope, receive, send))
         assert bool(reached) == passes
     assert sent == [{"type": "websocket.close", "code": 4403}]
+
+
+def test_a_browser_that_left_is_no_error_of_the_server_and_all_else_is():
+    """starlette itself raises it where the app ends without an answer; nothing else is kept from the log."""
+    base = pytest.importorskip("starlette.middleware.base", reason="the monitor's libraries are not installed")
+
+    async def silent(scope, receive, send):
+        pass
+
+    async def pass_on(request, call_next):
+        return await call_next(request)
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(RuntimeError) as found:
+        asyncio.run(base.BaseHTTPMiddleware(silent, pass_on)({"type": "http", "headers": []}, receive, None))
+    for error, kept in ((found.value, False), (RuntimeError("no rows"), True), (ValueError(NO_ANSWER), True)):
+        record = logging.LogRecord("uvicorn.error", logging.ERROR, "", 0, "", (), (type(error), error, None))
+        assert Left().filter(record) is kept

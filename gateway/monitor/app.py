@@ -33,6 +33,7 @@ HEADERS: Final = (
     (b"referrer-policy", b"no-referrer"),
 )
 LEFT: Final = 499  # a web server's word for it; nobody reads it
+NO_ANSWER: Final = "No response returned."  # starlette's words
 METRICS_S: Final = 1.0
 KNOCK_S: Final = 0.05  # until the server listens
 # A browser that was away for so long finds its page as it left it, with what was typed; a later one gets a new page.
@@ -77,6 +78,21 @@ class Guard:
         if scope["type"] == "http" and not begun:  # the browser left; no answer at all would be an error further out
             await guarded({"type": "http.response.start", "status": LEFT, "headers": []})
             await guarded({"type": "http.response.body", "body": b""})
+
+
+class Left(logging.Filter):
+    """Of the web server's errors: a browser that left in the middle of a request is none, and is told in one line.
+
+    A middleware further out than `Guard` may find that nobody answered; it raises this, and nothing else does.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """False for what is dropped."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, RuntimeError) and str(error) == NO_ANSWER:
+            log.info("a browser left in the middle of a request")
+            return False
+        return True
 
 
 def same_site(origin: str, host: str) -> bool:
@@ -157,6 +173,7 @@ def run(
         background_tasks.create(announce(folder, host, port, json.dumps({"url": address, "pid": os.getpid()})))
         log.info("monitor on %s", address)
 
+    logging.getLogger("uvicorn.error").addFilter(Left())
     app.add_middleware(Guard)
     app.on_startup(started)
     app.on_shutdown(feed.stop)
