@@ -23,6 +23,8 @@ from gateway.server import Server
 
 # What the feed's connections hold here: a reader that stalls is behind after a second, not after minutes.
 BUFFER_BYTES, SEND_FRAMES = 4_096, 16
+# What a connection holds beside our own buffers is the system's affair: one trades until the server has met a full one.
+STALL_ROUNDS = 60
 WINDOWS = 3  # the first that holds is enough
 
 
@@ -93,18 +95,19 @@ def test_a_stalled_subscriber_costs_the_others_nothing_and_learns_of_its_gap(ser
         md.MarketDataClient(folder, codes=["CEA24"]) as good,
     ):
         ratios = []
-        feed = served.core.publisher.feeds[served.core.exchange.market.codes["CEA24"]]
+        counters = served.core.counters
         for _ in range(WINDOWS):  # the control before each stall; on a busy machine one window must hold
             good.poll(0.1)
             quiet = trade(me, other, 300, chance, good)
             with SmallReader(folder, key="drop", codes=["CEA24"]) as stalled:
                 assert gm.wait_until(lambda s=stalled: s.poll(0.05) is not None and s.books["CEA24"].live)
-                sent = feed.seq
+                overruns = counters.feed_overruns
                 beside = [trade(me, other, 1_200, chance, good)]
-                while feed.seq - sent <= SEND_FRAMES + 120 and len(beside) < 20:  # a hundred a second at most
+                while counters.feed_overruns == overruns and len(beside) < STALL_ROUNDS:
                     beside.append(trade(me, other, 400, chance, good))
+                beside.append(trade(me, other, 100, chance, good))  # what follows the message that was dropped
                 ratio = statistics.median(beside) / quiet
-                assert feed.seq - sent > SEND_FRAMES + 120, "not enough was published to stall"
+                assert counters.feed_overruns > overruns, "the connection held all that was published"
                 assert stalled.books["CEA24"].gaps == 0, "it has read nothing yet"
                 same_as_the_engines(stalled, folder)
                 assert stalled.books["CEA24"].gaps >= 1, "messages were dropped, and it knows"
