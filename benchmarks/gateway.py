@@ -135,8 +135,13 @@ def echo(curve: bool, lane: str, count: int = 1) -> Iterator[list[Any]]:
 
 
 @contextlib.contextmanager
-def exchange(curve: bool, lane: str, members: int = 2, funded: int = 2, **more: Any) -> Iterator[Path]:
-    """An exchange process in the morning session, some members funded. more: of its gateway's configuration."""
+def exchange(
+    curve: bool, lane: str, members: int = 2, funded: int = 2, *, serve: tuple[str, ...] = ("-c", SERVE), **more: Any
+) -> Iterator[Path]:
+    """An exchange process in the morning session, some members funded. more: of its gateway's configuration.
+
+    ``serve``: what Python runs, with the folder behind it.
+    """
     folder = Path(tempfile.mkdtemp(prefix="gateway-", dir="."))
     try:
         gateway = cfg.Gateway(
@@ -154,7 +159,7 @@ def exchange(curve: bool, lane: str, members: int = 2, funded: int = 2, **more: 
             gateway=gateway,
         )
         cfg.create(folder / "m", config, days=[DATE, 20251204])
-        with child(["-c", SERVE, str(folder / "m")]):
+        with child([*serve, str(folder / "m")]):
             with OperatorClient(folder / "m", timeout=120) as ops:
                 for account in range(1, funded + 1):
                     ops.execute(m.Deposit(account=account, amount=10**15, document=f"d{account}"))

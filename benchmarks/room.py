@@ -1,41 +1,43 @@
 """What the operators' room costs the members: metrics alone at full rate; metrics, monitor, surveillance at half.
 
-    python -m benchmarks.room --json [--smoke] [--pairs 7] [--part metrics|room]
+    python -m benchmarks.room --json [--smoke] [--pairs 20] [--part metrics|room] [--keep FILE]
 
-metrics   three exchanges, one with metrics and scraped each second, two without: orders as fast as they are answered,
-          in turn, one run each. Aim: with ≥ 0.97 of without. The second one without is the control: two processes
-          that do the same differ, by where their memory lies and by what else the machine does.
-room      three exchanges with metrics, one of them with `cea monitor` (a process of its own with the operators'
-          stream and surveillance) and scraped each second. In turn, many short windows; who is not measured is stopped
-          (SIGSTOP). Orders at half the full rate, open loop, latency from the intended time. Aim: p99 with ≤ 1.1 of
-          without, as many orders answered a second. The controls: a second exchange without anybody in the room, and a
-          process beside the first that only spins, with the monitor's own low priority: what a machine without a core
-          to spare does by itself. `--policy` has the monitor and that process run another way. Processor time of the
-          exchange per order is printed beside: other load changes it least.
+One exchange process, and short windows of load in pairs: the room is there in one of the two and not in the other, in
+turn the first and the second. Between two of these pairs stands a control pair, for which the same is asked and
+nothing changes: it has to come out at 1. What drifts (memory, the disk, who else wants the machine) meets both windows
+of a pair. Of each figure: the median of the pairs' ratios, and where 95 of 100 resamplings of the pairs have it.
 
-Orders are immediate-or-cancel buys of one session on an empty book, hot lane, without CURVE, durable. No snapshots
-meanwhile: one after each million commands shares disk and processors for a second, whoever is in the room. No browser
-is open: a page's cost is its own process's. Load, exchange and monitor share the processors; see the conditions.
+metrics   orders as fast as they are answered. With: the exchange counts and times for its metrics as it does by itself,
+          and a process of its own asks for them once a window, which is more often than anybody does. Without: neither
+          (its HTTP thread waits, asked by nobody). Aim: with ≥ 0.97 of without.
+room      orders at half the full rate, open loop, latency from the intended time, metrics counted in all windows. With:
+          `cea monitor` is connected, takes the stream of all events under surveillance from then on, and metrics are
+          asked for. Without: it has logged out, its page still runs. Aim: p99 with ≤ 1.1 of without, as many orders
+          answered a second.
+
+Processor time of the exchange per order is printed beside: other load changes it least. Orders are immediate-or-cancel
+buys of one session on an empty book, hot lane, without CURVE, durable. No snapshots meanwhile: one after each million
+commands shares disk and processors for a second, whoever is in the room. No browser is open: a page's cost is its own
+process's. Load, exchange and monitor share the processors; see the conditions. ``--keep``: pairs are added to a file,
+and all that stand in it are told: many short series instead of a long one.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import gc
 import json
-import os
-import signal
-import statistics
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import zmq
 
 from benchmarks import gateway as gw
 from benchmarks.conditions import conditions, describe
@@ -43,112 +45,121 @@ from engine.records import BUY, IOC
 from gateway import config as cfg
 from gateway.client import Client
 from gateway.monitor import users
-from gateway.operator import OperatorClient
 
-SCRAPE_S: Final = 1.0
-SETTLE_S: Final = 0.25  # after somebody runs again
+SETTLE_S: Final = 0.3  # after somebody came or left
+COUNTING_S: Final = 0.05  # after counting was switched
 WARM_S: Final = 0.1  # of load before a window, at its rate
-MONITORS_OWN: Final = "nice"  # as `cea monitor` runs (cea/monitoring.py)
-POLICIES: Final = {"": [], "nice": ["nice", "-n", "15"], "batch": ["chrt", "-b", "0"], "idle": ["chrt", "-i", "0"]}
-
-
-@contextlib.contextmanager
-def scraped(folder: Path, every_s: float = SCRAPE_S) -> Iterator[list[int]]:
-    """Prometheus' part: the metrics read again and again, their size kept."""
-    endpoints = cfg.read_endpoints(folder)
-    assert endpoints is not None
-    ending, sizes = threading.Event(), []
-
-    def read() -> None:
-        while not ending.wait(every_s):
-            with urllib.request.urlopen(endpoints.metrics, timeout=5) as answer:
-                sizes.append(len(answer.read()))
-
-    thread = threading.Thread(target=read, daemon=True)
-    thread.start()
-    try:
-        yield sizes
-    finally:
-        ending.set()
-        thread.join()
-
-
-def cpu_seconds(folder: Path) -> float:
-    """Processor time of the exchange so far, all its threads: what other load on the machine changes least."""
-    endpoints = cfg.read_endpoints(folder)
-    assert endpoints is not None
-    return process_seconds(endpoints.pid)
+SCRAPED_AT_S: Final = 0.05  # into a window; the exchange answers within milliseconds
+WINDOW: Final = 8_192  # orders open at once at the full rate
+RESAMPLINGS: Final = 2_000
+SWITCH_MS: Final = 60_000
+KINDS: Final = ("pair", "control")
+FIGURES: Final = ("orders_per_second", "p50_us", "p99_us", "p99.9_us", "cpu_us_per_order")
 
 
 def process_seconds(pid: int) -> float:
-    """Processor time of a process so far, by the nanosecond (Linux)."""
+    """Processor time of a process so far, all its threads, by the nanosecond (Linux)."""
     return time.clock_gettime((~pid << 3) | 2)
 
 
+# --- what is switched on and off --------------------------------------------------------------------------------
+
+
+def switched(folder: Path, name: str, turn: Callable[[bool], None]) -> None:
+    """In the process that has the switch: a thread that turns it as it is told, and says when that is done."""
+    socket: zmq.Socket[bytes] = zmq.Context().socket(zmq.REP)
+    socket.bind(f"ipc://{folder}/{name}.switch")
+
+    def listen() -> None:
+        while True:
+            turn(socket.recv() == b"on")
+            socket.send(b"done")
+
+    threading.Thread(target=listen, daemon=True).start()
+
+
+class Switch:
+    """The other end. ``settle_s``: what is waited after each turn."""
+
+    def __init__(self, folder: Path, name: str, settle_s: float) -> None:
+        self.settle_s = settle_s
+        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.REQ)
+        self._socket.linger = 0
+        self._socket.connect(f"ipc://{folder}/{name}.switch")
+
+    def __call__(self, on: bool) -> None:
+        """Returns when it is so, and what that took is over."""
+        self._socket.send(b"on" if on else b"off")
+        if not self._socket.poll(SWITCH_MS):
+            raise RuntimeError("the switch was not turned")
+        self._socket.recv()
+        time.sleep(self.settle_s)
+
+
+def serve(folder: Path) -> None:
+    """The exchange, whose metrics can be switched off: what it counts and times for them, and copies each second."""
+    from gateway.server import Server
+
+    server = Server(cfg.load(folder), "stepped")
+    server.start()
+    core, metrics = server.core, server.metrics
+    update, timed = metrics.update, metrics.timed
+    assert timed is not None and core.turn is not None, "metrics are on, and the hot lane runs"
+
+    def turn(on: bool) -> None:
+        core.journal = timed if on else timed.journal
+        core.reported = metrics._reported if on else lambda commands, began_ns: None
+        core.turn.committed = timed.note if on else lambda took_ns: None  # type: ignore[union-attr]
+        metrics.update = update if on else lambda core, journal: None  # type: ignore[method-assign]
+
+    switched(folder, "metrics", turn)
+    server.announce()
+    gc.freeze()  # as the exchange does
+    server.run()
+
+
+def watch(folder: Path) -> None:
+    """`cea monitor`, whose connection can be switched off; its surveillance takes events from the connection on."""
+    from cea.monitoring import monitor_command
+    from gateway.monitor import app, feed
+    from gateway.operator import OperatorClient
+
+    class Switched(feed.Feed):
+        def __init__(self, *args: Any, **more: Any) -> None:
+            super().__init__(*args, **more)
+            self._how, self._now = (args, more), None  # type: ignore[var-annotated]
+            switched(folder, "monitor", self.turn)
+
+        def start(self) -> None:
+            """Nobody is connected at first."""
+
+        def turn(self, on: bool) -> None:
+            if not on and self._now is not None:
+                self._now.stop()
+                self._now = None
+            elif on and self._now is None:
+                self._now = FromNow(*self._how[0], **self._how[1])
+                self._now.start()
+                while not self._now.picture.seen:
+                    time.sleep(0.01)
+
+    class FromNow(feed.Feed):
+        def _follow(self, ops: OperatorClient) -> None:
+            next_event = ops.status()["next_event"]
+            ops.subscribe = lambda first=1: ops.link.subscribe(next_event)  # type: ignore[method-assign]
+            super()._follow(ops)
+
+    app.Feed = Switched  # type: ignore[misc]
+    monitor_command(folder, "127.0.0.1", 0, "monitor", idle_s=600.0)
+
+
 @contextlib.contextmanager
-def spinning(policy: str) -> Iterator[subprocess.Popen[bytes]]:
-    """The control: a process that only uses a processor, with a low priority."""
-    process = subprocess.Popen([*POLICIES[policy], sys.executable, "-c", "while True: pass"])
-    time.sleep(SETTLE_S)
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
-def metrics_alone(pairs: int, total: int) -> dict[str, Any]:
-    """Full rate with metrics and without, in turn."""
-    native, one = gw.Native(), gw.records(BUY, IOC, 1)
-    names = ("without", "with", "control")
-    rates: dict[str, list[float]] = {name: [] for name in names}
-    cpu: dict[str, list[float]] = {name: [] for name in names}
-    with contextlib.ExitStack() as stack:
-        folders = {
-            name: stack.enter_context(gw.exchange(False, "hot", metrics=name == "with", snapshot_commands=0))
-            for name in names
-        }
-        sizes = stack.enter_context(scraped(folders["with"]))
-        loads = {}
-        for name, folder in folders.items():
-            client = stack.enter_context(Client(folder, key=str(folder / "keys" / "member-1.key"), heartbeat_ms=60_000))
-            loads[name] = gw.open_load(native, [client], one)
-            loads[name].run(total // 4, 4_096, 1)
-        for n in range(pairs):
-            for name in [*names[n % 3 :], *names[: n % 3]][:: -1 if n % 2 else 1]:
-                before = cpu_seconds(folders[name])
-                rates[name].append(total / loads[name].run(total, 8_192, 1)[0])
-                cpu[name].append((cpu_seconds(folders[name]) - before) / total * 1e6)
-
-    middle = {name: statistics.median(values) for name, values in cpu.items()}
-
-    def ratios(of: dict[str, list[float]], name: str) -> list[float]:
-        return [round(b / a, 3) for a, b in zip(of["without"], of[name], strict=True)]
-
-    return {
-        "orders_per_second": {k: round(statistics.median(v)) for k, v in rates.items()},
-        "with_of_without": round(statistics.median(ratios(rates, "with")), 3),
-        "control_of_without": round(statistics.median(ratios(rates, "control")), 3),
-        "pairs": ratios(rates, "with"),
-        "control_pairs": ratios(rates, "control"),
-        "aim": ">= 0.97",
-        "cpu_us_per_order": {name: round(value, 3) for name, value in middle.items()},
-        "cpu_with_of_without": round(statistics.median(ratios(cpu, "with")), 3),
-        "cpu_control_of_without": round(statistics.median(ratios(cpu, "control")), 3),
-        "cpu_with_of_both": round(2 * middle["with"] / (middle["without"] + middle["control"]), 3),
-        "scrapes": len(sizes),
-        "scrape_bytes": max(sizes, default=0),
-    }
-
-
-@contextlib.contextmanager
-def monitor(folder: Path, policy: str = "") -> Iterator[subprocess.Popen[bytes]]:
-    """`cea monitor` with its stream and surveillance; ready when its session is logged in. It lowers its own priority;
-    ``policy``: a way to run it that lowers it further, or "" for nothing more."""
+def monitor(folder: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`cea monitor`, or what the words name instead; ready when its page answers."""
     mark = folder / "run" / "monitor.json"
     mark.unlink(missing_ok=True)
     process = subprocess.Popen(
-        [*POLICIES[policy], sys.executable, "-m", "cea.main", "monitor", str(folder), "--port", "0"],
+        [sys.executable, *(words or ("-m", "cea.main", "monitor", str(folder), "--port", "0"))],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -165,125 +176,158 @@ def monitor(folder: Path, policy: str = "") -> Iterator[subprocess.Popen[bytes]]
         process.wait(20)
 
 
-class Side:
-    """An exchange with its load, and who is in its room; stopped while another one is measured."""
+SCRAPER: Final = """
+import sys, time, urllib.request
+for line in sys.stdin:
+    time.sleep(float(line))
+    with urllib.request.urlopen(sys.argv[1], timeout=30) as answer:
+        print(len(answer.read()), flush=True)
+"""
 
-    def __init__(self, native: gw.Native, around: contextlib.ExitStack, policy: str | None) -> None:
-        """policy: how its monitor runs; None for nobody in the room."""
-        self.folder = around.enter_context(gw.exchange(False, "hot", snapshot_commands=0))
+
+@contextlib.contextmanager
+def scraper(folder: Path) -> Iterator[Callable[[], Callable[[], int]]]:
+    """Prometheus' part, a process of its own: called it reads the metrics a moment later; what it returns waits for
+    that, and tells their size."""
+    endpoints = cfg.read_endpoints(folder)
+    assert endpoints is not None
+    words = [sys.executable, "-c", SCRAPER, endpoints.metrics]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        assert process.stdin is not None and process.stdout is not None
+        asked, told = process.stdin, process.stdout
+
+        def scrape() -> Callable[[], int]:
+            asked.write(f"{SCRAPED_AT_S}\n")
+            return lambda: int(told.readline())
+
+        yield scrape
+        asked.close()
+
+
+# --- what is measured -------------------------------------------------------------------------------------------
+
+
+class Market:
+    """An exchange with its load."""
+
+    def __init__(self, around: contextlib.ExitStack, warm: int) -> None:
+        """warm: orders at the full rate before anything is measured."""
+        words = ("-m", "benchmarks.room", "--serve")
+        self.folder = around.enter_context(gw.exchange(False, "hot", serve=words, snapshot_commands=0))
         endpoints = cfg.read_endpoints(self.folder)
         assert endpoints is not None
-        self.pids = [endpoints.pid]
-        if policy is not None:
-            users.save(self.folder / "keys", "watcher", "a password that is long", "viewer", "")
-            self.pids.append(around.enter_context(monitor(self.folder, policy)).pid)
+        self.pid = endpoints.pid
+        self.scrape = around.enter_context(scraper(self.folder))
+        self.metrics = Switch(self.folder, "metrics", COUNTING_S)
         key = str(self.folder / "keys" / "member-1.key")
         self.client = around.enter_context(Client(self.folder, key=key, heartbeat_ms=60_000))
-        self.load = gw.open_load(native, [self.client], gw.records(BUY, IOC, 1))
-        around.callback(self.leave)
-        self.signal(signal.SIGSTOP)
+        self.load = gw.open_load(gw.Native(), [self.client], gw.records(BUY, IOC, 1))
+        around.callback(self._leave)
+        self.load.run(warm, WINDOW, 1)
+        self.full_rate = warm / self.load.run(warm, WINDOW, 1)[0]
 
-    def leave(self) -> None:
-        """Before the others end: everybody runs, and the client forgets numbers that are the load's now."""
-        self.signal(signal.SIGCONT)
+    def _leave(self) -> None:
+        """Before the client ends: its numbers are the load's now."""
         self.client.link.socket = None
 
-    def signal(self, number: int) -> None:
-        """To the exchange and to who is in its room."""
-        for pid in self.pids:
-            os.kill(pid, number)
-
-    @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Everybody of this side runs, and has found that out."""
-        self.signal(signal.SIGCONT)
-        time.sleep(SETTLE_S)
-        try:
-            yield
-        finally:
-            self.signal(signal.SIGSTOP)
-
-
-def window(side: Side, rate: float, seconds: float, other: int) -> dict[str, float]:
-    """Latencies at a fixed rate; processor time of exchange, load and the process ``other`` (0: none) meanwhile."""
-    step_ns = int(1e9 / rate)
-    side.load.run(int(rate * WARM_S), 1 << 20, 1, step_ns, np.zeros(int(rate * WARM_S), np.int64))
-    latencies = np.zeros(int(rate * seconds), np.int64)
-    before, mine = cpu_seconds(side.folder), time.process_time()
-    theirs = process_seconds(other) if other else 0.0
-    took, _ = side.load.run(len(latencies), 1 << 20, 1, step_ns, latencies)
-    used, mine = cpu_seconds(side.folder) - before, time.process_time() - mine
-    theirs = process_seconds(other) - theirs if other else 0.0
-    return {
-        **gw.microseconds(latencies, 50, 99, 99.9),
-        "orders_per_second": round(len(latencies) / took),
-        "cpu_us_per_order": used / len(latencies) * 1e6,
-        "exchange_cores": used / took,
-        "load_cores": mine / took,
-        "other_cores": theirs / took,
-    }
+    def window(self, orders: int, rate: float, *, scraped: bool, other: int = 0) -> dict[str, float]:
+        """So many orders; rate 0: as fast as they are answered. other: pid of a process whose share is told too."""
+        step_ns, latencies = 0, None
+        if rate:
+            step_ns, latencies = int(1e9 / rate), np.zeros(orders, np.int64)
+            warm = int(rate * WARM_S)
+            self.load.run(warm, 1 << 20, 1, step_ns, np.zeros(warm, np.int64))
+        told = self.scrape() if scraped else lambda: 0
+        pids = [self.pid, *([other] if other else [])]
+        before = [process_seconds(pid) for pid in pids]
+        took, _ = self.load.run(orders, 1 << 20 if rate else WINDOW, 1, step_ns, latencies)
+        used = [process_seconds(pid) - b for pid, b in zip(pids, before, strict=True)]
+        return {
+            "orders_per_second": round(orders / took),
+            **(gw.microseconds(latencies, 50, 99, 99.9) if latencies is not None else {}),
+            "cpu_us_per_order": used[0] / orders * 1e6,
+            "exchange_cores": used[0] / took,
+            "other_cores": used[1] / took if other else 0.0,
+            "scrape_bytes": told(),
+        }
 
 
-def room(pairs: int, seconds: float, full_rate: float, share: float = 0.5, policy: str = "") -> dict[str, Any]:
-    """Latency at half the full rate (or another share), with the room and without, in turn."""
-    native, names = gw.Native(), ("without", "with", "control", "spinning")
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+def pairs_of(count: int, window: Callable[[bool], dict[str, float]], turn: Callable[[bool], None]) -> Iterator[Any]:
+    """``count`` pairs and as many control pairs between them: (kind, with, without); a control's are both without."""
+    for n in range(count):
+        for kind in KINDS:
+            found = {}
+            for name in ("with", "without") if n % 2 else ("without", "with"):
+                on = kind == "pair" and name == "with"
+                turn(on)
+                found[name] = window(on)
+            yield {"kind": kind, **found}
+    turn(True)
+
+
+def metrics_alone(pairs: int, orders: int) -> Iterator[Any]:
+    """Full rate with metrics and without."""
     with contextlib.ExitStack() as around:
-        sides = {name: Side(native, around, policy if name == "with" else None) for name in names[:3]}
-        sides["spinning"] = sides["without"]
-        total = 500_000 if seconds > 0.3 else 20_000
-        rate = full_rate
-        for side in sides.values():
-            with side.running():
-                side.load.run(total // 4, 4_096, 1)
-                rate = rate or total / side.load.run(total, 8_192, 1)[0]
-        for n in range(pairs):
-            for name in names[:: -1 if n % 2 else 1]:
-                side = sides[name]
-                with contextlib.ExitStack() as meanwhile:
-                    meanwhile.enter_context(side.running())
-                    other = 0
-                    if name == "with":
-                        meanwhile.enter_context(scraped(side.folder, SCRAPE_S / 4))  # windows are short
-                        other = side.pids[1]
-                    elif name == "spinning":
-                        other = meanwhile.enter_context(spinning(policy or MONITORS_OWN)).pid
-                    found[name].append(window(side, rate * share, seconds, other))
-        with sides["with"].running(), watching(sides["with"].folder) as ops:
-            sequence = ops.status()["seq"]
+        market = Market(around, orders)
+        yield from pairs_of(pairs, lambda on: market.window(orders, 0, scraped=on), market.metrics)
 
-    keys = ("p50_us", "p99_us", "p99.9_us", "orders_per_second", "cpu_us_per_order")
 
-    def ratios(name: str, key: str) -> list[float]:
-        return [b[key] / a[key] for a, b in zip(found["without"], found[name], strict=True)]
+def room(pairs: int, seconds: float, share: float, warm: int) -> Iterator[Any]:
+    """A share of the full rate, with the room and without."""
+    with contextlib.ExitStack() as around:
+        market = Market(around, warm)
+        users.save(market.folder / "keys", "watcher", "a password that is long", "viewer", "")
+        words = ("-m", "benchmarks.room", "--watch", str(market.folder))
+        pid = around.enter_context(monitor(market.folder, *words)).pid
+        turn, rate = Switch(market.folder, "monitor", SETTLE_S), market.full_rate * share
 
-    def medians(name: str) -> dict[str, float]:
-        return {key: round(statistics.median(w[key] for w in found[name]), 3) for key in keys}
+        def window(on: bool) -> dict[str, float]:
+            return market.window(int(rate * seconds), rate, scraped=on, other=pid)
 
-    def of_without(name: str) -> dict[str, float]:
-        return {key: round(statistics.median(ratios(name, key)), 3) for key in keys}
+        turn(True)
+        window(True)  # everybody has done everything once
+        yield from pairs_of(pairs, window, turn)
 
+
+# --- what it comes to -------------------------------------------------------------------------------------------
+
+
+def middle(ratios: list[float]) -> dict[str, Any]:
+    """Their median, where 95 of 100 resamplings have it, and how many they are."""
+    values = np.array(ratios)
+    drawn = np.random.default_rng(9).integers(0, len(values), (RESAMPLINGS, len(values)))
+    low, high = np.percentile(np.median(values[drawn], axis=1), (2.5, 97.5))
     return {
-        "full_rate": round(rate),
-        "rate": round(rate * share),
-        "cores": {
-            name: {
-                of: round(statistics.median(w[f"{of}_cores"] for w in rows), 2) for of in ("exchange", "load", "other")
-            }
-            for name, rows in found.items()
-        },
-        "medians": {name: medians(name) for name in names},
-        **{f"{name}_of_without": of_without(name) for name in names[1:]},
-        "p99_pairs": {name: [round(r, 2) for r in ratios(name, "p99_us")] for name in names[1:]},
-        "aim": "p99 <= 1.1, orders_per_second >= 0.99",
-        "sequence": sequence,
-        "windows": found,
+        "median": round(float(np.median(values)), 3),
+        "from": round(float(low), 3),
+        "to": round(float(high), 3),
+        "pairs": len(values),
     }
 
 
-def watching(folder: Path) -> OperatorClient:
-    """An operator of a market."""
-    return OperatorClient(folder, key=str(folder / "keys" / "ops1.key"))
+def summary(pairs: list[Any], aim: str) -> dict[str, Any]:
+    """Ratios with to without, of the pairs and of the control pairs."""
+    found: dict[str, Any] = {"aim": aim}
+    for kind in KINDS:
+        rows = [pair for pair in pairs if pair["kind"] == kind]
+        figures = [key for key in FIGURES if key in rows[0]["with"]]
+        found[kind] = {key: middle([r["with"][key] / r["without"][key] for r in rows]) for key in figures}
+        if kind == "pair":
+            sides = ("with", "without")
+            keys = [*figures, "exchange_cores", "other_cores", "scrape_bytes"]
+            found |= {s: {k: round(float(np.median([r[s][k] for r in rows])), 3) for k in keys} for s in sides}
+    return found
+
+
+def kept(file: Path | None, part: str, pairs: Iterator[Any]) -> list[Any]:
+    """The pairs; with a file: noted there one by one, and all that it has of this part."""
+    if file is None:
+        return list(pairs)
+    with file.open("a") as lines:
+        for pair in pairs:
+            lines.write(json.dumps({"part": part, **pair}) + "\n")
+            lines.flush()
+    return [row for row in map(json.loads, file.read_text().splitlines()) if row["part"] == part]
 
 
 def main() -> None:
@@ -291,36 +335,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.room", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--smoke", action="store_true", help="does it run at all")
-    parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--orders", type=int, default=500_000, help="orders of one run at the full rate")
+    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--orders", type=int, default=200_000, help="of one window at the full rate")
     parser.add_argument("--seconds", type=float, default=0.5, help="of one window at half the rate")
-    parser.add_argument("--rate", type=float, default=0, help="full rate; 0: measured first")
     parser.add_argument("--part", choices=("metrics", "room"), default="")
     parser.add_argument("--share", type=float, default=0.5, help="of the full rate, in the room's windows")
-    parser.add_argument("--policy", choices=tuple(POLICIES), default="", help="how the monitor runs")
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="add the pairs to this file; tell of all in it")
+    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--watch", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.serve or args.watch:
+        (serve if args.serve else watch)(args.serve or args.watch)
+        return
     if args.smoke:
         args.pairs, args.orders, args.seconds = 1, 20_000, 0.1
     found: dict[str, Any] = {"conditions": conditions()}
     if args.part != "room":
-        found["metrics"] = metrics_alone(args.pairs, args.orders)
+        rows = kept(args.keep, "metrics", metrics_alone(args.pairs, args.orders))
+        found["metrics"] = summary(rows, "orders_per_second >= 0.97")
     if args.part != "metrics":
-        found["room"] = room(args.pairs, args.seconds, args.rate, args.share, args.policy)
+        rows = kept(args.keep, "room", room(args.pairs, args.seconds, args.share, args.orders))
+        found["room"] = summary(rows, "p99_us <= 1.1, orders_per_second >= 0.99")
     if args.json:
         print(json.dumps(found, indent=1))
         return
     print(describe(conditions()))
-    if "metrics" in found:
-        alone = found["metrics"]
-        print(f"metrics alone, full rate: {alone['with_of_without']} of without (aim 0.97)")
-        print(f"processor time per order: {alone['cpu_with_of_without']} of without")
-        print(f"the control: {alone['control_of_without']}, processor time {alone['cpu_control_of_without']}")
-    if "room" in found:
-        r = found["room"]
-        print(f"room at {r['rate']:,} orders/s, with of without: {r['with_of_without']} (aim p99 1.1)")
-        print(f"processors that exchange, load and the other process use: {r['cores']}")
-        print(f"a second exchange without anybody: {r['control_of_without']}")
-        print(f"a process that spins instead: {r['spinning_of_without']}")
+    for name, text in (("metrics", "metrics alone, full rate"), ("room", "the room, half the full rate")):
+        if name not in found:
+            continue
+        part = found[name]
+        print(f"{text} (aim {part['aim']}); without: {part['without']}; with: {part['with']}")
+        for kind, word in zip(KINDS, ("with of without", "the control"), strict=True):
+            for key, m in part[kind].items():
+                print(f"  {word}, {key}: {m['median']} ({m['from']} to {m['to']}; {m['pairs']} pairs)")
 
 
 if __name__ == "__main__":
