@@ -6,7 +6,12 @@ The exchange runs as its own process on a folder of the working directory (its j
 CURVE and without; the load is machine code in this process. Orders are immediate-or-cancel buys on an empty book
 from one session: each is checked, locked, journaled, fdatasynced and answered by two reports. ``trading`` are
 alternating buys and sells of two sessions at one price. The echo is a ROUTER in machine code that sends back each
-message. Rates are medians of ``--runs`` runs; latencies of one run, open loop from the intended send time.
+message; it has no limit of its own, the load's window is one. Rates are medians of ``--runs`` runs; latencies are open
+loop, from the intended send time.
+
+Beside a fifth of the rate stand two controls without any exchange (benchmarks.gateway_controls): ``disk_alone`` is what
+orders at that rate wait for write and fdatasync alone, ``processor_alone`` what they wait until a thread that does
+nothing but look at the clock looks again, two such threads at once. Nobody can be faster than that on the machine.
 """
 
 from __future__ import annotations
@@ -29,6 +34,7 @@ from typing import Any
 import numpy as np
 import zmq
 
+from benchmarks import gateway_controls as controls
 from benchmarks import gateway_load as load
 from engine import messages as m
 from engine.calendar import day_start_ns
@@ -78,7 +84,10 @@ def echo_server(folder: str, curve: bool, lane: str) -> None:
     """The control: sends every message back. Writes its endpoint into the folder; ends with its parent."""
     context: zmq.Context[Any] = zmq.Context()
     socket = context.socket(zmq.ROUTER)
-    socket.sndhwm = socket.rcvhwm = 10_000
+    # No limit: a ROUTER drops what is beyond it, and libzmq counts a message as waiting until thousands later have been
+    # read. The load's window bounds what waits.
+    socket.sndhwm = socket.rcvhwm = 0
+    socket.set(zmq.ROUTER_MANDATORY, 1)  # what cannot be sent is an error
     if curve:
         public, secret = zmq.curve_keypair()
         socket.curve_server, socket.curve_secretkey, socket.curve_publickey = True, secret, public
@@ -93,7 +102,8 @@ def echo_server(folder: str, curve: bool, lane: str) -> None:
             continue
         if lane == "hot":
             at = native.messages.ctypes.data
-            load.echo(int(socket.underlying), f["recv"], f["data"], f["size"], f["zmq_send"], at, 1 << 14)
+            if load.echo(int(socket.underlying), f["recv"], f["data"], f["size"], f["zmq_send"], at, 1 << 14) < 0:
+                sys.exit("the echo could not send")
         else:
             with contextlib.suppress(zmq.Again):
                 while True:
@@ -121,7 +131,7 @@ def echo(curve: bool, lane: str, count: int = 1) -> Iterator[list[Any]]:
             sockets = []
             for _ in range(count):
                 socket: Any = zmq.Context.instance().socket(zmq.DEALER)
-                socket.linger, socket.sndhwm, socket.rcvhwm = 0, 10_000, 0
+                socket.linger, socket.sndhwm, socket.rcvhwm = 0, 0, 0
                 socket.set(zmq.ROUTING_ID, b"\x01" + os.urandom(15))
                 if curve:
                     public, secret = zmq.curve_keypair()
@@ -135,13 +145,8 @@ def echo(curve: bool, lane: str, count: int = 1) -> Iterator[list[Any]]:
 
 
 @contextlib.contextmanager
-def exchange(
-    curve: bool, lane: str, members: int = 2, funded: int = 2, *, serve: tuple[str, ...] = ("-c", SERVE), **more: Any
-) -> Iterator[Path]:
-    """An exchange process in the morning session, some members funded. more: of its gateway's configuration.
-
-    ``serve``: what Python runs, with the folder behind it.
-    """
+def exchange(curve: bool, lane: str, members: int = 2, funded: int = 2, **more: Any) -> Iterator[Path]:
+    """An exchange process in the morning session, some members funded. more: of its gateway's configuration."""
     folder = Path(tempfile.mkdtemp(prefix="gateway-", dir="."))
     try:
         gateway = cfg.Gateway(
@@ -159,7 +164,7 @@ def exchange(
             gateway=gateway,
         )
         cfg.create(folder / "m", config, days=[DATE, 20251204])
-        with child([*serve, str(folder / "m")]):
+        with child(["-c", SERVE, str(folder / "m")]):
             with OperatorClient(folder / "m", timeout=120) as ops:
                 for account in range(1, funded + 1):
                     ops.execute(m.Deposit(account=account, amount=10**15, document=f"d{account}"))
@@ -230,52 +235,6 @@ def open_load(native: Native, clients: list[Client], frames: np.ndarray) -> Load
     return made
 
 
-def fdatasync_ns(folder: Path, count: int = 500, pause_ns: int = 0) -> np.ndarray:
-    """Writing a group of one order into a preallocated file and fdatasync, ns each; with a pause before each.
-
-    A disk that is asked at once again answers sooner than one that is asked at the pace of round trips.
-    """
-    path = folder / "fdatasync.probe"
-    fd = os.open(path, os.O_RDWR | os.O_CREAT)
-    os.posix_fallocate(fd, 0, 1 << 20)
-    out = np.zeros(count, np.int64)
-    for i in range(count):
-        if pause_ns:
-            time.sleep(pause_ns / 1e9)
-        began = time.monotonic_ns()
-        os.pwrite(fd, bytes(128), 128 * i)
-        os.fdatasync(fd)
-        out[i] = time.monotonic_ns() - began
-    os.close(fd)
-    path.unlink()
-    return out
-
-
-def disk_alone_ns(folder: Path, rate: float, seconds: float = 2.0) -> np.ndarray:
-    """What orders at a fixed rate would wait for the disk alone, ns: from the intended send time to the durable end.
-
-    As an exchange without any work of its own: whatever has arrived is one group, written and fdatasynced; those that
-    come meanwhile are the next one.
-    """
-    path, step_ns, count = folder / "disk.probe", int(1e9 / rate), int(rate * seconds)
-    fd = os.open(path, os.O_RDWR | os.O_CREAT)
-    os.posix_fallocate(fd, 0, 64 * (2 * count + 1))
-    out = np.zeros(count, np.int64)
-    began, done, place = time.monotonic_ns(), 0, 0
-    while done < count:
-        arrived = min(count, (time.monotonic_ns() - began) // step_ns + 1)
-        if arrived == done:
-            time.sleep(step_ns / 1e9)
-            continue
-        place += os.pwrite(fd, bytes(64 * (arrived - done + 1)), place)
-        os.fdatasync(fd)
-        out[done:arrived] = time.monotonic_ns() - began - np.arange(done, arrived) * step_ns
-        done = arrived
-    os.close(fd)
-    path.unlink()
-    return out
-
-
 def microseconds(values: np.ndarray, *percents: float) -> dict[str, float]:
     return {f"p{q:g}_us": round(float(np.percentile(values, q)) / 1000, 1) for q in percents}
 
@@ -310,8 +269,8 @@ def measure(curve: bool, lane: str, runs: int, total: int) -> dict[str, Any]:
             single.ping(200)
             found["echo_one_at_a_time"] = microseconds(control.ping(pings), 50, 99)
             found["one_at_a_time"] = microseconds(single.ping(pings), 50, 99)
-            found["fdatasync"] = microseconds(fdatasync_ns(folder), 50, 99)
-            found["fdatasync_paced"] = microseconds(fdatasync_ns(folder, pause_ns=PACE_NS), 50, 99, 99.9)
+            found["fdatasync"] = microseconds(controls.fdatasync_ns(folder), 50, 99)
+            found["fdatasync_paced"] = microseconds(controls.fdatasync_ns(folder, pause_ns=PACE_NS), 50, 99, 99.9)
             for disk, name in (("fdatasync", "allowed"), ("fdatasync_paced", "allowed_paced")):
                 fair = found["echo_one_at_a_time"]["p50_us"] + 1.5 * found[disk]["p50_us"] + 30
                 found[f"one_at_a_time_{name}_p50_us"] = round(fair, 1)
@@ -319,8 +278,11 @@ def measure(curve: bool, lane: str, runs: int, total: int) -> dict[str, Any]:
             found["at_20_percent"] = {"rate": round(rate)} | {
                 name: open_loop(stream, rate, total, runs) for name, stream in (("echo", control), ("exchange", single))
             }
-            alone = [microseconds(disk_alone_ns(folder, rate), 50, 99, 99.9) for _ in range(runs)]
-            found["at_20_percent"]["disk_alone"] = {k: float(np.median([a[k] for a in alone])) for k in alone[0]}
+            for name, alone in (
+                ("disk_alone", lambda: controls.disk_alone_ns(folder, rate)),
+                ("processor_alone", lambda: controls.processor_alone_ns(native.clock, rate)),
+            ):
+                found["at_20_percent"][name] = middle([alone() for _ in range(runs)])
             a.link.next_request = int(single.next_requests[0])
             both = np.concatenate([records(BUY, LIMIT, 1), records(SELL, LIMIT, 1)])
             trading = open_load(native, [a, b], both)
@@ -332,14 +294,19 @@ def measure(curve: bool, lane: str, runs: int, total: int) -> dict[str, Any]:
 
 
 def open_loop(stream: Load, rate: float, total: int, runs: int) -> dict[str, float]:
-    """Latencies at a fixed rate from the intended send time: medians over the runs of each run's percentiles."""
+    """Latencies at a fixed rate from the intended send time."""
     found = []
     for _ in range(runs):
         latencies = np.zeros(min(total, int(2 * rate)), np.int64)
         stream.run(len(latencies), 1 << 20, 1, int(1e9 / rate), latencies)
-        found.append([float(np.percentile(latencies, q)) / 1000 for q in (50, 99, 99.9)])
-    middle = np.median(np.array(found), axis=0)
-    return dict(zip(("p50_us", "p99_us", "p99.9_us"), middle.round(1).tolist(), strict=True))
+        found.append(latencies)
+    return middle(found)
+
+
+def middle(runs: list[np.ndarray]) -> dict[str, float]:
+    """Medians over the runs of each run's percentiles."""
+    each = [microseconds(run, 50, 99, 99.9) for run in runs]
+    return {name: round(float(np.median([one[name] for one in each])), 1) for name in each[0]}
 
 
 class Logins:
@@ -419,23 +386,14 @@ def process_figures(pid: int) -> tuple[int, float]:
     return resident, (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def echo_of_many(native: Native, active: int, runs: int, total: int, tries: int = 3) -> float:
-    """The control of many sessions: one connection's rate over that of ``active`` ones, an echo over CURVE.
-
-    A ROUTER drops what a full peer does not take: an echo that has lost messages is stuck, and is begun anew.
-    """
+def echo_of_many(native: Native, active: int, runs: int, total: int) -> float:
+    """The control of many sessions: one connection's rate over that of ``active`` ones, an echo over CURVE."""
     one = records(BUY, IOC, 1)
-    for left in reversed(range(tries)):
-        try:
-            with echo(True, "hot", active) as sockets:
-                single = Load(native, sockets[:1], one, [0], True)
-                many = Load(native, sockets, np.concatenate([one] * active), [0] * active, True)
-                ratios = [many.run(total, 8_192, 1)[0] / single.run(total, 8_192, 1)[0] for _ in range(runs + 1)]
-            return float(np.median(ratios[1:]))  # the first warms up
-        except RuntimeError:
-            if not left:
-                raise
-    raise AssertionError("unreachable")
+    with echo(True, "hot", active) as sockets:
+        single = Load(native, sockets[:1], one, [0], True)
+        many = Load(native, sockets, np.concatenate([one] * active), [0] * active, True)
+        ratios = [many.run(total, 8_192, 1)[0] / single.run(total, 8_192, 1)[0] for _ in range(runs + 1)]
+    return float(np.median(ratios[1:]))  # the first warms up
 
 
 def many_sessions(count: int, active: int, runs: int, total: int, seconds: float) -> dict[str, Any]:

@@ -44,9 +44,20 @@ def now_ns(f_clock, spare):
     return spare[0] * 1_000_000_000 + spare[1]
 
 
+@njit(cache=True, nogil=True)
+def look(f_clock, spare, began_ns, step_ns, late):
+    """Looks at the clock all the time: how long after each of the moments began_ns + i * step_ns it was seen, ns."""
+    i = 0
+    while i < late.size:
+        time_ns = now_ns(f_clock, spare)
+        while i < late.size and began_ns + i * step_ns <= time_ns:
+            late[i] = time_ns - (began_ns + i * step_ns)
+            i += 1
+
+
 @njit(cache=True)
 def echo(socket, f_recv, f_data, f_size, f_send, messages_at, limit):
-    """Sends back what waits on a ROUTER, each message as it came; how many."""
+    """Sends back what waits on a ROUTER, each message as it came; how many, or -1 where one could not be sent."""
     first, second = messages_at, messages_at + 64
     n = 0
     while n < limit:
@@ -56,8 +67,10 @@ def echo(socket, f_recv, f_data, f_size, f_send, messages_at, limit):
             return n
         route_at, route = call4(f_data, first, 0, 0, 0), call4(f_size, first, 0, 0, 0)
         data_at, size = call4(f_data, second, 0, 0, 0), call4(f_size, second, 0, 0, 0)
-        call4(f_send, socket, route_at, route, SNDMORE | DONTWAIT)
-        call4(f_send, socket, data_at, size, DONTWAIT)
+        if int32(call4(f_send, socket, route_at, route, SNDMORE | DONTWAIT)) < 0:
+            return -1
+        if int32(call4(f_send, socket, data_at, size, DONTWAIT)) < 0:
+            return -1
         n += 1
     return n
 
