@@ -35,6 +35,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
+from unittest import mock
 
 import numpy as np
 import zmq
@@ -67,7 +68,7 @@ def process_seconds(pid: int) -> float:
 
 def switched(folder: Path, name: str, turn: Callable[[bool], None]) -> None:
     """In the process that has the switch: a thread that turns it as it is told, and says when that is done."""
-    socket: zmq.Socket[bytes] = zmq.Context().socket(zmq.REP)
+    socket: Any = zmq.Context().socket(zmq.REP)
     socket.bind(f"ipc://{folder}/{name}.switch")
 
     def listen() -> None:
@@ -83,7 +84,7 @@ class Switch:
 
     def __init__(self, folder: Path, name: str, settle_s: float) -> None:
         self.settle_s = settle_s
-        self._socket: zmq.Socket[bytes] = zmq.Context.instance().socket(zmq.REQ)
+        self._socket: Any = zmq.Context.instance().socket(zmq.REQ)
         self._socket.linger = 0
         self._socket.connect(f"ipc://{folder}/{name}.switch")
 
@@ -96,20 +97,24 @@ class Switch:
         time.sleep(self.settle_s)
 
 
+SERVE: Final = "import sys; from pathlib import Path; from benchmarks.room import serve; serve(Path(sys.argv[1]))"
+
+
 def serve(folder: Path) -> None:
     """The exchange, whose metrics can be switched off: what it counts and times for them, and copies each second."""
     from gateway.server import Server
+    from gateway.turn import Turn
 
     server = Server(cfg.load(folder), "stepped")
     server.start()
     core, metrics = server.core, server.metrics
-    update, timed = metrics.update, metrics.timed
-    assert timed is not None and core.turn is not None, "metrics are on, and the hot lane runs"
+    update, timed, whole = metrics.update, metrics.timed, core.turn
+    assert timed is not None and isinstance(whole, Turn), "metrics are on, and the hot lane runs"
 
     def turn(on: bool) -> None:
         core.journal = timed if on else timed.journal
         core.reported = metrics._reported if on else lambda commands, began_ns: None
-        core.turn.committed = timed.note if on else lambda took_ns: None  # type: ignore[union-attr]
+        whole.committed = timed.note if on else lambda took_ns: None
         metrics.update = update if on else lambda core, journal: None  # type: ignore[method-assign]
 
     switched(folder, "metrics", turn)
@@ -125,9 +130,11 @@ def watch(folder: Path) -> None:
     from gateway.operator import OperatorClient
 
     class Switched(feed.Feed):
+        _now: feed.Feed | None = None
+
         def __init__(self, *args: Any, **more: Any) -> None:
             super().__init__(*args, **more)
-            self._how, self._now = (args, more), None  # type: ignore[var-annotated]
+            self._how = args, more
             switched(folder, "monitor", self.turn)
 
         def start(self) -> None:
@@ -212,8 +219,8 @@ class Market:
 
     def __init__(self, around: contextlib.ExitStack, warm: int) -> None:
         """warm: orders at the full rate before anything is measured."""
-        words = ("-m", "benchmarks.room", "--serve")
-        self.folder = around.enter_context(gw.exchange(False, "hot", serve=words, snapshot_commands=0))
+        with mock.patch.object(gw, "SERVE", SERVE):
+            self.folder = around.enter_context(gw.exchange(False, "hot", snapshot_commands=0))
         endpoints = cfg.read_endpoints(self.folder)
         assert endpoints is not None
         self.pid = endpoints.pid
@@ -336,16 +343,15 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--smoke", action="store_true", help="does it run at all")
     parser.add_argument("--pairs", type=int, default=20)
-    parser.add_argument("--orders", type=int, default=200_000, help="of one window at the full rate")
+    parser.add_argument("--orders", type=int, default=300_000, help="of one window at the full rate")
     parser.add_argument("--seconds", type=float, default=0.5, help="of one window at half the rate")
     parser.add_argument("--part", choices=("metrics", "room"), default="")
     parser.add_argument("--share", type=float, default=0.5, help="of the full rate, in the room's windows")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="add the pairs to this file; tell of all in it")
-    parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--watch", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.serve or args.watch:
-        (serve if args.serve else watch)(args.serve or args.watch)
+    if args.watch:
+        watch(args.watch)
         return
     if args.smoke:
         args.pairs, args.orders, args.seconds = 1, 20_000, 0.1
