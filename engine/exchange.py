@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
@@ -29,11 +28,13 @@ from engine.bulk_messages import BULK_COMMANDS
 from engine.calendar import TradingCalendar
 from engine.codes import TEXT_EN, Code
 from engine.lane import Envelope, Notice, Refusal, StateMachine
+from engine.machine_code import entry_address
 from engine.market import SESSION, Capacity, Market
 from engine.memory import aligned_zeros
 from engine.records import ANY_INSTRUMENT, BUY, COMMAND, EVENT, MESSAGE, NO_ACCOUNT, NOTICE, REJECTED, SELL
 from engine.rules import Rules
-from engine.words import octets, word_of, words
+from engine.single_call import CALL, single_call
+from engine.words import WORD_BYTES, octets, word_of, words
 
 EVENT_CAPACITY = 1 << 15  # 2 MB: the events of 8,192 ordinary commands; when it is full the kernel goes on after a copy
 # The slow lane's records by struct: a tenth of the time of numpy's fields. Of a COMMAND of kind MESSAGE: seq, time_ns,
@@ -41,7 +42,9 @@ EVENT_CAPACITY = 1 << 15  # 2 MB: the events of 8,192 ordinary commands; when it
 MESSAGE_HEAD = struct.Struct("<Qq8xq16xIIH6x")
 SLOW_EVENT = struct.Struct("<Qq8xq8x8xIIHHBBH")
 assert MESSAGE_HEAD.size == COMMAND.itemsize and SLOW_EVENT.size == EVENT.itemsize
-_CONSUMED, _WRITTEN, _N_DEALS = (word_of(kernel.CONTROL, n) for n in ("consumed", "written", "n_deals"))
+_CONSUMED, _WRITTEN, _STATUS, _N_DEALS = (
+    word_of(kernel.CONTROL, n) for n in ("consumed", "written", "status", "n_deals")
+)
 _SESSION, _LAST_REQUEST = SESSION.itemsize // 4, 0  # in 4-byte words
 assert SESSION.fields is not None and SESSION.fields["last_request"][1] == _LAST_REQUEST
 ENGINE_ABI = 1  # changes whenever the same journal would give other events: stands in every journal segment
@@ -81,8 +84,9 @@ class Depth(NamedTuple):
 class SingleCommand:
     """The shortest way for one hot-lane command through Python: a call costs a fraction of a microsecond.
 
-    Fill ``record`` (a view of one COMMAND: seq, time_ns, account … as the sequencer would), then call ``apply``;
-    the events are ``events[:n]``. Not for MESSAGE records; ``apply`` of the exchange is for everything.
+    Fill ``record`` (a view of one COMMAND: seq, time_ns, account … as the sequencer would) or ``buffer``, the same as
+    bytes; then call ``apply()``, which applies the record and returns the number n of events: they are ``events[:n]``.
+    Not for MESSAGE records; ``apply`` of the exchange is for everything.
     """
 
     def __init__(self, exchange: Exchange) -> None:
@@ -91,30 +95,25 @@ class SingleCommand:
         self.record = self._commands[0]
         self.buffer = self._commands.view("u1").data
         self.events = exchange._events
-        self._run: Callable[[int, int, int], int] = kernel.run
-        self._control_at = exchange._control_at
-        self._at = self._commands.ctypes.data
-        self._figures = exchange._control.view("<i8").data
-        self._written = list(kernel.CONTROL.fields or ()).index("written")
-
-    def apply(self) -> int:
-        """Applies the record; returns the number of events."""
-        if self._run(self._control_at, self._at, 1):
-            return self._go_on()
-        return self._figures[self._written]
+        self._call = np.zeros(1, CALL)
+        control_at, command_at = exchange._control_at, self._commands.ctypes.data
+        written_at = control_at + _WRITTEN * WORD_BYTES
+        self._call[0] = (entry_address(kernel.run), control_at, command_at, written_at, 0)
+        self.apply = single_call(self._call, self._go_on)
 
     def _go_on(self) -> int:
-        """The output or the table of deals was full: the exchange goes on where the command stands, in CONTROL."""
-        first = self._exchange._events[: self._figures[self._written]].copy()
-        rest = self._exchange.apply(self._commands).events
-        self.events = np.concatenate([first, rest])
-        self._run = self._run_again
-        return len(self.events)
+        """The output or the table of deals was full, now or in the call before.
 
-    def _run_again(self, control_at: int, commands_at: int, n: int) -> int:
-        """The first call after an overflow: events are in the exchange's buffer again."""
-        self.events, self._run = self._exchange._events, kernel.run
-        return kernel.run(control_at, commands_at, n)
+        Now: the exchange goes on where the command stands, in CONTROL. Before: ``events`` is its buffer again.
+        """
+        exchange, figures = self._exchange, self._exchange._figures
+        self.events, self._call[0]["kept"] = exchange._events, 0
+        if figures[_STATUS] == kernel.DONE:
+            return figures[_WRITTEN]
+        first = exchange._events[: figures[_WRITTEN]].copy()
+        self.events = np.concatenate([first, exchange.apply(self._commands).events])
+        self._call[0]["kept"] = 1
+        return len(self.events)
 
 
 class Exchange:

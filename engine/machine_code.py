@@ -177,3 +177,9 @@ def entry(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]
         return dispatcher
 
     return compiled
+
+
+def entry_address(compiled: Any) -> int:
+    """An `entry` as a C function, of its signature's types, for other machine code to call."""
+    (overload,) = compiled.overloads.values()
+    return int(overload.library.get_pointer_to_function(overload.fndesc.llvm_cfunc_wrapper_name))

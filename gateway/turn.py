@@ -10,12 +10,13 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
 from engine import kernel
 from engine.journal import Journal
+from engine.machine_code import entry_address
 from engine.words import word_of, words
 from gateway import turn_kernel as k
 from gateway.clock import RealClock, SteppedClock
@@ -38,12 +39,6 @@ def c_functions() -> dict[str, int]:
     """Name → address of what a turn needs of the C library."""
     c = ctypes.CDLL(None)
     return {name: ctypes.cast(getattr(c, name), ctypes.c_void_p).value or 0 for name in C_FUNCTIONS}
-
-
-def engine_address() -> int:
-    """The engine's kernel as a C function: three int64, returns one."""
-    compiled: Any = kernel.run.overloads[kernel.run.signatures[0]]
-    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name))
 
 
 class Tail(Protocol):
@@ -71,7 +66,7 @@ class Turn:
         for name in ("pwrite", "fdatasync"):
             t[f"f_{name}"] = functions[name]
         t["f_errno"], t["f_clock"] = functions["__errno_location"], functions["clock_gettime"]
-        t["work_at"], t["f_engine"] = self._work.ctypes.data, engine_address()
+        t["work_at"], t["f_engine"] = self._work.ctypes.data, entry_address(kernel.run)
         control, events = core.exchange.hot_lane()
         t["control_at"], t["events_at"] = control.ctypes.data, events.ctypes.data
         self._places = np.zeros(len(events), np.int64)

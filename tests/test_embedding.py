@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import re
+import sys
 from pathlib import Path
 
 import msgspec
@@ -95,3 +97,18 @@ def test_a_single_command_gives_the_events_of_a_batch_even_when_the_buffer_is_to
         assert small.state_hash() == whole.state_hash()
         sweep["seq"], sweep["quantity"] = 53, 1
         expected = whole.apply(sweep.copy()).events.copy()
+
+
+def test_a_single_command_costs_no_memory_and_outlives_the_name_of_its_lane():
+    exchange = Exchange(Rules.generic())
+    exchange.execute(msg.ListInstrument(code="X", reference=10_000))
+    lane = SingleCommand(exchange)
+    lane.record["kind"], lane.record["price"], lane.record["quantity"] = NEW, 10_000, 3
+    apply, record = lane.apply, lane.record
+    del lane, exchange
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for seq in range(2, 1_002):
+        record["seq"], record["side"] = seq, seq % 2
+        assert apply() == (1 if seq % 2 == 0 else 3)  # rests, is dealt with
+    assert sys.getallocatedblocks() - before < 100
