@@ -3,7 +3,7 @@
     python -m benchmarks.engine [--only NAME …] [--smoke] [--json]
 
 throughput   4,000 accounts, 6 vintages, the mix of benchmarks/engine_stream.py, batches of 4,096
-single       one command through the Python call, latency of each
+single       one command through the Python call, latency of each, beside calls as long that touch no memory
 resting, accounts, levels, both   throughput at other sizes (the rows "at depth")
 memory       bytes of a resting order; resident size of a process with an empty exchange
 compile      a cold import of the kernel (compiling) and a warm one (from numba's cache), in fresh processes
@@ -25,6 +25,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
+from numba import int64
 
 from benchmarks import engine_stream
 from benchmarks.conditions import conditions, describe
@@ -32,10 +33,15 @@ from benchmarks.timing import RUNS_MIN, time_in_turn
 from engine import Exchange, Rules
 from engine.book import ORDER, ORDER_COLD
 from engine.exchange import SingleCommand
+from engine.machine_code import entry, entry_address
+from engine.records import COMMAND
+from engine.single_call import CALL, single_call
+from engine.words import octets
 
 BATCH: Final = 4_096
 ACCOUNTS, VINTAGES = 4_000, 6
 SEED: Final = 20251203
+IN_TURN: Final = 5_000  # single commands, then calls of their control
 
 
 def _apply_all(exchange: Exchange, commands: np.ndarray, start: int = 0) -> None:
@@ -84,31 +90,81 @@ def throughput(smoke: bool, runs: int) -> dict[str, Any]:
     return _throughput(n, runs, accounts=ACCOUNTS, vintages=VINTAGES, resting=0, levels=2_001)
 
 
+@entry(int64(int64, int64, int64))
+def _spin(steps, one, two):  # type: ignore[no-untyped-def]
+    """Machine code that touches no memory, in the kernel's place: the control of a single command's latency."""
+    x = one
+    for _ in range(steps):
+        x = x * 6364136223846793005 + two
+    return np.int64(x == 12_345)  # so that the loop is not left out; 0 for the arguments that are used
+
+
+class _Spin:
+    """As long as a command, through the same way from Python: what is slower than usual here is the machine's part."""
+
+    def __init__(self, steps: int = 0) -> None:
+        self.buffer = memoryview(bytearray(COMMAND.itemsize))
+        self._written = np.zeros(1, np.int64)
+        self._call = np.zeros(1, CALL)
+        self._call[0] = (entry_address(_spin), steps, 1, self._written.ctypes.data, 0)
+        self.apply = single_call(self._call, lambda: 0)
+
+    def last(self, ns: float) -> None:
+        """Spins so long that a call takes ``ns`` at the median: two points of a line, then one nearer to the aim."""
+        tried = [(steps, self._median(steps)) for steps in (0, 200)]
+        for _ in range(2):
+            (before, early), (steps, late) = tried[0], tried[-1]
+            wanted = max(0, round(before + (ns - early) * (steps - before) / max(late - early, 1.0)))
+            tried.append((wanted, self._median(wanted)))
+
+    def _median(self, steps: int) -> float:
+        self._call[0]["control"] = steps
+        return float(np.median(_latencies(self, np.zeros(1_000, COMMAND))))
+
+
+def _latencies(lane: SingleCommand | _Spin, commands: np.ndarray) -> np.ndarray:
+    """Nanoseconds of each command, the clock's own included."""
+    rows = octets(commands)
+    found = np.zeros(len(commands), np.int64)
+    apply, buffer, now = lane.apply, lane.buffer, time.perf_counter_ns
+    for i in range(len(commands)):
+        buffer[:] = rows[64 * i : 64 * i + 64]
+        start = now()
+        apply()
+        found[i] = now() - start
+    return found
+
+
 def single(smoke: bool, runs: int) -> dict[str, Any]:
-    """Latency of one command through SingleCommand.apply, all commands of a run; the clock's own cost is subtracted."""
+    """Latency of one command through SingleCommand.apply, all commands of a run; the clock's own cost is subtracted.
+
+    The control is as many calls of machine code that touches no memory and lasts as long at the median, in turn.
+    """
     n = 20_000 if smoke else 200_000
     template = engine_stream.build(ACCOUNTS, VINTAGES, 1 << 18)
     commands = engine_stream.make(template, n, SEED)
     clock = _clock_cost()
-    p50, p999 = [], []
+    rows = []
     for _ in range(runs):
         exchange = engine_stream.build(ACCOUNTS, VINTAGES, 1 << 18)
-        lane = SingleCommand(exchange)
-        rows = memoryview(commands).cast("B")
-        latency = np.zeros(n, np.int64)
-        apply, buffer, now = lane.apply, lane.buffer, time.perf_counter_ns
-        for i in range(n):
-            buffer[:] = rows[64 * i : 64 * i + 64]
-            start = now()
-            apply()
-            latency[i] = now() - start
-        p50.append(float(np.percentile(latency, 50)) - clock)
-        p999.append(float(np.percentile(latency, 99.9)) - clock)
+        lane, control = SingleCommand(exchange), _Spin()
+        ours, theirs = [], []
+        for at in range(0, n, IN_TURN):
+            ours.append(_latencies(lane, commands[at : at + IN_TURN]))
+            control.last(float(np.median(ours[-1])))
+            theirs.append(_latencies(control, commands[at : at + IN_TURN]))
         assert exchange.state_hash() == template.state_hash()
+        both = [np.percentile(np.concatenate(part), [50, 99.9]) - clock for part in (ours, theirs)]
+        rows.append(np.concatenate(both))
+    p50, p999, control_p50, control_p999 = np.median(rows, axis=0).round().astype(int).tolist()
     return {
         "commands": n,
-        "p50_ns": round(statistics.median(p50)),
-        "p999_ns": round(statistics.median(p999)),
+        "p50_ns": p50,
+        "p999_ns": p999,
+        "control_p50_ns": control_p50,
+        "control_p999_ns": control_p999,
+        "p999_ns_of_each_run": [round(float(row[1])) for row in rows],
+        "control_p999_ns_of_each_run": [round(float(row[3])) for row in rows],
         "clock_ns_subtracted": round(clock),
         "runs": runs,
     }
