@@ -343,11 +343,11 @@ class Client:
         for i in login.instruments:
             if i.code == code:
                 return i.index
-        for row in self.link.query("instruments"):  # listed since our login
-            if row[1] == code:
-                fresh = tuple(p.Instrument(*r) for r in self.link.query("instruments"))
-                self.link.login = msgspec.structs.replace(login, instruments=fresh)
-                return int(row[0])
+        listed = tuple(p.Instrument(*row) for row in self.link.query("instruments"))  # some of them since our login
+        self.link.login = login = msgspec.structs.replace(login, instruments=listed)
+        for i in listed:
+            if i.code == code:
+                return i.index
         raise ValueError(f"instrument {code!r}: not listed; there are {', '.join(i.code for i in login.instruments)}")
 
     @property
