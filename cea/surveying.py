@@ -95,7 +95,13 @@ def alerts_command(folder: Path, date: int, *, as_json: bool) -> None:
     watch.finish()
     found = [a for a in watch.alerts if date in (0, a.date)]
     if as_json:
-        print_json([{**msgspec.to_builtins(a), "replay": a.replay.replace("MARKET", str(folder))} for a in found])
+        print_json(
+            [
+                {**msgspec.to_builtins(a), "text": a.text, "text_zh": a.text_zh,
+                 "replay": a.replay.replace("MARKET", str(folder))}
+                for a in found
+            ]
+        )  # fmt: skip
         return
     rows = [(a.date, format_time(a.time_ns)[:8], a.kind, a.instrument, a.text) for a in found]
     if rows:

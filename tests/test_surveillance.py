@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import string
 from itertools import pairwise
 
 import msgspec
@@ -16,6 +18,7 @@ from gateway.surveillance import Surveillance, Thresholds, scenarios
 from gateway.surveillance import kernel as k
 from gateway.surveillance import watch as watch_module
 from gateway.surveillance.agreed_detectors import cycles
+from gateway.surveillance.sentences import SENTENCES, sentence
 from gateway.surveillance.watch import Positions
 from settlement.errors import accepted
 from settlement.kinds import FINAL_BUCKETS
@@ -30,6 +33,10 @@ BUSY = frozenset(("wash", "prearranged", "value_transfer", "layering", "marking_
 WITHOUT_DEALS = frozenset(("overselling", "large_holder", "desk_withdrawals", "auction_cancelled"))
 
 
+def figures(text: str) -> list[str]:
+    return sorted(re.findall(r"[0-9][0-9,.]*[0-9]|[0-9]", text))
+
+
 @pytest.mark.parametrize("name", sorted(scenarios.SCENARIOS))
 def test_a_known_manipulator_is_found_with_evidence_of_its_own_deals_or_orders(name):
     days = [scenarios.run_day(name, seed, orders=600 if name in BUSY else 60) for seed in SEEDS[: 1 + (name in BUSY)]]
@@ -38,9 +45,33 @@ def test_a_known_manipulator_is_found_with_evidence_of_its_own_deals_or_orders(n
         for alert in day.watch.alerts:
             assert alert.first_seq <= alert.last_seq
             assert alert.kind == "price_limit" or alert.score >= alert.limit
-            assert alert.text and str(max(alert.first_seq - 1, 1)) in alert.replay
+            assert len(alert.accounts) != 1 or f"account {alert.accounts[0]}" in alert.text
+            assert not re.search("[A-Za-z]", alert.text_zh), "no English in the Chinese"
+            assert figures(alert.text) == figures(alert.text_zh)
+            assert str(max(alert.first_seq - 1, 1)) in alert.replay
             if alert.kind not in WITHOUT_DEALS:
                 assert alert.deals or alert.orders
+
+
+def unequal(sentences: dict[str, tuple[str, str]]) -> list[str]:
+    """Codes whose sentences do not tell the same figures in the same units."""
+
+    def told(text: str) -> list:
+        return sorted((name, spec) for _, name, spec, _ in string.Formatter().parse(text) if name)
+
+    return [code for code, (en, zh) in sentences.items() if told(en) != told(zh)]
+
+
+def test_both_languages_tell_the_same_figures_in_the_same_units():
+    assert not unequal(SENTENCES)
+    en, zh = SENTENCES["value_transfer"]
+    assert unequal({"planted": (en, zh.replace("{gain:cny}", "{gain:,}"))})
+
+
+def test_a_sentence_without_its_figure_is_an_error_of_ours_and_not_an_empty_place():
+    assert sentence("large_holder", {"account": 7, "held": 1_234}) == "account 7 holds 1,234 t of all vintages"
+    with pytest.raises(KeyError):
+        sentence("large_holder", {"account": 7})
 
 
 def test_clean_days_raise_no_alarm_although_makers_cancel_all_day():

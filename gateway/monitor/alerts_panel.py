@@ -41,11 +41,8 @@ class AlertsPanel(Panel):
         return KINDS[kind][self.view.language == "zh"]
 
     def _told(self, a: Alert) -> str:
-        """The detector's sentence is English; in Chinese its measure stands for it."""
-        if self.view.language == "en":
-            return a.text
-        counts = f"{self.w('tape')} {len(a.deals)} · {self.w('evidence_orders')} {len(a.orders)}"
-        return f"{self._measured(a)} · {counts}"
+        """The detector's sentence, in this browser's language."""
+        return a.text_zh if self.view.language == "zh" else a.text
 
     def _measured(self, a: Alert) -> str:
         score, limit = (format_amount(v) if a.unit == "fen" else f"{v:,}" for v in (a.score, a.limit))
@@ -58,7 +55,7 @@ class AlertsPanel(Panel):
         if alert is None or not self.may_ask(title):
             return
         with self.dialog(title, "w-full") as dialog:
-            ui.label(alert.text)
+            ui.label(self._told(alert))
             ui.label(self._measured(alert))
             ui.label(f"{self.w('tape')}: {', '.join(map(str, alert.deals)) or '–'}")
             ui.label(f"{self.w('evidence_orders')}: {', '.join(f'{o:x}' for o in alert.orders[:20]) or '–'}")

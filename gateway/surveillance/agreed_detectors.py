@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from engine.prices import format_amount, format_price
 from gateway.surveillance import kernel as k
 from gateway.surveillance.agreed import Agreed, Withdrawn
 from gateway.surveillance.alerts import Finding
@@ -31,17 +30,10 @@ def agreed_deals(w: Surveillance, time_ns: int) -> None:
         if deal.auction == 0 and deal.listed:
             away = abs(deal.price - deal.listed) * BASIS // deal.listed
             if away >= w.thresholds.off_market_bp:
-                text = (
-                    f"{deal.quantity:,} t at {format_price(deal.price)} while the listed price was "
-                    f"{format_price(deal.listed)}: {away / 100:.2f} % away"
-                )
-                limit, parties = w.thresholds.off_market_bp, (deal.seller, deal.buyer)
-                tell_numbers(
-                    w,
-                    Finding("off_market", deal.time_ns, deal.instrument, parties, away, limit, "bp", text),
-                    [deal.seq],
-                    [deal.number],
-                )
+                facts = {"quantity": deal.quantity, "price": deal.price, "listed": deal.listed, "away": away}
+                limit, parties, kind = w.thresholds.off_market_bp, (deal.seller, deal.buyer), "off_market"
+                found = Finding(kind, deal.time_ns, deal.instrument, parties, away, limit, "bp", kind, facts)
+                tell_numbers(w, found, [deal.seq], [deal.number])
 
 
 def _flow(w: Surveillance, instrument: int, seller: int, buyer: int) -> tuple[int, int]:
@@ -71,18 +63,11 @@ def _transfer(w: Surveillance, time_ns: int, instrument: int, low: int, high: in
         return
     winner, loser = (low, high) if gain > 0 else (high, low)
     rows = _between(w, instrument, low, high) + _between(w, instrument, high, low)
-    text = (
-        f"account {loser} sold low to and bought high from account {winner}: {format_amount(abs(gain))} CNY on "
-        f"{matched:,} t, {gap / 100:.2f} % apart, bulk or auction deals among them"
-    )
-    numbers = [d.number for d in rows if d.date == w.date]
+    facts = {"loser": loser, "winner": winner, "gain": abs(gain), "matched": matched, "gap": gap}
+    numbers, kind = [d.number for d in rows if d.date == w.date], "agreed_transfer"
     limit, seqs = t.agreed_transfer_fen, [d.seq for d in rows]
-    tell_numbers(
-        w,
-        Finding("agreed_transfer", time_ns, instrument, (loser, winner), abs(gain), limit, "fen", text),
-        seqs,
-        numbers,
-    )
+    found = Finding(kind, time_ns, instrument, (loser, winner), abs(gain), limit, "fen", kind, facts)
+    tell_numbers(w, found, seqs, numbers)
 
 
 # --- rings ---------------------------------------------------------------------------------------------------------
@@ -158,18 +143,11 @@ def _tell_ring(
             seqs.append(int(row["seq"]))
             numbers.append(int(row["number"]))
     way = " → ".join(map(str, (*accounts, accounts[0])))
-    methods = "bulk or auction deals" if len(by_agreement) == len(ways) else "listed deals"
-    if 0 < len(by_agreement) < len(ways):
-        methods = "listed and bulk or auction deals"
-    text = f"at least {least:,} t went the way {way} in {methods} of {w.thresholds.ring_days} days at most"
-    kind = "wash" if len(accounts) == 2 else "ring"
-    limit = w.thresholds.ring_t
-    tell_numbers(
-        w,
-        Finding(kind, time_ns, instrument, tuple(sorted(accounts)), least, limit, "t", text),
-        seqs,
-        sorted(set(numbers)),
-    )
+    code = "ring_agreed" if len(by_agreement) == len(ways) else "ring_mixed" if by_agreement else "ring_listed"
+    facts: dict[str, int | str] = {"quantity": least, "way": way, "days": w.thresholds.ring_days}
+    kind, limit = "wash" if len(accounts) == 2 else "ring", w.thresholds.ring_t
+    found = Finding(kind, time_ns, instrument, tuple(sorted(accounts)), least, limit, "t", code, facts)
+    tell_numbers(w, found, seqs, sorted(set(numbers)))
 
 
 # --- desk and auction ----------------------------------------------------------------------------------------------
@@ -181,15 +159,11 @@ def desk(w: Surveillance, time_ns: int) -> None:
     for account, rows in sorted(w.agreed.withdrawn.items()):
         if len(rows) >= limit:
             t = sum(r.quantity for r in rows)
-            seconds = w.thresholds.desk_life_ms // 1_000
-            text = f"account {account} withdrew {len(rows)} declarations of together {t:,} t within {seconds} s each"
-            _tell_ended(
-                w,
-                Finding(
-                    "desk_withdrawals", time_ns, rows[-1].instrument, (account,), len(rows), limit, "declarations", text
-                ),
-                rows,
-            )
+            seconds, instrument = w.thresholds.desk_life_ms // 1_000, rows[-1].instrument
+            facts = {"account": account, "count": len(rows), "quantity": t, "seconds": seconds}
+            kind, unit = "desk_withdrawals", "declarations"
+            found = Finding(kind, time_ns, instrument, (account,), len(rows), limit, unit, kind, facts)
+            _tell_ended(w, found, rows)
 
 
 def auctions(w: Surveillance, time_ns: int) -> None:
@@ -198,11 +172,9 @@ def auctions(w: Surveillance, time_ns: int) -> None:
     for (auction, account), rows in sorted(w.agreed.cancelled_bids.items()):
         share = 100 * sum(r.quantity for r in rows) // max(1, w.agreed.offered.get(auction, 1 << 62))
         if share >= t.auction_cancelled_percent:
-            text = f"account {account} cancelled bids on {share} % of what auction {auction} offers"
-            limit = t.auction_cancelled_percent
-            _tell_ended(
-                w, Finding("auction_cancelled", time_ns, rows[-1].instrument, (account,), share, limit, "%", text), rows
-            )
+            facts = {"account": account, "share": share, "auction": auction}
+            limit, instrument, kind = t.auction_cancelled_percent, rows[-1].instrument, "auction_cancelled"
+            _tell_ended(w, Finding(kind, time_ns, instrument, (account,), share, limit, "%", kind, facts), rows)
     done, w.agreed.auctioned = w.agreed.auctioned, []
     for a in done:
         won: dict[int, list[Agreed]] = {}
@@ -214,23 +186,16 @@ def auctions(w: Surveillance, time_ns: int) -> None:
             mine = sum(d.quantity for d in deals)
             seqs, numbers = [d.seq for d in deals], [d.number for d in deals]
             if group and w.groups.get(buyer) == group:
-                text = f"account {buyer}, of the seller {a.seller}'s group, won {mine:,} t of {total:,} t"
-                tell_numbers(
-                    w,
-                    Finding("auction_linked", time_ns, a.instrument, (a.seller, buyer), mine, 1, "t", text),
-                    seqs,
-                    numbers,
-                )
+                facts = {"account": buyer, "seller": a.seller, "quantity": mine, "total": total}
+                parties, kind = (a.seller, buyer), "auction_linked"
+                found = Finding(kind, time_ns, a.instrument, parties, mine, 1, "t", kind, facts)
+                tell_numbers(w, found, seqs, numbers)
             if mine >= t.auction_winner_t and 100 * mine >= t.auction_winner_percent * total:
                 share = 100 * mine // total
-                text = f"account {buyer} won {mine:,} t of {total:,} t, {share} %, of auction {a.auction}"
-                limit = t.auction_winner_percent
-                tell_numbers(
-                    w,
-                    Finding("auction_winner", time_ns, a.instrument, (buyer,), share, limit, "%", text),
-                    seqs,
-                    numbers,
-                )
+                facts = {"account": buyer, "quantity": mine, "total": total, "share": share, "auction": a.auction}
+                limit, kind = t.auction_winner_percent, "auction_winner"
+                found = Finding(kind, time_ns, a.instrument, (buyer,), share, limit, "%", kind, facts)
+                tell_numbers(w, found, seqs, numbers)
 
 
 def _tell_ended(w: Surveillance, found: Finding, rows: list[Withdrawn]) -> None:

@@ -6,6 +6,8 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from gateway.surveillance.sentences import Facts, sentence
+
 # Kinds of alerts: stable names, English and Chinese words for screens.
 KINDS: Final[dict[str, tuple[str, str]]] = {
     "wash": ("reverse trades of one pair", "固定账户反向交易"),
@@ -45,11 +47,13 @@ class Finding(NamedTuple):
     score: int
     limit: int
     unit: str
-    text: str
+    sentence: str
+    facts: Facts
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """One finding. ``score`` is the measure that crossed its threshold, ``limit`` that threshold, ``unit`` of both.
+    """One finding. ``score`` is the measure that crossed its threshold, ``limit`` that threshold, ``unit`` of both;
+    ``sentence`` and ``facts``: what it says, as :mod:`gateway.surveillance.sentences` puts it into words.
 
     ``deals`` are the day's deal numbers, ``orders`` order ids; ``first_seq`` … ``last_seq`` is the part of the
     journal to replay, which :attr:`replay` says as a command.
@@ -63,11 +67,22 @@ class Alert(msgspec.Struct, frozen=True):
     score: int
     limit: int
     unit: str
-    text: str
+    sentence: str
+    facts: Facts
     first_seq: int
     last_seq: int
     deals: tuple[int, ...] = ()
     orders: tuple[int, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What was seen, in English."""
+        return sentence(self.sentence, self.facts)
+
+    @property
+    def text_zh(self) -> str:
+        """What was seen, in Chinese."""
+        return sentence(self.sentence, self.facts, zh=True)
 
     @property
     def replay(self) -> str:

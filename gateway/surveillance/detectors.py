@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from engine.prices import format_amount, format_price
 from engine.records import BUY
 from gateway.surveillance import kernel as k
 from gateway.surveillance.alerts import EVIDENCE_MAX, Alert, Finding
@@ -64,7 +63,8 @@ def tell_numbers(
             score=int(found.score),
             limit=int(found.limit),
             unit=found.unit,
-            text=found.text,
+            sentence=found.sentence,
+            facts=found.facts,
             first_seq=min(seqs, default=w.last_seq),
             last_seq=max(seqs, default=w.last_seq),
             deals=tuple(numbers[-EVIDENCE_MAX:]),
@@ -126,13 +126,10 @@ def _wash(w: Surveillance, now: int, p: np.void, instrument: int, low: int, high
     trip, limit = min(there, back), t.wash_round_trip_t // factor
     share = 100 * (there + back) // max(1, _traded(w, low, instrument), _traded(w, high, instrument))
     if trip >= limit and int(p["switches"]) >= t.wash_switches and share >= t.wash_share_percent // factor:
-        text = (
-            f"{trip:,} t went there and back between accounts {low} and {high}, direction changed {int(p['switches'])} "
-            f"times; {share} % of what the busier of them traded"
-        )
+        facts = {"trip": trip, "low": low, "high": high, "switches": int(p["switches"]), "share": share}
         tell(
             w,
-            Finding("wash", now, instrument, (low, high), trip, limit, "t", text),
+            Finding("wash", now, instrument, (low, high), trip, limit, "t", "wash", facts),
             deals_of(w, instrument, between=(low, high)),
         )
 
@@ -143,12 +140,9 @@ def _arranged(w: Surveillance, now: int, p: np.void, instrument: int, low: int, 
     both = int(p["low_sells_t"]) + int(p["high_sells_t"])
     share = 100 * int(p["arranged_t"]) // max(1, both)
     if count >= limit and share >= t.prearranged_share_percent:
-        text = (
-            f"{count} deals between accounts {low} and {high} of two orders of equal size, entered within "
-            f"{t.prearranged_within_ms:,} ms: {share} % of what they dealt with each other"
-        )
-        deals = deals_of(w, instrument, between=(low, high))
-        tell(w, Finding("prearranged", now, instrument, (low, high), count, limit, "deals", text), deals)
+        facts = {"count": count, "low": low, "high": high, "within_ms": t.prearranged_within_ms, "share": share}
+        found = Finding("prearranged", now, instrument, (low, high), count, limit, "deals", "prearranged", facts)
+        tell(w, found, deals_of(w, instrument, between=(low, high)))
 
 
 def _transfer(w: Surveillance, now: int, p: np.void, instrument: int, low: int, high: int) -> None:
@@ -159,16 +153,10 @@ def _transfer(w: Surveillance, now: int, p: np.void, instrument: int, low: int, 
     matched, gain, gap = round_trip(a_t, a_fen, b_t, b_fen)
     if abs(gain) >= t.transfer_fen and gap >= t.transfer_gap_bp:
         winner, loser = (low, high) if gain > 0 else (high, low)
-        text = (
-            f"account {loser} bought high from and sold low to account {winner}: {format_amount(abs(gain))} CNY on "
-            f"{matched:,} t, {gap / 100:.2f} % apart"
-        )
-        deals = deals_of(w, instrument, between=(low, high))
-        tell(
-            w,
-            Finding("value_transfer", now, instrument, (loser, winner), abs(gain), t.transfer_fen, "fen", text),
-            deals,
-        )
+        facts = {"loser": loser, "winner": winner, "gain": abs(gain), "matched": matched, "gap": gap}
+        parties, kind = (loser, winner), "value_transfer"
+        found = Finding(kind, now, instrument, parties, abs(gain), t.transfer_fen, "fen", kind, facts)
+        tell(w, found, deals_of(w, instrument, between=(low, high)))
 
 
 # --- one account ---------------------------------------------------------------------------------------------------
@@ -190,16 +178,15 @@ def layering(w: Surveillance, time_ns: int) -> None:
         mine = np.sort(mine[mine["time_ns"] >= since], order="seq")
         deals = deals_of(w, instrument, of=account)
         deals = deals[deals["time_ns"] >= since]
-        word, other = ("buy", "sold") if side == BUY else ("sell", "bought")
-        text = (
-            f"account {account} cancelled {len(mine)} {word} orders of together {quick_t:,} t within "
-            f"{t.layering_life_ms // 1000} s each, and {other} meanwhile"
-        )
+        code = "layering_buy" if side == BUY else "layering_sell"
+        facts = {
+            "account": account, "orders": len(mine), "quantity": quick_t, "seconds": t.layering_life_ms // 1_000,
+        }  # fmt: skip
         orders = tuple(mine["order_id"].tolist()[:EVIDENCE_MAX])
         seqs = mine["accepted_seq"].tolist() + mine["seq"].tolist()
         tell(
             w,
-            Finding("layering", time_ns, instrument, (account,), quick_t, t.layering_t, "t", text),
+            Finding("layering", time_ns, instrument, (account,), quick_t, t.layering_t, "t", code, facts),
             deals,
             orders,
             seqs,
@@ -216,14 +203,10 @@ def churn(w: Surveillance, time_ns: int) -> None:
         bought, sold = int(row["bought_fen"]) * int(row["sold_t"]), int(row["sold_fen"]) * int(row["bought_t"])
         gap = (bought - sold) * 10_000 // sold
         if gap >= t.churn_gap_bp:
-            text = (
-                f"account {account} bought {int(row['bought_t']):,} t and sold {int(row['sold_t']):,} t, on average "
-                f"{gap / 100:.2f} % lower"
-            )
-            deals = deals_of(w, instrument, of=account)
-            tell(
-                w, Finding("buy_high_sell_low", time_ns, instrument, (account,), gap, t.churn_gap_bp, "bp", text), deals
-            )
+            facts = {"account": account, "bought": int(row["bought_t"]), "sold": int(row["sold_t"]), "gap": gap}
+            kind, limit = "buy_high_sell_low", t.churn_gap_bp
+            found = Finding(kind, time_ns, instrument, (account,), gap, limit, "bp", kind, facts)
+            tell(w, found, deals_of(w, instrument, of=account))
 
 
 def overselling(w: Surveillance, time_ns: int) -> None:
@@ -238,11 +221,11 @@ def overselling(w: Surveillance, time_ns: int) -> None:
         sold += int(rows["sold_t"].sum())
         left = w.usable[account] + bought + int(rows["bought_t"].sum()) - sold
         if sold and left < need:
-            text = f"account {account} holds {left:,} t after sales of {sold:,} t and must surrender {need:,} t"
+            facts, kind = {"account": account, "left": left, "sold": sold, "need": need}, "overselling"
             deals = kept_deals(w)
             deals = deals[(deals["maker"] == account) | (deals["taker"] == account)]
             instrument = int(deals["instrument"][-1]) if len(deals) else -1
-            tell(w, Finding("overselling", time_ns, instrument, (account,), need - left, 1, "t", text), deals)
+            tell(w, Finding(kind, time_ns, instrument, (account,), need - left, 1, "t", kind, facts), deals)
 
 
 def large_holders(w: Surveillance, time_ns: int) -> None:
@@ -253,8 +236,8 @@ def large_holders(w: Surveillance, time_ns: int) -> None:
         bought, sold = w.agreed.today(account)
         held = first + bought - sold + int(rows["bought_t"].sum()) - int(rows["sold_t"].sum())
         if held >= limit:
-            text = f"account {account} holds {held:,} t of all vintages"
-            tell(w, Finding("large_holder", time_ns, -1, (account,), held, limit, "t", text), w.deals[:0])
+            facts, kind = {"account": account, "held": held}, "large_holder"
+            tell(w, Finding(kind, time_ns, -1, (account,), held, limit, "t", kind, facts), w.deals[:0])
 
 
 def concentration(w: Surveillance, time_ns: int) -> None:
@@ -262,15 +245,15 @@ def concentration(w: Surveillance, time_ns: int) -> None:
     t = w.thresholds
     for instrument in np.flatnonzero(w.vintages["volume"] >= t.concentration_volume_t).tolist():
         volume = int(w.vintages[instrument]["volume"])
-        for field, word in (("bought_t", "bought"), ("sold_t", "sold")):
+        for field, code in (("bought_t", "concentration_bought"), ("sold_t", "concentration_sold")):
             account = int(w.day[:, instrument][field].argmax())
             quantity = int(w.day[account, instrument][field])
             share = 100 * quantity // volume
             if share >= t.concentration_percent:
-                text = f"account {account} {word} {quantity:,} t of {volume:,} t, {share} %"
-                deals = deals_of(w, instrument, of=account)
+                facts = {"account": account, "quantity": quantity, "volume": volume, "share": share}
                 limit = t.concentration_percent
-                tell(w, Finding("concentration", time_ns, instrument, (account,), share, limit, "%", text), deals)
+                found = Finding("concentration", time_ns, instrument, (account,), share, limit, "%", code, facts)
+                tell(w, found, deals_of(w, instrument, of=account))
 
 
 # --- prices --------------------------------------------------------------------------------------------------------
@@ -288,11 +271,9 @@ def close_marking(w: Surveillance, time_ns: int) -> None:
             if moved >= t.thin_close_change_bp:
                 deals = deals_of(w, instrument)
                 both = {int(a) for a in deals["maker"]} | {int(a) for a in deals["taker"]}
-                text = f"{volume:,} t set a close that is {moved / 100:.2f} % away from the previous one"
-                limit = t.thin_close_change_bp
-                tell(
-                    w, Finding("thin_close", time_ns, instrument, tuple(sorted(both)), moved, limit, "bp", text), deals
-                )
+                limit, kind, parties = t.thin_close_change_bp, "thin_close", tuple(sorted(both))
+                facts = {"volume": volume, "moved": moved}
+                tell(w, Finding(kind, time_ns, instrument, parties, moved, limit, "bp", kind, facts), deals)
         for account in np.flatnonzero(w.day[:, instrument]["late_t"]).tolist() if late else ():
             mine, fen = int(w.day[account, instrument]["late_t"]), int(w.day[account, instrument]["late_fen"])
             if 100 * mine < t.close_late_share_percent * late:
@@ -306,19 +287,16 @@ def close_marking(w: Surveillance, time_ns: int) -> None:
             before = int(earlier[-1]) if len(earlier) else reference
             against = abs(fen - mine * before) * 10_000 // (volume * before) if before else 0
             deals = deals[(deals["time_ns"] >= late_ns) & (deals["taker"] == account)]
-            said = f"account {account} took {mine:,} t, {100 * mine // late} % of the last {t.late_minutes} minutes: "
             if without >= t.close_impact_bp:
-                text, limit = (
-                    f"{said}the close is {without / 100:.2f} % off what it would be without",
-                    t.close_impact_bp,
-                )
-                tell(w, Finding("marking_close", time_ns, instrument, (account,), without, limit, "bp", text), deals)
+                off, limit, code = without, t.close_impact_bp, "marking_close"
             elif against >= t.close_push_bp:
-                text = (
-                    f"{said}the close is {against / 100:.2f} % off what it would be at the price of the moment before"
-                )
-                limit = t.close_push_bp
-                tell(w, Finding("marking_close", time_ns, instrument, (account,), against, limit, "bp", text), deals)
+                off, limit, code = against, t.close_push_bp, "marking_close_push"
+            else:
+                continue
+            share = 100 * mine // late
+            facts = {"account": account, "quantity": mine, "share": share, "minutes": t.late_minutes, "off": off}
+            found = Finding("marking_close", time_ns, instrument, (account,), off, limit, "bp", code, facts)
+            tell(w, found, deals)
 
 
 def price_limits(w: Surveillance, time_ns: int) -> None:
@@ -333,14 +311,14 @@ def price_limits(w: Surveillance, time_ns: int) -> None:
         deals = deals_of(w, instrument)
         since = int(np.searchsorted(deals["time_ns"], time_ns - k.BUCKETS * NS_PER_MINUTE))
         before, deals = int(deals["price"][since - 1]) if since else 0, deals[since:]
-        for side, limit in (("upper", high), ("lower", low)):
+        for code, limit in (("price_limit_upper", high), ("price_limit_lower", low)):
             away = np.abs(deals["price"] - limit)
             if not len(deals) or int(away.min()) > near:
                 continue
             nearest = int(away.argmin())  # the first of them
             there, ticks = deals[nearest : nearest + 1], int(away[nearest])
-            text = f"the price {format_price(int(there['price'][0]))} is {ticks} ticks from the {side} limit"
-            tell(w, Finding("price_limit", time_ns, instrument, (), ticks, near, "ticks", text), there)
+            facts = {"price": int(there["price"][0]), "ticks": ticks}
+            tell(w, Finding("price_limit", time_ns, instrument, (), ticks, near, "ticks", code, facts), there)
             if ticks == 0 and before != limit:
                 _push(w, time_ns, instrument, limit, deals[: nearest + 1])
 
@@ -358,12 +336,9 @@ def _push(w: Surveillance, time_ns: int, instrument: int, limit: int, deals: np.
     t = w.thresholds
     account, taken, share = _top_taker(deals)
     if share >= t.move_share_percent and taken >= t.push_t:
-        text = (
-            f"the price reached its limit {format_price(limit)} in {k.BUCKETS} minutes; account {account} took "
-            f"{taken:,} t, {share} % of it"
-        )
-        mine = deals[deals["taker"] == account]
-        tell(w, Finding("limit_push", time_ns, instrument, (account,), taken, t.push_t, "t", text), mine)
+        facts = {"limit": limit, "minutes": k.BUCKETS, "account": account, "quantity": taken, "share": share}
+        found = Finding("limit_push", time_ns, instrument, (account,), taken, t.push_t, "t", "limit_push", facts)
+        tell(w, found, deals[deals["taker"] == account])
 
 
 def price_moves(w: Surveillance, time_ns: int) -> None:
@@ -390,8 +365,9 @@ def price_moves(w: Surveillance, time_ns: int) -> None:
             continue
         account, _, share = _top_taker(deals)
         if share >= t.move_share_percent:
-            text = f"{worst / 100:.2f} % in {minutes} minutes, {share} % of it taken by account {account}"
-            tell(w, Finding("price_move", time_ns, instrument, (account,), worst, t.move_bp, "bp", text), deals)
+            facts = {"moved": worst, "minutes": minutes, "share": share, "account": account}
+            found = Finding("price_move", time_ns, instrument, (account,), worst, t.move_bp, "bp", "price_move", facts)
+            tell(w, found, deals)
 
 
 def before_news(w: Surveillance, time_ns: int) -> None:
@@ -413,12 +389,10 @@ def before_news(w: Surveillance, time_ns: int) -> None:
                 and 100 * net >= t.news_one_way_percent * (bought + sold)
                 and 100 * net >= t.news_share_percent * volume
             ):
-                text = (
-                    f"account {account} {'bought' if bought > sold else 'sold'} {net:,} t of {volume:,} t in the "
-                    f"{t.news_minutes} minutes before a notice"
-                )
-                mine = here[(here["maker"] == account) | (here["taker"] == account)]
-                tell(w, Finding("before_news", time_ns, instrument, (account,), net, t.news_t, "t", text), mine)
+                code = "before_news_bought" if bought > sold else "before_news_sold"
+                facts = {"account": account, "quantity": net, "volume": volume, "minutes": t.news_minutes}
+                found = Finding("before_news", time_ns, instrument, (account,), net, t.news_t, "t", code, facts)
+                tell(w, found, here[(here["maker"] == account) | (here["taker"] == account)])
 
 
 Detector = Callable[[Any, int], None]
