@@ -13,16 +13,20 @@ entry takes in all that it calls, directly or not, each once, and optimises the 
 
 numba's own cache knows the file in which a function stands, not those of the functions, constants and record layouts
 that become part of it: a change there would go unnoticed. Ours compares a digest of several texts: of the function's
-module and of those that it imports, directly or not, from its own package and from this one.
+module and of those that it imports, directly or not, from its own package and from this one. And of several processes
+that start at once without a cache, one compiles and the others wait for what it writes.
 
 This module reads files, the project's own sources, while a module with machine code is imported, and never afterwards.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
@@ -42,23 +46,39 @@ KERNEL_OPTIONS: Final[dict[str, Any]] = {"_nrt": False, "nogil": True, "error_mo
 # --- the cache ------------------------------------------------------------------------------------------------------
 
 _IMPORT: Final = re.compile(r"^(?:from ([\w.]+) import (\([^)]*\)|.*)|import ([\w.]+))", re.MULTILINE)
+_IMPORTED: Final = re.compile(r"(\w+)(?: as \w+)?")
 
 
 def sources_of(module: str) -> list[Path]:
-    """The files whose text becomes machine code with a function of ``module``: its own, and those it imports."""
+    """The files whose text becomes machine code with a function of ``module``: its own, and those it imports.
+
+    Found by their places on the disk: what else the process has imported, or has not yet, makes no difference.
+    """
     own = {module.partition(".")[0], __name__.partition(".")[0]}
     found: dict[str, Path] = {}
     open_ends = [module]
     while open_ends:
         name = open_ends.pop()
-        file = getattr(sys.modules.get(name), "__file__", None)
-        if name in found or file is None or name.partition(".")[0] not in own:
+        file = _file_of(name) if name not in found and name.partition(".")[0] in own else None
+        if file is None:
             continue
-        found[name] = Path(file)
-        for package, names, plain in _IMPORT.findall(found[name].read_text()):
+        found[name] = file
+        for package, names, plain in _IMPORT.findall(file.read_text()):
             open_ends.append(package or plain)
-            open_ends += [f"{package}.{one}" for one in re.findall(r"\w+", names)] if package else []
+            open_ends += [f"{package}.{one}" for one in _IMPORTED.findall(names)] if package else []
     return [found[name] for name in sorted(found)]
+
+
+def _file_of(module: str) -> Path | None:
+    """The text of a module of a package that is being imported; None where the name is none of a module."""
+    top, *inner = module.split(".")
+    root = Path(sys.modules[top].__file__ or "")
+    place = root.parent.joinpath(*inner)
+    return (
+        next((file for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()), None)
+        if inner
+        else root
+    )
 
 
 class _Cache(FunctionCache):
@@ -69,7 +89,34 @@ class _Cache(FunctionCache):
         digest = blake2b(digest_size=16)
         for file in sources_of(function.__module__):
             digest.update(file.read_bytes())
-        self._cache_file = IndexDataCacheFile(self._cache_path, self._impl.filename_base, digest.hexdigest())
+        # The index is written before the code that it names: with the digest in both names it never names old code.
+        self._kept_as = f"{self._impl.filename_base}.{digest.hexdigest()}"
+        self._cache_file = IndexDataCacheFile(self._cache_path, self._kept_as, digest.hexdigest())
+        self._turn: int | None = None
+
+    def load_overload(self, signature: Any, target_context: Any) -> Any:
+        """What is kept, or None; then nobody else compiles into this folder until `leave`."""
+        found = super().load_overload(signature, target_context)
+        if found is None:
+            self._turn = os.open(self._cache_path, os.O_RDONLY)
+            with suppress(OSError):  # a file system without locks: each compiles for itself
+                fcntl.flock(self._turn, fcntl.LOCK_EX)
+            found = super().load_overload(signature, target_context)  # who had the turn before may have written it
+        return found
+
+    def save_overload(self, signature: Any, data: Any) -> None:
+        """Keeps what was compiled, in place of what older sources gave."""
+        super().save_overload(signature, data)
+        function = self._impl.filename_base.rpartition("-")[0]  # without its line
+        for file in Path(self._cache_path).glob(f"{function}-*.nb[ci]"):
+            if not file.name.startswith(self._kept_as):
+                file.unlink(missing_ok=True)
+
+    def leave(self) -> None:
+        """Lets the next process look, after `load_overload` and what followed it."""
+        if self._turn is not None:
+            os.close(self._turn)
+            self._turn = None
 
 
 # --- parts and wholes -----------------------------------------------------------------------------------------------
@@ -171,8 +218,11 @@ def entry(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]
 
     def compiled(function: Callable[..., Any]) -> Any:
         dispatcher = njit(pipeline_class=_WholeCompiler, **{**KERNEL_OPTIONS, **options})(function)
-        dispatcher._cache = _Cache(function)
-        dispatcher.compile(signature)
+        dispatcher._cache = cache = _Cache(function)
+        try:
+            dispatcher.compile(signature)
+        finally:
+            cache.leave()
         dispatcher.disable_compile()
         return dispatcher
 

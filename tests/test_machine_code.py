@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -81,9 +84,82 @@ def test_an_entry_is_compiled_anew_when_a_module_behind_its_own_imports_changes(
 
 
 def test_planted_numbas_own_cache_does_not_notice_such_a_change(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mc, "_Cache", mc.FunctionCache)
+    class Numbas(mc.FunctionCache):
+        def leave(self) -> None:
+            """It never had a turn."""
+
+    monkeypatch.setattr(mc, "_Cache", Numbas)
     assert load(3).run(5) == 45
     assert load(40).run(5) == 45, "numba's cache has learned: ours can go"
+
+
+def test_what_was_killed_between_index_and_code_is_compiled_anew(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load(3).run(5) == 45
+    with monkeypatch.context() as killed:
+        killed.setattr(mc.IndexDataCacheFile, "_save_data", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            load(40)
+    assert load(40).run(5) == 600
+
+
+def test_what_older_sources_gave_is_removed(load: Load, tmp_path: Path) -> None:
+    kept = []
+    for factor in (3, 40):
+        load(factor)
+        kept.append({file.name for file in tmp_path.rglob("main.run-*")})
+    assert len(kept[0]) == len(kept[1]) == 2 and not kept[0] & kept[1]
+
+
+@pytest.mark.parametrize("other_compiles", [True, False])
+def test_who_waited_while_another_compiled_reads_what_it_wrote(
+    load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other_compiles: bool
+) -> None:
+    load(3)
+    cache, kept, waited = tmp_path / "small_kernel" / "__pycache__", tmp_path / "kept", []
+    kept.mkdir()
+    for file in cache.glob("main.run-*"):
+        file.rename(kept / file.name)
+
+    def flock(turn: int, how: int) -> None:
+        waited.append((os.fstat(turn).st_ino, how))
+        for file in kept.iterdir() if other_compiles else ():
+            file.rename(cache / file.name)
+
+    monkeypatch.setattr(mc.fcntl, "flock", flock)
+    second = load(3)
+    assert waited == [(cache.stat().st_ino, fcntl.LOCK_EX)]
+    assert second.run(5) == 45 and hits(second) == int(other_compiles)
+
+
+START = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from small_kernel.main import run
+print(run(5), sum(run.stats.cache_hits.values()))
+"""
+
+
+@pytest.mark.slow
+def test_of_three_processes_that_start_at_once_one_compiles(load: Load, tmp_path: Path) -> None:
+    load(3)
+    for file in (tmp_path / "small_kernel" / "__pycache__").glob("main.run-*"):
+        file.unlink()
+    words = [sys.executable, "-c", START, str(tmp_path)]
+    started = [subprocess.Popen(words, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert sorted(process.communicate()[0] for process in started) == ["45 0\n", "45 1\n", "45 1\n"]
+
+
+def test_the_sources_of_a_module_do_not_depend_on_what_is_imported(load: Load, tmp_path: Path) -> None:
+    load(3)
+    aside, main = tmp_path / "small_kernel" / "aside.py", tmp_path / "small_kernel" / "main.py"
+    aside.write_text("")
+    main.write_text(main.read_text().replace("import scaled, twice", "import scaled as aside, scaled, twice"))
+    assert "as aside" in main.read_text()
+    found = {path.name for path in mc.sources_of("small_kernel.main")}
+    assert {"main.py", "steps.py", "constants.py", "machine_code.py"} <= found and "aside.py" not in found
+    for name in ("small_kernel.constants", "small_kernel.steps"):
+        del sys.modules[name]
+    assert found == {path.name for path in mc.sources_of("small_kernel.main")}
 
 
 def test_a_part_leaves_no_function_behind(load: Load) -> None:
