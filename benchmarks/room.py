@@ -1,6 +1,6 @@
 """What the operators' room costs the members: metrics alone at full rate; metrics, monitor, surveillance at half.
 
-    python -m benchmarks.room --json [--smoke] [--pairs 20] [--part metrics|room] [--keep FILE]
+    python -m benchmarks.room --json [--smoke] [--pairs 20] [--part metrics|room] [--curve] [--keep FILE]
 
 One exchange process, and short windows of load in pairs: the room is there in one of the two and not in the other, in
 turn the first and the second. Between two of these pairs stands a control pair, for which the same is asked and
@@ -16,10 +16,10 @@ room      orders at half the full rate, open loop, latency from the intended tim
           answered a second.
 
 Processor time of the exchange per order is printed beside: other load changes it least. Orders are immediate-or-cancel
-buys of one session on an empty book, hot lane, without CURVE, durable. No snapshots meanwhile: one after each million
-commands shares disk and processors for a second, whoever is in the room. No browser is open: a page's cost is its own
-process's. Load, exchange and monitor share the processors; see the conditions. ``--keep``: pairs are added to a file,
-and all that stand in it are told: many short series instead of a long one.
+buys of one session on an empty book, hot lane, durable, encrypted with ``--curve``. No snapshots meanwhile: one after
+each million commands shares disk and processors for a second, whoever is in the room. No browser is open: a page's
+cost is its own process's. Load, exchange and monitor share the processors; see the conditions. ``--keep``: pairs are
+added to a file, and all that stand in it are told: many short series instead of a long one.
 """
 
 from __future__ import annotations
@@ -224,10 +224,10 @@ def scraper(folder: Path) -> Iterator[Callable[[], Callable[[], int]]]:
 class Market:
     """An exchange with its load."""
 
-    def __init__(self, around: contextlib.ExitStack, warm: int) -> None:
-        """warm: orders at the full rate before anything is measured."""
+    def __init__(self, around: contextlib.ExitStack, warm: int, *, curve: bool) -> None:
+        """warm: orders at the full rate before anything is measured. curve: everybody's connections are encrypted."""
         with mock.patch.object(gw, "SERVE", SERVE):
-            self.folder = around.enter_context(gw.exchange(False, "hot", snapshot_commands=0))
+            self.folder = around.enter_context(gw.exchange(curve, "hot", snapshot_commands=0))
         endpoints = cfg.read_endpoints(self.folder)
         assert endpoints is not None
         self.pid = endpoints.pid
@@ -253,15 +253,17 @@ class Market:
             self.load.run(warm, 1 << 20, 1, step_ns, np.zeros(warm, np.int64))
         told = self.scrape() if scraped else lambda: 0
         pids = [self.pid, *([other] if other else [])]
-        before, stolen_s = [process_seconds(pid) for pid in pids], host_took_s()
+        before, mine, stolen_s = [process_seconds(pid) for pid in pids], time.process_time(), host_took_s()
         took, _ = self.load.run(orders, 1 << 20 if rate else WINDOW, 1, step_ns, latencies)
         used = [process_seconds(pid) - b for pid, b in zip(pids, before, strict=True)]
+        mine = time.process_time() - mine
         stolen_ms = round((host_took_s() - stolen_s) * 1e3)
         return {
             "orders_per_second": round(orders / took),
             **(gw.microseconds(latencies, 50, 99, 99.9) if latencies is not None else {}),
             "cpu_us_per_order": used[0] / orders * 1e6,
             "exchange_cores": used[0] / took,
+            "load_cores": mine / took,
             "other_cores": used[1] / took if other else 0.0,
             "stolen_ms": stolen_ms,
             "scrape_bytes": told(),
@@ -281,17 +283,17 @@ def pairs_of(count: int, window: Callable[[bool], dict[str, float]], turn: Calla
     turn(True)
 
 
-def metrics_alone(pairs: int, orders: int) -> Iterator[Any]:
+def metrics_alone(pairs: int, orders: int, *, curve: bool) -> Iterator[Any]:
     """Full rate with metrics and without."""
     with contextlib.ExitStack() as around:
-        market = Market(around, orders)
+        market = Market(around, orders, curve=curve)
         yield from pairs_of(pairs, lambda on: market.window(orders, 0, scraped=on), market.metrics)
 
 
-def room(pairs: int, seconds: float, share: float, warm: int) -> Iterator[Any]:
+def room(pairs: int, seconds: float, share: float, warm: int, *, curve: bool) -> Iterator[Any]:
     """A share of the full rate, with the room and without."""
     with contextlib.ExitStack() as around:
-        market = Market(around, warm)
+        market = Market(around, warm, curve=curve)
         users.save(market.folder / "keys", "watcher", "a password that is long", "viewer", "")
         words = ("-m", "benchmarks.room", "--watch", str(market.folder))
         pid = around.enter_context(monitor(market.folder, *words)).pid
@@ -330,7 +332,7 @@ def summary(pairs: list[Any], aim: str) -> dict[str, Any]:
         found[kind] = {key: middle([r["with"][key] / r["without"][key] for r in rows]) for key in figures}
         if kind == "pair":
             sides = ("with", "without")
-            keys = [*figures, "exchange_cores", "other_cores", "stolen_ms", "scrape_bytes"]
+            keys = [*figures, "exchange_cores", "load_cores", "other_cores", "stolen_ms", "scrape_bytes"]
             found |= {s: {k: round(float(np.median([r[s][k] for r in rows])), 3) for k in keys} for s in sides}
     return found
 
@@ -356,6 +358,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=0.5, help="of one window at half the rate")
     parser.add_argument("--part", choices=("metrics", "room"), default="")
     parser.add_argument("--share", type=float, default=0.5, help="of the full rate, in the room's windows")
+    parser.add_argument("--curve", action="store_true", help="encrypted, as members are; else without")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="add the pairs to this file; tell of all in it")
     parser.add_argument("--watch", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -365,11 +368,12 @@ def main() -> None:
     if args.smoke:
         args.pairs, args.orders, args.seconds = 1, 20_000, 0.1
     found: dict[str, Any] = {"conditions": conditions()}
+    mode = ", encrypted" if args.curve else ""
     if args.part != "room":
-        rows = kept(args.keep, "metrics", metrics_alone(args.pairs, args.orders))
+        rows = kept(args.keep, f"metrics{mode}", metrics_alone(args.pairs, args.orders, curve=args.curve))
         found["metrics"] = summary(rows, "orders_per_second >= 0.97")
     if args.part != "metrics":
-        rows = kept(args.keep, "room", room(args.pairs, args.seconds, args.share, args.orders))
+        rows = kept(args.keep, f"room{mode}", room(args.pairs, args.seconds, args.share, args.orders, curve=args.curve))
         found["room"] = summary(rows, "p99_us <= 1.1, orders_per_second >= 0.99")
     if args.json:
         print(json.dumps(found, indent=1))
