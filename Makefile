@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 # A module's tests share what is dear to make, a running exchange or a compiled kernel: they go to one worker, in their order.
 WORKERS := -n 2 --dist loadfile
+# The tests start hundreds of processes: each reads what the first has made of the sources.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-slow bench bench-smoke lint serve soak clean
 
