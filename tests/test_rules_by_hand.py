@@ -13,6 +13,7 @@ from engine import messages as msg
 from engine import records as r
 from engine.codes import Code, Reason
 from engine.exchange import Exchange
+from engine.market import DEAL_BUYER_TAKES
 from engine.rules import Fees, Policy, Rules, Weights
 
 DATE = 20251203
@@ -128,6 +129,7 @@ def test_what_was_bought_today_is_sold_tomorrow_and_proceeds_buy_today_but_leave
     market.sell(10_000, 100, account=1)
     market.buy(10_000, 100, account=0)
     assert only(market.sell(10_000, 101, account=0)) == ("rejected", Code.BOUGHT_TODAY)
+    assert only(market.sell(10_000, 200, account=0)) == ("rejected", Code.BOUGHT_TODAY)
     assert only(market.sell(10_000, 201, account=0)) == ("rejected", Code.INSUFFICIENT_ALLOWANCES)
     assert only(market.sell(10_500, 100, account=0)) == ("accepted", 0)  # what it had before
     assert only(market.buy(9_900, 202, account=1)) == ("accepted", 0)  # 1,999,800 fen: proceeds are in it
@@ -286,3 +288,279 @@ def test_the_day_after_has_a_fresh_reference_limits_and_figures_r6_1_r6_4() -> N
     row = exchange.market.instruments[0]
     assert [int(row[n]) for n in ("reference", "limit_low", "limit_high")] == [10_900, 9_810, 11_990]
     assert [int(row[n]) for n in ("open", "high", "low", "volume", "amount")] == [0] * 5
+
+
+def statuses(market: SmallMarket, order: int) -> list[int]:
+    """What a new order at a glance, one that is checked line by line, and a replace of account 0 are answered."""
+    return [
+        market.buy(9_900, 1)[0].reason,
+        market.buy(9_900, 1, order_type=r.IOC)[0].reason,
+        market.send(r.REPLACE, order_id=order, price=9_900, quantity=11)[0].reason,
+    ]
+
+
+@pytest.mark.parametrize("order_type", [r.LIMIT, r.IOC])
+def test_a_price_limit_itself_is_taken_and_a_fen_beyond_it_is_not_r6_1(order_type: int) -> None:
+    market = national()
+    for side in (r.BUY, r.SELL):
+        assert market.order(side, 9_000, 1, side, order_type)[0].kind == "accepted"
+        assert market.order(side, 11_000, 1, side, order_type)[0].kind == "accepted"
+        assert only(market.order(side, 8_999, 1, side, order_type)) == ("rejected", Code.PRICE_BELOW_LIMIT)
+        assert only(market.order(side, 11_001, 1, side, order_type)) == ("rejected", Code.PRICE_ABOVE_LIMIT)
+
+
+def test_ticks_and_lots_hold_for_new_orders_replaces_and_reduces() -> None:
+    market = SmallMarket(Rules.generic(tick_fen=5, lot_t=2))
+    order = market.buy(1_000, 10)[0].order_id
+    for terms, code in (((1_001, 2), Code.BAD_TICK), ((1_000, 3), Code.BAD_LOT)):
+        price, quantity = terms
+        assert only(market.buy(price, quantity)) == ("rejected", code)
+        changed = market.send(r.REPLACE, order_id=order, price=price, quantity=quantity)
+        assert only(changed) == ("rejected", code)
+    for quantity, code in ((3, Code.BAD_LOT), (0, Code.QUANTITY_TOO_SMALL)):
+        assert only(market.send(r.REDUCE, order_id=order, quantity=quantity)) == ("rejected", code)
+    assert only(market.send(r.REDUCE, order_id=order, quantity=4)) == ("reduced", 0)
+    assert market.bids() == [(1_000, 6, 1)]
+
+
+def test_who_or_what_may_only_cancel_neither_orders_nor_replaces_but_reduces_and_cancels_r14_1() -> None:
+    market = national()
+    order = market.buy(9_900, 10)[0].order_id
+    exchange = market.exchange
+    for stop, go, code in (
+        (msg.CancelOnly(on=True), msg.CancelOnly(on=False), Code.CANCEL_ONLY),
+        (msg.SetAccountStatus(account=0, status=2), None, Code.ACCOUNT_CANCEL_ONLY),
+        (msg.SetAccountStatus(account=0, status=3), None, Code.ACCOUNT_SUSPENDED),
+    ):
+        exchange.execute(stop)
+        assert statuses(market, order) == [code] * 3
+        assert only(market.send(r.REDUCE, order_id=order, quantity=1)) == ("reduced", 0)
+        assert market.buy(9_800, 1, account=2)[0].reason == (code if go is not None else 0)
+        exchange.execute(go or msg.SetAccountStatus(account=0, status=1, by="a", second="b"))
+    exchange.advance(MORNING_END)
+    assert statuses(market, order) == [Code.MARKET_BREAK] * 3
+    assert only(market.cancel(order)) == ("cancelled", Reason.BY_OWNER)
+
+
+def test_a_position_is_all_that_is_held_locked_leaving_bought_and_asked_for_r14_1() -> None:
+    market = SmallMarket(Rules.national(), reference=REFERENCE, levels=LEVELS, allowances=100)
+    market.exchange.advance(OPEN)
+    market.sell(10_500, 10, account=0)
+    market.sell(10_000, 5, account=1)
+    market.buy(10_000, 5)
+    market.exchange.execute(msg.TransferOut(account=0, instrument="X", quantity=7, transfer="out"))
+    asked = market.buy(9_900, 3)[0].order_id  # 83 to sell, 10 offered, 7 leaving, 5 bought, 3 asked for: 108
+    market.exchange.execute(msg.SetLimits(account=0, instrument="X", position_max=110))
+    terms = {"order_id": asked, "price": 9_900}
+    for order_type in (r.LIMIT, r.IOC):
+        assert only(market.buy(9_800, 3, order_type=order_type)) == ("rejected", Code.POSITION_LIMIT)
+    assert only(market.send(r.REPLACE, **terms, quantity=6)) == ("rejected", Code.POSITION_LIMIT)
+    assert only(market.send(r.REPLACE, **terms, quantity=5)) == ("replaced", 0)
+    assert only(market.buy(9_800, 1)) == ("rejected", Code.POSITION_LIMIT)
+    market.exchange.execute(msg.SetLimits(account=0, instrument="X", position_max=50))
+    assert only(market.send(r.REPLACE, **terms, quantity=4)) == ("replaced", 0)  # what gets smaller may
+    assert only(market.send(r.REPLACE, **{**terms, "price": 9_901}, quantity=4)) == ("replaced", 0)
+    market.exchange.execute(msg.SetLimits(account=0, instrument="X", position_max=109))
+    market.cancel(asked)
+    assert market.buy(9_800, 5)[0].reason == Code.POSITION_LIMIT and market.buy(9_800, 4)[0].reason == 0
+
+
+def test_a_sell_cap_counts_what_was_sold_today_and_what_is_offered_r14_4() -> None:
+    market = national()
+    market.exchange.execute(msg.SetLimits(account=1, instrument="X", sell_max=10))
+    market.sell(10_000, 4)
+    market.buy(10_000, 3)  # 3 sold, 1 offered
+    for order_type in (r.LIMIT, r.IOC):
+        assert only(market.sell(10_100, 7, order_type=order_type)) == ("rejected", Code.SELL_CAP)
+    offered = market.sell(10_100, 6)[0].order_id
+    assert only(market.sell(10_100, 1)) == ("rejected", Code.SELL_CAP)
+    market.exchange.execute(msg.SetLimits(account=1, instrument="X", sell_max=2))
+    terms = {"account": 1, "order_id": offered, "price": 10_101}
+    assert only(market.send(r.REPLACE, **terms, quantity=7)) == ("rejected", Code.SELL_CAP)
+    assert only(market.send(r.REPLACE, **terms, quantity=5)) == ("replaced", 0)
+
+
+def test_an_account_has_so_many_open_orders_and_each_that_ends_makes_room() -> None:
+    market = national(open_orders_max=2)
+    full = ("rejected", Code.OPEN_ORDERS_LIMIT)
+    first, second = (market.buy(9_900, 10)[0].order_id for _ in range(2))
+    for order_type in (r.LIMIT, r.IOC):
+        assert only(market.buy(9_900, 10, order_type=order_type)) == full
+    market.sell(9_900, 10)  # fills the first
+    assert market.buy(9_900, 1, order_type=r.IOC)[-1].reason == Reason.IOC_REST  # a taker that ends
+    third = market.buy(9_900, 10)[0].order_id
+    assert only(market.buy(9_900, 10)) == full
+    market.send(r.REDUCE, order_id=second, quantity=10)
+    fourth = market.buy(9_900, 10)[0].order_id
+    assert only(market.buy(9_900, 10)) == full
+    assert only(market.cancel(third)) == only(market.cancel(fourth)) == ("cancelled", Reason.BY_OWNER)
+    assert market.exchange.market.accounts[0]["open_orders"] == 0
+    assert only(market.cancel(first)) == ("rejected", Code.ORDER_NOT_OPEN)
+
+
+def test_the_lock_of_a_buy_covers_its_fees_to_the_fen_r5_7() -> None:
+    rules = msgspec.structs.replace(
+        Rules.national(), fees=(Fees(from_date=20210716, trading_ppm=500, settlement_ppm=300),)
+    )
+    market = SmallMarket(rules, reference=REFERENCE, levels=LEVELS, cash=30_024)
+    market.exchange.advance(OPEN)
+    row = market.exchange.market.accounts[0]
+    assert only(market.buy(10_001, 3)) == ("rejected", Code.INSUFFICIENT_CASH)
+    order = market.buy(10_000, 3)[0].order_id  # 30,000 and 15 and 9
+    assert (row["available"], row["locked"]) == (0, 30_024)
+    market.sell(10_000, 1)
+    assert (row["available"], row["locked"], row["fees_today"]) == (0, 20_016, 8)
+    assert only(market.send(r.REPLACE, order_id=order, price=10_001, quantity=3)) == (
+        "rejected",
+        Code.INSUFFICIENT_CASH,
+    )
+    market.send(r.REDUCE, order_id=order, quantity=1)
+    assert (row["available"], row["locked"]) == (10_008, 10_008)
+    market.cancel(order)
+    assert (row["available"], row["locked"]) == (20_016, 0)
+    seller = market.exchange.market.accounts[1]
+    assert (seller["available"], seller["proceeds_today"]) == (30_024 + 9_992, 9_992)
+    head = market.exchange.market.market[0]
+    assert (head["trading_fees"], head["settlement_fees"]) == (10, 6)
+
+
+def test_the_composite_weighs_its_vintages_and_opens_with_any_of_them_r7_1_r7_3() -> None:
+    market = national(weights=(Weights(from_date=20210716, weights={"X": 1, "Y": 3}),), policies={})
+    market.exchange.execute(msg.ListInstrument(code="Y", reference=10_001))
+    row = market.exchange.market.market[0]
+    market.exchange.market.holdings[1, 1]["sellable"] = 100
+
+    def deal(instrument: int, price: int) -> list[int]:
+        for side in (r.SELL, r.BUY):
+            terms = {"account": side, "instrument": instrument, "side": side, "price": price, "quantity": 1}
+            market.send(r.NEW, **terms)
+        return [int(row[f"composite_{name}"]) for name in ("open", "high", "low", "last")]
+
+    assert deal(0, 10_100) == [10_026, 10_026, 10_026, 10_026]  # (10,100 + 3 × 10,001) / 4 = 10,025.75
+    assert deal(1, 9_901) == [10_026, 10_026, 9_951, 9_951]  # (10,100 + 3 × 9,901) / 4 = 9,950.75
+    assert deal(0, 10_103) == [10_026, 10_026, 9_951, 9_952]  # 9,951.5
+    assert deal(1, 10_031) == [10_026, 10_049, 9_951, 10_049]
+
+
+@pytest.mark.parametrize(
+    ("mode", "own_left", "dealt", "reason"),
+    [(0, 5, 0, Reason.SELF_TRADE), (1, 0, 5, Reason.IOC_REST), (2, 0, 0, Reason.SELF_TRADE)],
+)
+def test_each_account_chooses_which_of_its_own_orders_gives_way_r8_5_d13(
+    mode: int, own_left: int, dealt: int, reason: int
+) -> None:
+    market = national()
+    market.exchange.market.accounts[0]["self_trade"] = mode
+    market.sell(10_000, 5, account=0)
+    market.sell(10_000, 5, account=1)
+    kill = market.buy(10_000, 5, order_type=r.FOK)
+    if mode != 1:  # its own order stands before the other: judged before anything is touched
+        assert only(kill) == ("rejected", Code.NOT_FILLABLE)
+        kill = market.buy(10_000, 8, order_type=r.IOC)
+        assert kill[-1].reason == reason
+    assert sum(e.quantity for e in of_kind(kill, "maker")) == dealt
+    left = [(10_000, own_left + 5 - dealt, 1 + (own_left > 0) - (dealt > 0))]
+    assert market.asks() == [level for level in left if level[1]]
+
+
+def test_levels_that_hold_own_orders_only_count_among_the_best_five_d12() -> None:
+    market = national()
+    market.exchange.market.accounts[0]["self_trade"] = 1  # its resting orders give way
+    for level in range(5):
+        market.sell(10_000 + level, 1, account=0)
+    market.sell(10_005, 10, account=1)
+    assert only(market.buy(10_005, 1, order_type=r.FOK)) == ("rejected", Code.NOT_FILLABLE)
+    events = market.buy(10_005, 1)
+    assert (events[-1].reason, market.asks(), market.bids()) == (Reason.BEYOND_BEST_FIVE, [(10_005, 10, 1)], [])
+
+
+def test_a_post_only_order_never_takes_when_it_enters_and_when_it_is_replaced() -> None:
+    market = national()
+    market.sell(10_000, 5)
+    would = ("rejected", Code.POST_ONLY_WOULD_TRADE)
+    assert only(market.buy(10_000, 5, order_type=r.POST_ONLY)) == would
+    order = market.buy(9_999, 5, order_type=r.POST_ONLY)[0].order_id
+    assert only(market.send(r.REPLACE, order_id=order, price=10_000, quantity=5)) == would
+    assert only(market.send(r.REPLACE, order_id=order, price=9_998, quantity=5)) == ("replaced", 0)
+
+
+def test_a_best_five_order_without_a_price_goes_to_the_limit_of_its_side() -> None:
+    market = national()
+    market.buy(9_000, 3, account=0)
+    assert [e.price for e in of_kind(market.order(r.SELL, 0, 5, 1, r.BEST_FIVE), "maker")] == [9_000]
+    market.sell(11_000, 3, account=1)
+    assert [e.price for e in of_kind(market.order(r.BUY, 0, 5, 0, r.BEST_FIVE), "maker")] == [11_000]
+
+
+def test_an_order_that_is_replaced_by_its_equal_or_by_more_goes_to_the_end_of_its_level_d11() -> None:
+    market = national()
+    for quantity, keeps in ((4, True), (5, False), (6, False)):
+        first, second = (market.sell(10_000, 5)[0].order_id for _ in range(2))
+        market.send(r.REPLACE, account=1, order_id=first, price=10_000, quantity=quantity)
+        assert [e.order_id for e in of_kind(market.buy(10_000, 1), "maker")] == [first if keeps else second]
+        market.send(r.MASS_CANCEL, account=1, instrument=r.ANY_INSTRUMENT, side=r.ANY_SIDE)
+
+
+def test_an_order_is_stale_after_its_time_and_not_at_it() -> None:
+    market = national()
+    terms = {"price": 9_900, "quantity": 1, "flags": r.EXPIRES}
+    assert only(market.send(r.NEW, **terms, order_id=OPEN)) == ("accepted", 0)
+    assert only(market.send(r.NEW, **terms, order_id=OPEN - 1)) == ("rejected", Code.STALE)
+
+
+def test_a_mass_cancel_takes_the_orders_of_its_account_its_vintage_and_its_side() -> None:
+    market = national()
+    market.exchange.execute(msg.ListInstrument(code="Y", reference=REFERENCE))
+    market.exchange.market.holdings[0, 1]["sellable"] = 100
+
+    def orders() -> list[tuple[int, int, int, int]]:
+        names = ("account", "instrument", "side", "session")
+        return [tuple(int(row[name]) for name in names) for row in market.exchange.open_orders()]  # type: ignore[misc]
+
+    everything = [(account, instrument, side) for account in (0, 2) for instrument in (0, 1) for side in (0, 1)]
+    market.exchange.market.holdings[2, 1]["sellable"] = 100
+    for account, instrument, side in everything:
+        terms = {"side": side, "price": 9_900 + 200 * side, "quantity": 1, "session": 1 + side}
+        market.send(r.NEW, account=account, instrument=instrument, **terms)
+    market.send(r.MASS_CANCEL, account=0, instrument=1, side=r.BUY)
+    assert [o[:3] for o in orders()] == [o for o in everything if o != (0, 1, 0)]
+    market.send(r.MASS_CANCEL, account=0, instrument=r.ANY_INSTRUMENT, side=r.SELL)
+    assert [o[:3] for o in orders()] == [o for o in everything if o[0] == 2 or o == (0, 0, 0)]
+    market.exchange.execute(msg.CancelOrders(session=2, reason=8))
+    assert [o[3] for o in orders()] == [1, 1, 1]
+
+
+def test_a_replace_moves_an_order_to_the_session_that_sends_it_d8() -> None:
+    market = national()
+    order = market.send(r.NEW, price=9_900, quantity=2, session=1)[0].order_id
+    market.send(r.REPLACE, order_id=order, price=9_900, quantity=1, session=2)
+    market.exchange.execute(msg.CancelOrders(session=1, reason=8))
+    assert market.bids() == [(9_900, 1, 1)]
+    market.exchange.execute(msg.CancelOrders(session=2, reason=8))
+    assert market.bids() == []
+
+
+def test_nobody_changes_or_cancels_anothers_order_or_one_that_is_gone() -> None:
+    market = national()
+    order = market.buy(9_900, 5)[0].order_id
+    for kind in (r.CANCEL, r.REDUCE, r.REPLACE):
+        assert only(market.send(kind, account=2, order_id=order, price=9_900, quantity=1)) == (
+            "rejected",
+            Code.ORDER_NOT_OPEN,
+        )
+    market.cancel(order)
+    market.buy(9_900, 5)  # has the slot now
+    for kind in (r.CANCEL, r.REDUCE, r.REPLACE):
+        assert only(market.send(kind, order_id=order, price=9_900, quantity=1)) == ("rejected", Code.ORDER_NOT_OPEN)
+    assert market.bids() == [(9_900, 5, 1)]
+
+
+def test_a_deal_says_who_took_and_lists_the_fees_of_both() -> None:
+    market = national()
+    market.sell(10_000, 1)
+    market.buy(10_000, 1)
+    market.buy(10_000, 1)
+    market.sell(10_000, 1)
+    deals = market.exchange.market.deals[:2]
+    assert deals["flags"].tolist() == [DEAL_BUYER_TAKES, 0] and deals["number"].tolist() == [1, 2]
+    assert deals["buyer"].tolist() == [0, 0] and deals["seller"].tolist() == [1, 1]
