@@ -424,8 +424,23 @@ def test_the_lock_of_a_buy_covers_its_fees_to_the_fen_r5_7() -> None:
     assert (head["trading_fees"], head["settlement_fees"]) == (10, 6)
 
 
+def test_what_stays_locked_rounds_its_fees_on_the_running_total_too_d16() -> None:
+    market = national(fees=(Fees(from_date=20210716, trading_ppm=333),))
+    row = market.exchange.market.accounts[0]
+    order = market.buy(10_000, 3)[0].order_id  # 30,000 and 9.99
+    assert row["locked"] == 30_010
+    market.sell(10_000, 1)  # 3.33 are paid; 9.99 less 3 are still to come
+    assert (row["locked"], row["fees_today"]) == (20_007, 3)
+    market.send(r.REDUCE, order_id=order, quantity=1)  # 6.66 less 3
+    assert row["locked"] == 10_004
+    market.cancel(order)
+    assert (row["locked"], row["available"]) == (0, 10**12 - 10_003)
+    market.buy(10_000, 2)  # in the same slot
+    assert row["locked"] == 20_007
+
+
 def test_the_composite_weighs_its_vintages_and_opens_with_any_of_them_r7_1_r7_3() -> None:
-    market = national(weights=(Weights(from_date=20210716, weights={"X": 1, "Y": 3}),), policies={})
+    market = national(weights=(Weights(from_date=20210716, weights={"Y": 3, "X": 1}),))
     market.exchange.execute(msg.ListInstrument(code="Y", reference=10_001))
     row = market.exchange.market.market[0]
     market.exchange.market.holdings[1, 1]["sellable"] = 100
@@ -440,6 +455,15 @@ def test_the_composite_weighs_its_vintages_and_opens_with_any_of_them_r7_1_r7_3(
     assert deal(1, 9_901) == [10_026, 10_026, 9_951, 9_951]  # (10,100 + 3 × 9,901) / 4 = 9,950.75
     assert deal(0, 10_103) == [10_026, 10_026, 9_951, 9_952]  # 9,951.5
     assert deal(1, 10_031) == [10_026, 10_049, 9_951, 10_049]
+
+
+def test_a_deal_in_a_vintage_without_weight_opens_the_composite_and_does_not_move_it_r7_3() -> None:
+    market = national(weights=(Weights(from_date=20210716, weights={"Y": 1}),))
+    market.exchange.execute(msg.ListInstrument(code="Y", reference=10_001))
+    market.sell(10_500, 1)
+    market.buy(10_500, 1)
+    row = market.exchange.market.market[0]
+    assert [int(row[f"composite_{name}"]) for name in ("open", "high", "low", "last")] == [10_001] * 4
 
 
 @pytest.mark.parametrize(
