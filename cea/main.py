@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from cea.options import HERE, Folder, Json, Key
+from cea.options import HERE, LISTENS_S, Folder, Json, Key, Timeout
 from cea.output import Exit
 
 
@@ -415,11 +415,11 @@ def certify(
 
 
 @app.command(rich_help_panel=LOOK)
-def status(folder: Folder = HERE, as_json: Json = False) -> None:
+def status(folder: Folder = HERE, timeout: Timeout = LISTENS_S, as_json: Json = False) -> None:
     """What the exchange is doing: phase, vintages, sessions, sequence, alarms."""
     from cea.market_commands import status_command
 
-    status_command(folder, as_json=as_json)
+    status_command(folder, listens_s=timeout, as_json=as_json)
 
 
 @app.command(rich_help_panel=LOOK)
@@ -428,12 +428,13 @@ def book(
     once: Annotated[bool, typer.Option("--once", help="Show it once instead of live.")] = False,
     folder: Folder = HERE,
     who: Key = "",
+    timeout: Timeout = LISTENS_S,
     as_json: Json = False,
 ) -> None:
     """The five best levels of a vintage, live from the feed; q or Ctrl-C ends it. Once, where it is no terminal."""
     from cea.watching import book_command
 
-    book_command(folder, who, code, once=once, as_json=as_json)
+    book_command(folder, who, code, listens_s=timeout, once=once, as_json=as_json)
 
 
 @app.command(rich_help_panel=LOOK)
@@ -445,12 +446,13 @@ def watch(
     lines: Annotated[
         bool, typer.Option("--lines", help="A line for each deal and notice, also on a terminal.")
     ] = False,
+    timeout: Timeout = LISTENS_S,
     as_json: Json = False,
 ) -> None:
     """The market live: a book, the tape, the composite; q or Ctrl-C ends it. Lines, where the output is no terminal."""
     from cea.watching import watch_command
 
-    watch_command(folder, who, codes or [], seconds=seconds, lines=lines, as_json=as_json)
+    watch_command(folder, who, codes or [], listens_s=timeout, seconds=seconds, lines=lines, as_json=as_json)
 
 
 @app.command(rich_help_panel=LOOK)

@@ -8,12 +8,12 @@ from cea.connecting import operator
 from cea.output import Exit, console, fail, print_json, table
 
 
-def status_command(folder: Path, *, as_json: bool) -> None:
+def status_command(folder: Path, *, listens_s: float, as_json: bool) -> None:
     """The operator's first look."""
     from engine.calendar import format_time, trading_date
     from engine.prices import format_amount, format_price
 
-    with operator(folder) as client:
+    with operator(folder, listens_s=listens_s) as client:
         found = client.status()
     if as_json:
         print_json(found)

@@ -259,6 +259,8 @@ def follow(feed: MarketDataClient, picture: Picture, *, seconds: float, tape: bo
         while not picture.ended and time.monotonic() < ends:
             for message in feed.poll(DRAW_S):
                 picture.take(message)
+            if feed.composite is not None:  # the snapshots have it too, for who begins in the middle of a day
+                picture.composite = feed.composite.last
             for book in feed.books.values():
                 book.trades.clear()  # the tape has them
             typed = read_keys()
@@ -280,13 +282,15 @@ def listed_codes(feed: MarketDataClient, wanted: list[str]) -> list[str]:
     return codes or known
 
 
-def watch_command(folder: Path, who: str, wanted: list[str], *, seconds: float, lines: bool, as_json: bool) -> None:
+def watch_command(
+    folder: Path, who: str, wanted: list[str], *, listens_s: float, seconds: float, lines: bool, as_json: bool
+) -> None:
     """The market live: a picture on a terminal, else a line for each deal, composite and notice."""
     from gateway.market_data import MarketDataClient
 
     key = chosen_key(folder, who or "public")
     plain = lines or as_json or not sys.stdout.isatty()
-    with contextlib.suppress(KeyboardInterrupt), explained(folder):
+    with contextlib.suppress(KeyboardInterrupt), explained(folder, listens_s):
         with MarketDataClient(folder, key=key, codes=()) as looked:
             codes = listed_codes(looked, wanted)
         with MarketDataClient(folder, key=key, codes=codes) as feed:
@@ -332,7 +336,7 @@ def lines_of(message: Any) -> list[str]:
     return []
 
 
-def book_command(folder: Path, who: str, code: str, *, once: bool, as_json: bool) -> None:
+def book_command(folder: Path, who: str, code: str, *, listens_s: float, once: bool, as_json: bool) -> None:
     """Five levels a side (R8.6): live on a terminal, once elsewhere."""
     import msgspec
 
@@ -341,7 +345,7 @@ def book_command(folder: Path, who: str, code: str, *, once: bool, as_json: bool
 
     key = chosen_key(folder, who or "public")
     live = not (once or as_json) and sys.stdout.isatty()
-    with contextlib.suppress(KeyboardInterrupt), explained(folder):
+    with contextlib.suppress(KeyboardInterrupt), explained(folder, listens_s):
         with MarketDataClient(folder, key=key, codes=()) as feed:
             (code,) = listed_codes(feed, [code])
             found = None if live else feed.link.query("snapshot", code=code)

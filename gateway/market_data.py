@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 LEVELS_PUBLISHED: Final = 5  # R8.6
 DEALS_AT_START: Final = 1 << 12  # deals between two publications; grows where there are more
+COMPOSITE: Final = ("open", "high", "low", "last", "close", "previous")  # its figures, in the order of the market's
 STATUS_NS: Final = 1_000 * NS_PER_MS
 
 Levels = tuple[tuple[int, int, int], ...]  # price (fen), quantity (t), number of orders; quantity 0 takes it away
@@ -85,7 +86,8 @@ class BookUpdate(FeedMessage, tag="book"):
 
 
 class BookSnapshot(FeedMessage, tag="snapshot"):
-    """One instrument as of sequence ``seq`` of its feed, best level first."""
+    """One instrument as of sequence ``seq`` of its feed, best level first. ``composite``: as of this moment, for who
+    comes in the middle of a day; None where nobody has told it yet."""
 
     code: str
     epoch: int
@@ -94,6 +96,7 @@ class BookSnapshot(FeedMessage, tag="snapshot"):
     bids: Levels
     asks: Levels
     statistics: Statistics
+    composite: Composite | None = None
 
 
 class Screen(FeedMessage, tag="screen"):
@@ -321,20 +324,21 @@ class Publisher:
         )
         self.publish(topic + code.encode(), encode(update), operators)
 
-    def _composite_update(self, time_ns: int) -> None:
+    def _composite_now(self) -> tuple[int, ...]:
         m = self.exchange.market.market[0]
-        now = tuple(int(m[f"composite_{n}"]) for n in ("open", "high", "low", "last", "close", "previous"))
+        return tuple(int(m[f"composite_{name}"]) for name in COMPOSITE)
+
+    def _composite_message(self, time_ns: int, values: tuple[int, ...]) -> Composite:
+        named = dict(zip(COMPOSITE, values, strict=True))
+        return Composite(epoch=self.epoch, seq=self.market_seq, time_ns=time_ns, **named)
+
+    def _composite_update(self, time_ns: int) -> None:
+        now = self._composite_now()
         if now == self._composite:
             return
         self._composite = now
         self.market_seq += 1
-        message = Composite(
-            epoch=self.epoch,
-            seq=self.market_seq,
-            time_ns=time_ns,
-            **dict(zip(("open", "high", "low", "last", "close", "previous"), now, strict=True)),
-        )
-        self.publish(b"M", encode(message), False)
+        self.publish(b"M", encode(self._composite_message(time_ns, now)), False)
 
     def _notices(self, events: np.ndarray, payloads: bytes) -> None:
         at = 0
@@ -384,6 +388,7 @@ class Publisher:
             bids=tuple((lv.price, lv.quantity, lv.orders) for lv in depth.bids),
             asks=tuple((lv.price, lv.quantity, lv.orders) for lv in depth.asks),
             statistics=statistics_of(self.exchange, index),
+            composite=self._composite_message(time_ns, self._composite_now()),
         )
 
 
@@ -554,18 +559,25 @@ class MarketDataClient:
                 self.market_gaps += 1
             self._epoch, self._market_seq = message.epoch, message.seq
             if isinstance(message, Composite):
-                self.composite = message
+                self._take_composite(message)
             else:
                 self.notices.append(message)
                 del self.notices[: -self.NOTICES_KEPT]
+
+    def _take_composite(self, told: Composite) -> None:
+        """From the feed or with a snapshot, whichever comes first: an older one says nothing new."""
+        if self.composite is None or (told.epoch, told.seq) >= (self.composite.epoch, self.composite.seq):
+            self.composite = told
 
     def repair(self) -> None:
         """Asks for the snapshots that are needed (step 3)."""
         if self.screens_only:
             return
         for code in sorted(self._wanted):
-            data = self.link.query("snapshot", code=code, full=self.full)
-            if not self.books[code].take_snapshot(msgspec.convert(data, BookSnapshot)):
+            snapshot = msgspec.convert(self.link.query("snapshot", code=code, full=self.full), BookSnapshot)
+            if snapshot.composite is not None:
+                self._take_composite(snapshot.composite)
+            if not self.books[code].take_snapshot(snapshot):
                 self._wanted.discard(code)
 
     def close(self) -> None:

@@ -373,7 +373,14 @@ class Relay:
         bids, asks = book.levels()
         time_ns = self.sessions.time_ns
         return BookSnapshot(
-            code=code, epoch=book.epoch, seq=book.seq, time_ns=time_ns, bids=bids, asks=asks, statistics=book.statistics
+            code=code,
+            epoch=book.epoch,
+            seq=book.seq,
+            time_ns=time_ns,
+            bids=bids,
+            asks=asks,
+            statistics=book.statistics,
+            composite=self.client.composite if self.client is not None else None,
         )
 
     def forward(self, topic: bytes, body: bytes) -> None:

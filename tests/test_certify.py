@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 
 import gateway_market as gm
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 import zmq
 from test_cli import run
 
+from cea import connecting
 from cea.output import Exit
 from gateway import config as cfg
 from gateway import keys
@@ -62,9 +64,9 @@ def test_the_cards_of_timers_find_an_exchange_without_them(served, title, monkey
         monkeypatch.setattr(
             core,
             "_on_logout",
-            lambda plane, session, message: (
+            lambda session, message: (
                 core.cancel_session(session, "planted"),
-                type(core)._on_logout(core, plane, session, message),
+                type(core)._on_logout(core, session, message),
             ),
         )
     elif title == "Malformed to the end":
@@ -123,6 +125,15 @@ def test_wrong_keys_and_wrong_addresses_are_told_apart(served, tmp_path, capsys,
     assert code == Exit.CONFIG and "chmod 600" in err
 
 
+def test_somebody_who_begins_to_listen_is_waited_for_and_nobody_is_told_in_time():
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))  # taken, and nobody listens yet
+        address = f"tcp://127.0.0.1:{place.getsockname()[1]}"
+        assert "nobody listens at " + address in connecting.nobody_listens(address, 0.0)
+        threading.Timer(0.2, place.listen).start()
+        assert connecting.nobody_listens(address, gm.PATIENCE_S) == ""
+
+
 def test_a_market_that_is_not_running_is_said_so(tmp_path, capsys, monkeypatch):
     market = gm.make(tmp_path / "m")
     code, _, err = certify(capsys, "-m", market.folder)
@@ -133,7 +144,12 @@ def test_a_market_that_is_not_running_is_said_so(tmp_path, capsys, monkeypatch):
                       metrics="", curve=True, server_public="", pid=0),
     )  # fmt: skip
     monkeypatch.setattr("gateway.cards.prove_login.__defaults__", (0.5,))
+    knock = connecting.nobody_listens
+    monkeypatch.setattr(connecting, "nobody_listens", lambda address, seconds: knock(address, min(seconds, 0.1)))
     with pytest.raises(NoAnswer, match="nobody listens"):
         prove_login(market.folder, "member-1", 0.5)
     code, _, err = certify(capsys, "-m", market.folder)
     assert code == Exit.UNREACHABLE and "nobody listens" in err and "cea serve" in err
+    assert run("status", "-m", market.folder, "--timeout", "0.1") == Exit.UNREACHABLE
+    err = capsys.readouterr().err
+    assert "nobody listens" in err and "the exchange is down" in err and "cea serve" in err

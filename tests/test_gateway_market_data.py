@@ -89,3 +89,19 @@ def test_the_public_feed_shows_five_levels_and_no_bulk_quotes():
     assert len(bids) <= 5 and len(asks) <= 5 and max(len(bids), len(asks)) == 5
     everything = publisher.snapshot("CEA24", 0, full=True)
     assert bids == everything.bids[:5] and asks == everything.asks[:5]
+
+
+def composite(epoch: int, seq: int, last: int) -> md.Composite:
+    return md.Composite(epoch=epoch, seq=seq, time_ns=0, open=1, high=2, low=1, last=last, close=0, previous=1)
+
+
+def test_a_snapshot_tells_the_composite_and_an_older_message_behind_it_does_not_undo_that():
+    _, publisher, _ = reader_and_engine(3, 0.0, full=False)
+    told = publisher.snapshot("CEA24", 5).composite
+    m = publisher.exchange.market.market[0]
+    assert told is not None and told.last == m["composite_last"] > 0 and told.seq == publisher.market_seq
+    reader = md.MarketDataClient.__new__(md.MarketDataClient)  # without a connection
+    reader.composite = None
+    for message, last in (((1, 5, 60), 60), ((1, 4, 59), 60), ((1, 6, 61), 61), ((2, 1, 62), 62), ((1, 9, 63), 62)):
+        reader._take_composite(composite(*message))
+        assert reader.composite.last == last

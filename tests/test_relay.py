@@ -197,6 +197,8 @@ def test_a_reader_of_a_relay_sees_what_a_reader_of_the_exchange_sees_also_over_a
             late_key = module.add_reader(folder, "late")
             with MarketDataClient(folder, key=str(late_key), screens=False) as late:
                 assert gm.wait_until(lambda: same_books(direct, late))
+                assert direct.composite is not None and late.composite is not None
+                assert late.composite.last == direct.composite.last > 0, "nothing has been published since it came"
             process.kill()
             process.start()
             process.ready()

@@ -227,6 +227,10 @@ def test_watch_and_book_follow_a_running_exchange_on_a_terminal(tmp_path):
             assert watch.sees(r"44 +59\.01")
             watch.type("q")
             assert watch.end() == 0
+            late = Terminal("watch", "-m", str(folder))
+            assert late.sees(r"COMCEA +\d+\.\d\d"), "the composite, although nothing has changed since"
+            late.type("q")
+            assert late.end() == 0
             book = Terminal("book", "CEA24", "-m", str(folder), columns=100)
             assert book.sees(r"59\.01")
             one.buy("CEA24", "59.02", 55)
