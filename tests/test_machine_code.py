@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numba
 import pytest
 
 from engine import machine_code as mc
@@ -45,6 +46,8 @@ Load = Callable[..., ModuleType]
 def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
     """Writes a small package with an entry, imports it as a new process would, and gives its main module."""
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")  # where it stands by itself: beside the source
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
 
     def forget() -> None:
         for name in [name for name in sys.modules if name.startswith("small_kernel")]:
