@@ -13,7 +13,7 @@ from engine import messages as msg
 from engine import records as r
 from engine.codes import Code, Reason
 from engine.exchange import Exchange
-from engine.market import DEAL_BUYER_TAKES
+from engine.market import DEAL_BUYER_TAKES, NOT_OPENED
 from engine.rules import Fees, Policy, Rules, Weights
 
 DATE = 20251203
@@ -269,6 +269,9 @@ def test_a_request_number_counts_in_its_session_only_and_session_0_has_none() ->
 
     assert [buy(1, 5), buy(1, 5), buy(1, 4)] == [("accepted", 0)] + 2 * [("rejected", Code.DUPLICATE_REQUEST)]
     assert [buy(2, 5), buy(0, 5), buy(0, 5), buy(0, 4)] == 4 * [("accepted", 0)]
+    cancel = {"kind": r.CANCEL, "order_id": 99, "session": 2, "request_no": 6}
+    assert only(market.send(**cancel)) == ("rejected", Code.ORDER_NOT_OPEN)  # a reject uses its number up (D4)
+    assert only(market.send(**cancel)) == ("rejected", Code.DUPLICATE_REQUEST)
 
 
 def test_the_composite_can_not_be_listed_or_traded_r1_4() -> None:
@@ -307,6 +310,12 @@ def test_a_price_limit_itself_is_taken_and_a_fen_beyond_it_is_not_r6_1(order_typ
         assert market.order(side, 11_000, 1, side, order_type)[0].kind == "accepted"
         assert only(market.order(side, 8_999, 1, side, order_type)) == ("rejected", Code.PRICE_BELOW_LIMIT)
         assert only(market.order(side, 11_001, 1, side, order_type)) == ("rejected", Code.PRICE_ABOVE_LIMIT)
+
+
+def test_limits_lie_on_the_tick_and_a_tie_goes_up_r6_2() -> None:
+    rules = msgspec.structs.replace(Rules.national(), tick_fen=5)
+    row = SmallMarket(rules, reference=1_025, levels=LEVELS).exchange.market.instruments[0]
+    assert [int(row[n]) for n in ("limit_low", "limit_high")] == [925, 1_130]  # 922.5 and 1,127.5
 
 
 def test_ticks_and_lots_hold_for_new_orders_replaces_and_reduces() -> None:
@@ -349,8 +358,9 @@ def test_a_position_is_all_that_is_held_locked_leaving_bought_and_asked_for_r14_
     market.sell(10_000, 5, account=1)
     market.buy(10_000, 5)
     market.exchange.execute(msg.TransferOut(account=0, instrument="X", quantity=7, transfer="out"))
-    asked = market.buy(9_900, 3)[0].order_id  # 83 to sell, 10 offered, 7 leaving, 5 bought, 3 asked for: 108
-    market.exchange.execute(msg.SetLimits(account=0, instrument="X", position_max=110))
+    market.buy(9_950, 2)
+    asked = market.buy(9_900, 3)[0].order_id  # 83 to sell, 10 offered, 7 leaving, 5 bought, 5 asked for: 110
+    market.exchange.execute(msg.SetLimits(account=0, instrument="X", position_max=112))
     terms = {"order_id": asked, "price": 9_900}
     for order_type in (r.LIMIT, r.IOC):
         assert only(market.buy(9_800, 3, order_type=order_type)) == ("rejected", Code.POSITION_LIMIT)
@@ -360,7 +370,7 @@ def test_a_position_is_all_that_is_held_locked_leaving_bought_and_asked_for_r14_
     market.exchange.execute(msg.SetLimits(account=0, instrument="X", position_max=50))
     assert only(market.send(r.REPLACE, **terms, quantity=4)) == ("replaced", 0)  # what gets smaller may
     assert only(market.send(r.REPLACE, **{**terms, "price": 9_901}, quantity=4)) == ("replaced", 0)
-    market.exchange.execute(msg.SetLimits(account=0, instrument="X", position_max=109))
+    market.exchange.execute(msg.SetLimits(account=0, instrument="X", position_max=111))
     market.cancel(asked)
     assert market.buy(9_800, 5)[0].reason == Code.POSITION_LIMIT and market.buy(9_800, 4)[0].reason == 0
 
@@ -396,6 +406,12 @@ def test_an_account_has_so_many_open_orders_and_each_that_ends_makes_room() -> N
     assert only(market.cancel(third)) == only(market.cancel(fourth)) == ("cancelled", Reason.BY_OWNER)
     assert market.exchange.market.accounts[0]["open_orders"] == 0
     assert only(market.cancel(first)) == ("rejected", Code.ORDER_NOT_OPEN)
+
+
+def test_the_exchange_has_so_many_orders_and_takes_as_many() -> None:
+    market = SmallMarket(Rules.national(), reference=REFERENCE, levels=LEVELS, orders=2)
+    market.exchange.advance(OPEN)
+    assert [market.buy(9_900, 1)[0].reason for _ in range(3)] == [0, 0, Code.ORDER_POOL_FULL]
 
 
 def test_the_lock_of_a_buy_covers_its_fees_to_the_fen_r5_7() -> None:
@@ -435,8 +451,10 @@ def test_what_stays_locked_rounds_its_fees_on_the_running_total_too_d16() -> Non
     assert row["locked"] == 10_004
     market.cancel(order)
     assert (row["locked"], row["available"]) == (0, 10**12 - 10_003)
-    market.buy(10_000, 2)  # in the same slot
+    market.buy(10_000, 2)  # in the same slot, with a total of its own
     assert row["locked"] == 20_007
+    market.sell(10_000, 1)
+    assert (row["locked"], row["fees_today"]) == (10_004, 6)
 
 
 def test_the_composite_weighs_its_vintages_and_opens_with_any_of_them_r7_1_r7_3() -> None:
@@ -455,6 +473,20 @@ def test_the_composite_weighs_its_vintages_and_opens_with_any_of_them_r7_1_r7_3(
     assert deal(1, 9_901) == [10_026, 10_026, 9_951, 9_951]  # (10,100 + 3 × 9,901) / 4 = 9,950.75
     assert deal(0, 10_103) == [10_026, 10_026, 9_951, 9_952]  # 9,951.5
     assert deal(1, 10_031) == [10_026, 10_049, 9_951, 10_049]
+
+
+@pytest.mark.parametrize(("of_y", "price", "close"), [(1, 10_000, 10_001), (3, 10_102, 10_026)])
+def test_the_composite_closes_from_weighted_closes_and_a_tie_goes_up_r7_1_r7_4(
+    of_y: int, price: int, close: int
+) -> None:
+    market = national(weights=(Weights(from_date=20210716, weights={"X": 1, "Y": of_y}),))
+    market.exchange.execute(msg.ListInstrument(code="Y", reference=10_001))
+    market.sell(price, 1)
+    market.buy(price, 1)
+    market.exchange.advance(CLOSE)
+    market.exchange.execute(msg.CloseDay())
+    row = market.exchange.market.market[0]
+    assert row["composite_close"] == close  # 10,000.5; (10,102 + 30,003) / 4 = 10,026.25
 
 
 def test_a_deal_in_a_vintage_without_weight_opens_the_composite_and_does_not_move_it_r7_3() -> None:
@@ -577,6 +609,31 @@ def test_nobody_changes_or_cancels_anothers_order_or_one_that_is_gone() -> None:
     for kind in (r.CANCEL, r.REDUCE, r.REPLACE):
         assert only(market.send(kind, order_id=order, price=9_900, quantity=1)) == ("rejected", Code.ORDER_NOT_OPEN)
     assert market.bids() == [(9_900, 5, 1)]
+
+
+@pytest.mark.parametrize("order_type", [r.LIMIT, r.IOC])
+def test_an_account_that_nobody_opened_can_do_nothing_r2_1(order_type: int) -> None:
+    market = national()
+    market.exchange.market.accounts[3]["status"] = NOT_OPENED
+    assert only(market.buy(9_900, 1, 3, order_type)) == ("rejected", Code.UNKNOWN_ACCOUNT)
+    for kind in (r.CANCEL, r.REDUCE, r.REPLACE, r.MASS_CANCEL):
+        assert only(market.send(kind, account=3, order_id=1, price=9_900, quantity=1))[1] == Code.UNKNOWN_ACCOUNT
+
+
+def test_a_taker_is_held_to_sizes_means_and_bounds_as_any_order_r4_1_r8_3() -> None:
+    market = national(policies={"X": Policy(matching="listing")})
+    listing = market.sell(10_000, 99_999)[0].order_id
+    take = {"account": 0, "order_id": listing}
+    assert only(market.send(r.TAKE, **take, quantity=100_000)) == ("rejected", Code.QUANTITY_TOO_LARGE)
+    assert only(market.send(r.TAKE, **take, quantity=0)) == ("rejected", Code.QUANTITY_TOO_SMALL)
+    have = int(market.exchange.market.holdings[0, 0]["sellable"])
+    market.exchange.execute(msg.SetLimits(account=0, instrument="X", position_max=have + 3))
+    assert only(market.send(r.TAKE, **take, quantity=4)) == ("rejected", Code.POSITION_LIMIT)
+    assert market.send(r.TAKE, **take, quantity=3)[-1].kind == "taker"
+    assert market.asks() == [(10_000, 99_996, 1)]
+    small = market.sell(10_000, 2)[0].order_id
+    rest = market.send(r.TAKE, account=2, order_id=small, quantity=5)[-1]
+    assert (rest.kind, rest.quantity, rest.reason) == ("cancelled", 3, Reason.TAKEN_OUT)
 
 
 def test_a_deal_says_who_took_and_lists_the_fees_of_both() -> None:
