@@ -20,10 +20,13 @@ from gateway.config import ConfigError
 from gateway.operator import OperatorClient
 from gateway.server import StartError
 
+NOTHING_S = 0.3  # whoever is refused gets no answer: so long one waits for none
+
 
 @pytest.fixture(params=["plain"])
-def served(tmp_path, request):
-    """A server that a test can reach into; parameter: its lane."""
+def served(tmp_path, request, monkeypatch):
+    """A server that a test can reach into, and that looks at its key file often; parameter: its lane."""
+    monkeypatch.setattr("gateway.server.HOUSEKEEPING_NS", 50_000_000)
     with gm.serving(gm.make(tmp_path / "m", lane=request.param)) as server:
         yield server
 
@@ -45,9 +48,9 @@ def test_only_known_keys_connect_and_each_to_its_plane(served):
     public, secret = (k.decode() for k in zmq.curve_keypair())
     stranger = keys.Secret("stranger", public, secret, served.endpoints.server_public)
     for connect in (
-        lambda: Client(folder, key=stranger, timeout=1.0),
-        lambda: OperatorClient(folder, key="member-1", timeout=1.0),
-        lambda: Client(folder, key="ops1", timeout=1.0),
+        lambda: Client(folder, key=stranger, timeout=NOTHING_S),
+        lambda: OperatorClient(folder, key="member-1", timeout=NOTHING_S),
+        lambda: Client(folder, key="ops1", timeout=NOTHING_S),
     ):
         refuses(served, connect)
     with Client(folder, key="member-1") as me:
@@ -83,7 +86,7 @@ def test_a_handler_that_is_gone_lets_nobody_in(served):
     assert served._zap is not None
     served._zap.stop()
     with pytest.raises(NoAnswer):
-        Client(served.market.folder, key="member-1", timeout=1.0)
+        Client(served.market.folder, key="member-1", timeout=NOTHING_S)
     with pytest.raises(StartError, match="ZAP"):
         served._housekeeping(time.monotonic_ns())
 
@@ -112,7 +115,7 @@ def test_a_revoked_key_loses_its_session_at_once_and_a_new_one_takes_its_place(s
     with Client(served.market.folder, key="member-1-b") as again:
         assert again.account == 1
     with pytest.raises(NoAnswer):
-        Client(served.market.folder, key="member-1", timeout=1.0)
+        Client(served.market.folder, key="member-1", timeout=NOTHING_S)
 
 
 @BOTH_LANES
