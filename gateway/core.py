@@ -38,19 +38,19 @@ class Core(TimeOuts):
         self.counters.frames += 1
         size = len(frame)
         if parts != 1 or size == 0 or size > p.FRAME_BYTES_MAX:
-            self._malformed(plane, route, None, Code.TOO_LARGE if size else Code.MALFORMED, f"{parts} parts")
+            self._unreadable(plane, route, Code.TOO_LARGE if size else Code.MALFORMED, f"{parts} parts")
         elif frame[0] == 0:
             self._records(plane, route, user, frame, size)
         elif p.is_map(frame[0]) and size <= p.CONTROL_BYTES_MAX:
             self._control(plane, route, user, frame)
         else:
-            self._malformed(plane, route, None, Code.MALFORMED, "neither records nor a control message")
+            self._unreadable(plane, route, Code.MALFORMED, "neither records nor a control message")
 
     def _control(self, plane: str, route: bytes, user: str, frame: bytes | memoryview) -> None:
         try:
             message = p.decode_from_client(frame)
         except p.DECODE_ERRORS as error:
-            self._malformed(plane, route, None, Code.MALFORMED, str(error)[:200])
+            self._unreadable(plane, route, Code.MALFORMED, str(error)[:200])
             return
         if isinstance(message, p.Login):
             self.flush()  # what this connection sent before counts before its login does
@@ -65,21 +65,19 @@ class Core(TimeOuts):
                 session.round_trip_ns, session.ping_time_ns = max(1, self.mono_ns - session.ping_ns), 0
             return
         if type(message) not in ROLES[session.role].controls:
-            self._reject(plane, route, p.reject(Code.ROLE_NOT_ALLOWED))
+            self._refuse(session, p.reject(Code.ROLE_NOT_ALLOWED))
             return
-        assert session.orders is not None
-        if session.orders.take(1, self.mono_ns):
-            self._reject(plane, route, p.reject(Code.THROTTLED, retry_after_ms=1_000))
+        if self._throttled(session, 0, 1, session.orders):
             return
         self.flush()
         self.pump()  # an answer is complete up to now: the reports before it go first
         name = f"_on_{message.__struct_config__.tag}"
-        getattr(self, name)(plane, session, message)
+        getattr(self, name)(session, message)
 
-    def _on_logout(self, plane: str, session: Session, message: p.Logout) -> None:
+    def _on_logout(self, session: Session, message: p.Logout) -> None:
         self._transit(session, Event.LOGOUT)
 
-    def _on_retransmit(self, plane: str, session: Session, message: p.Retransmit) -> None:
+    def _on_retransmit(self, session: Session, message: p.Retransmit) -> None:
         stream = self.store.stream(session.number)
         session.old_until = max(session.old_until, session.cursor)
         first = max(message.first, stream.first_no)
@@ -93,12 +91,12 @@ class Core(TimeOuts):
         self._transit(session, Event.AGAIN)
         self.dirty.add(session.number)
 
-    def _on_dead_man(self, plane: str, session: Session, message: p.DeadMan) -> None:
+    def _on_dead_man(self, session: Session, message: p.DeadMan) -> None:
         session.dead_man_ms = message.within_ms
         session.dead_man_due_ns = self.mono_ns + message.within_ms * NS_PER_MS
         self._refresh(session)
 
-    def _on_kill(self, plane: str, session: Session, message: p.Kill) -> None:
+    def _on_kill(self, session: Session, message: p.Kill) -> None:
         """Own kill switch: the account is cancel-only until an operator says otherwise; all its orders go."""
         key = self.keys.by_public.get(session.key)
         by = key.name if key else ""
@@ -109,21 +107,20 @@ class Core(TimeOuts):
             )
         )
 
-    def _on_query(self, plane: str, session: Session, message: p.Query) -> None:
+    def _on_query(self, session: Session, message: p.Query) -> None:
         if message.what not in ROLES[session.role].queries:
             code = Code.ROLE_NOT_ALLOWED
             answer = p.Answer(id=message.id, seq=self.exchange.seq, code=int(code), text=TEXT_EN[code])
         else:
             answer = answer_query(self, session, message)
-        frame = p.encode(answer)
-        self.send(plane, session.route, frame)
+        self._answer(session, p.encode(answer))
 
-    def _on_subscribe(self, plane: str, session: Session, message: p.Subscribe) -> None:
+    def _on_subscribe(self, session: Session, message: p.Subscribe) -> None:
         (self.streaming.add if message.first else self.streaming.discard)(session.number)
         session.stream_cursor = 0 if message.first == 0 else max(message.first, self.store.first_event_no)
         self._refresh(session)
 
-    def _on_step_clock(self, plane: str, session: Session, message: p.StepClock) -> None:
+    def _on_step_clock(self, session: Session, message: p.StepClock) -> None:
         now = self.clock.now()
         code, text = Code.OK, ""
         if not isinstance(self.clock, SteppedClock):
@@ -133,13 +130,13 @@ class Core(TimeOuts):
         else:
             self.step_to(message.time_ns)
         answer = p.Answer(id=message.id, seq=self.exchange.seq, code=int(code), text=text, data=self.clock.now())
-        self.send(plane, session.route, p.encode(answer))
+        self._answer(session, p.encode(answer))
 
-    def _on_confirm(self, plane: str, session: Session, message: p.Confirm) -> None:
+    def _on_confirm(self, session: Session, message: p.Confirm) -> None:
         found = self.proposals.get(message.proposal)
         key = self.keys.by_public.get(session.key)
         if found is None or key is None or key.name != found[0] or found[1].by == key.name:
-            self._reject(plane, session.route, p.reject(Code.NOT_AUTHORISED, text="no proposal waits for this key"))
+            self._refuse(session, p.reject(Code.NOT_AUTHORISED, text="no proposal waits for this key"))
             return
         del self.proposals[message.proposal]
         self.source(found[1])

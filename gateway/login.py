@@ -57,6 +57,7 @@ class Logins(Requests):
         session.next_request = self.last_request(key.session) + 1
         session.old_until = stream.next_no
         session.again_no = session.again_end = 0
+        session.answers.clear()
         if message.resume == "quick":
             session.cursor = stream.next_no
         elif message.resume == "resume":

@@ -17,6 +17,7 @@ from engine.codes import Code
 from engine.records import CANCEL, COMMAND, MASS_CANCEL, MESSAGE, RECORD_BYTES, REDUCE
 from gateway import protocol as p
 from gateway.roles import ROLES
+from gateway.roster import REVOKED
 from gateway.sending import Sending
 from gateway.sequence import ALONE
 from gateway.session import Bucket, Event, Session, State
@@ -39,7 +40,7 @@ class Requests(Sending):
             return None
         key = self.keys.by_public.get(session.key)
         if key is None or not key.valid_at(self.clock.now()):
-            self._transit(session, Event.END, Code.NOT_AUTHORISED)
+            self._transit(session, Event.END, Code.NOT_AUTHORISED, REVOKED)
             return None
         session.last_heard_ns = self.mono_ns
         if session.state is State.LOST:
@@ -48,21 +49,34 @@ class Requests(Sending):
         return session
 
     def _reject(self, plane: str, route: bytes, message: p.SessionReject) -> None:
-        self.counters.session_rejects += 1
-        self.counters.session_codes[message.code & 0xFF] += 1
+        """A reject to a connection that is no session's: lost where its socket is full."""
+        self._count_reject(message)
         self.send(plane, route, p.encode(message))
 
-    def _malformed(self, plane: str, route: bytes, session: Session | None, code: Code, text: str) -> None:
+    def _refuse(self, session: Session, message: p.SessionReject) -> None:
+        """A reject to a session."""
+        self._count_reject(message)
+        self._answer(session, p.encode(message))
+
+    def _count_reject(self, message: p.SessionReject) -> None:
+        self.counters.session_rejects += 1
+        self.counters.session_codes[message.code & 0xFF] += 1
+
+    def _unreadable(self, plane: str, route: bytes, code: Code, text: str) -> None:
+        """A frame that does not even say whose it is."""
         self.counters.malformed += 1
         self._reject(plane, route, p.reject(code, text=text))
-        if session is not None:
-            session.malformed += 1
-            if session.malformed >= self.config.malformed_before_logout and session.logged_in:
-                self._transit(session, Event.END, code, "too many messages that cannot be read")
+
+    def _malformed(self, session: Session, code: Code, text: str) -> None:
+        self.counters.malformed += 1
+        self._refuse(session, p.reject(code, text=text))
+        session.malformed += 1
+        if session.malformed >= self.config.malformed_before_logout and session.logged_in:
+            self._transit(session, Event.END, code, "too many messages that cannot be read")
 
     def _records(self, plane: str, route: bytes, user: str, frame: bytes | memoryview, size: int) -> None:
         if size < RECORD_BYTES:
-            self._malformed(plane, route, None, Code.MALFORMED, f"{size} bytes are no record")
+            self._unreadable(plane, route, Code.MALFORMED, f"{size} bytes are no record")
             return
         head = _RECORD.unpack_from(frame)
         session = self._find(plane, route, user, head[5])
@@ -72,41 +86,41 @@ class Requests(Sending):
         is_message = head[10] == MESSAGE
         if is_message:
             if head[3] != size - RECORD_BYTES:
-                self._malformed(plane, route, session, Code.MALFORMED, "quantity is not the payload's length")
+                self._malformed(session, Code.MALFORMED, "quantity is not the payload's length")
                 return
         elif size % RECORD_BYTES:
-            self._malformed(plane, route, session, Code.MALFORMED, "not a whole number of records")
+            self._malformed(session, Code.MALFORMED, "not a whole number of records")
             return
         count = 1 if is_message else size // RECORD_BYTES
         # new business behind a cancel in one frame is new business
         down = head[10] in _RISK_DOWN and (count == 1 or _RISK_DOWN.issuperset(frame[60::RECORD_BYTES]))
-        if self._throttled(plane, session, head, count, session.cancels if down else session.orders):
+        if self._throttled(session, head[6], count, session.cancels if down else session.orders):
             return
         if self.batch.room() < count:
             self.flush()
         if is_message:
-            self._message(plane, session, head, frame)
+            self._message(session, head, frame)
         elif count == 1:
-            self._one(plane, session, head, frame)
+            self._one(session, head, frame)
         else:
-            self._many(plane, session, frame, count)
+            self._many(session, frame, count)
 
-    def _throttled(
-        self, plane: str, session: Session, head: tuple[int, ...], count: int, bucket: Bucket | None
-    ) -> bool:
+    def _throttled(self, session: Session, request_no: int, count: int, bucket: Bucket | None) -> bool:
+        """True where it was too much, and refused."""
         assert bucket is not None, "a logged-in session has its buckets"
         wait_ms = bucket.take(count, self.mono_ns)
         if not wait_ms:
             return False
         self.counters.throttled += 1
         session.throttled += 1
-        self._reject(
-            plane,
-            session.route,
-            p.reject(Code.THROTTLED, head[6], count=count, expected=session.next_request, retry_after_ms=wait_ms),
+        self._refuse(
+            session,
+            p.reject(Code.THROTTLED, request_no, count=count, expected=session.next_request, retry_after_ms=wait_ms),
         )
         if session.throttled >= self.config.throttled_before_logout and session.logged_in:
-            self._transit(session, Event.END, Code.THROTTLED)
+            limit = self.config.orders_per_second
+            text = f"too many messages, {session.throttled} times; the limit is {limit} a second"
+            self._transit(session, Event.END, Code.THROTTLED, text)
         return True
 
     def _check(self, session: Session, head: tuple[int, ...]) -> Code:
@@ -121,22 +135,22 @@ class Requests(Sending):
             return Code.REQUEST_GAP
         return Code.OK
 
-    def _one(self, plane: str, session: Session, head: tuple[int, ...], record: bytes | memoryview) -> bool:
+    def _one(self, session: Session, head: tuple[int, ...], record: bytes | memoryview) -> bool:
         """One record of the listed market. False when it was refused by the session layer."""
         code = self._check(session, head)
         if code == Code.OK and head[10] == MESSAGE:
             code = Code.MALFORMED  # a payload cannot stand inside a frame of several records
         if code != Code.OK:
-            self._reject(plane, session.route, p.reject(code, head[6], expected=session.next_request))
+            self._refuse(session, p.reject(code, head[6], expected=session.next_request))
             return False
         if head[6] < session.next_request:
-            self._repeat(plane, session, head[6], record, b"")
+            self._repeat(session, head[6], record, b"")
             return True
         self.batch.add(record, session.account, session.number)
         session.next_request += 1
         return True
 
-    def _many(self, plane: str, session: Session, frame: bytes | memoryview, count: int) -> None:
+    def _many(self, session: Session, frame: bytes | memoryview, count: int) -> None:
         records = np.frombuffer(frame, COMMAND)
         allowed = ROLES[session.role].kinds
         numbers = records["request_no"]
@@ -160,35 +174,35 @@ class Requests(Sending):
             code = self._check(session, head)
             if code != Code.OK:  # what follows would be a gap: one reject for all of it
                 message = p.reject(code, head[6], count=count - i, expected=session.next_request)
-                self._reject(plane, session.route, message)
+                self._refuse(session, message)
                 return
-            if not self._one(plane, session, head, record):
+            if not self._one(session, head, record):
                 return
 
-    def _message(self, plane: str, session: Session, head: tuple[int, ...], frame: bytes | memoryview) -> None:
+    def _message(self, session: Session, head: tuple[int, ...], frame: bytes | memoryview) -> None:
         """One slow-lane command: decoded and checked against the role here, carried out by the engine."""
         code = self._check(session, head)
         if code != Code.OK:
-            self._reject(plane, session.route, p.reject(code, head[6], expected=session.next_request))
+            self._refuse(session, p.reject(code, head[6], expected=session.next_request))
             return
         try:
             message = messages.decode(bytes(frame[RECORD_BYTES:]))
         except p.DECODE_ERRORS as error:
-            self._malformed(plane, session.route, session, Code.MALFORMED, str(error)[:200])
+            self._malformed(session, Code.MALFORMED, str(error)[:200])
             return
         if type(message) not in ROLES[session.role].messages:
             text = f"{session.role} may not send {message.__struct_config__.tag}"
             reject = p.reject(Code.ROLE_NOT_ALLOWED, head[6], text=text, expected=session.next_request)
-            self._reject(plane, session.route, reject)
+            self._refuse(session, reject)
             return
         message = self._sign(session, message)
         payload = messages.encode(message)
         if head[6] < session.next_request:
-            self._repeat(plane, session, head[6], _with_quantity(frame, len(payload)), payload)
+            self._repeat(session, head[6], _with_quantity(frame, len(payload)), payload)
             return
         second = getattr(message, "second", "")
         if second and ROLES[session.role].operator_plane:
-            self._propose(plane, session, head[6], second, message)
+            self._propose(session, head[6], second, message)
             return
         if type(message) in ALONE:
             self.flush()
@@ -204,32 +218,41 @@ class Requests(Sending):
         key = self.keys.by_public.get(session.key)
         return msgspec.structs.replace(message, by=key.name if key else f"session {session.number}")
 
-    def _propose(self, plane: str, session: Session, request_no: int, second: str, message: Any) -> None:
+    def _propose(self, session: Session, request_no: int, second: str, message: Any) -> None:
         """A command of two persons waits until the second one confirms it with a key of their own."""
+        if not self._may_confirm(session, second):
+            text = f"second: {second!r} is not the key of another operator"
+            self._refuse(session, p.reject(Code.NOT_AUTHORISED, request_no, text=text, expected=session.next_request))
+            return
         number = max(self.proposals, default=0) + 1
         if len(self.proposals) >= PROPOSALS_MAX:
             self.proposals.pop(min(self.proposals))
         self.proposals[number] = (second, message)
         text = f"proposal {number} waits for {second}"
         reject = p.reject(Code.TWO_PERSONS_REQUIRED, request_no, text=text, expected=session.next_request)
-        self._reject(plane, session.route, reject)
+        self._refuse(session, reject)
 
-    def _repeat(
-        self, plane: str, session: Session, request_no: int, record: bytes | memoryview, payload: bytes
-    ) -> None:
+    def _may_confirm(self, session: Session, second: str) -> bool:
+        """Whether that is the key of another person who may confirm commands."""
+        return any(
+            key.name == second and key.public != session.key and p.Confirm in ROLES[key.role].controls
+            for key in self.keys.keys
+        )
+
+    def _repeat(self, session: Session, request_no: int, record: bytes | memoryview, payload: bytes) -> None:
         """A request_no that was used: the original outcome again, or a mismatch (D4)."""
         self.flush()
         seq = self.log.seq_of(session.number, request_no)
         if not seq or not self.log.same(seq, record, payload):
             text = "" if seq else "the request is of an earlier day"
             reject = p.reject(Code.REQUEST_MISMATCH, request_no, text=text, expected=session.next_request)
-            self._reject(plane, session.route, reject)
+            self._refuse(session, reject)
             return
         first, end = self.store.of_seq(session.number, seq)
         for no in range(first, end, p.REPORTS_PER_FRAME):
             events, payloads = self.store.page(session.number, no, end - 1)
             frame = p.encode_reports(events, payloads, no, flags=p.REPEATED | p.POSSIBLE_DUPLICATE)
-            self.send(plane, session.route, frame)
+            self._answer(session, frame)
 
 
 def _with_quantity(frame: bytes | memoryview, quantity: int) -> bytes:

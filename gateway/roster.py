@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -29,6 +29,7 @@ from gateway.zap import MEMBERS, OPERATORS
 
 log = logging.getLogger(__name__)
 
+REVOKED: Final = "the key is revoked or changed, or its time is over"
 Send = Callable[[str, bytes, bytes], bool]  # plane, routing id, frame → False when the peer takes no more
 
 
@@ -100,7 +101,7 @@ class Roster(Sequence):
         """
         for session in list(self.sessions.values()):
             if session.logged_in and not self._authorised(session):
-                self._transit(session, Event.END, Code.NOT_AUTHORISED)
+                self._transit(session, Event.END, Code.NOT_AUTHORISED, REVOKED)
 
     def _authorised(self, session: Session) -> bool:
         key = self.keys.authorised(session.key, self.clock.now())
@@ -114,7 +115,7 @@ class Roster(Sequence):
     def _transit(self, session: Session, event: Event, code: Code = Code.OK, text: str = "") -> None:
         """One transition of the table, and its actions that need no more than the session."""
         session.state, actions = step(session.state, event)
-        plane = OPERATORS if ROLES[session.role].operator_plane else MEMBERS
+        plane = self._plane(session)
         for action in actions:
             if action is Action.TELL_OLD and session.route == self._login_route:
                 continue  # the same connection logs in again: there is nobody else to tell
@@ -125,6 +126,7 @@ class Roster(Sequence):
             elif action is Action.CLOSE:
                 self.tokens.pop(session.token, None)
                 session.token, session.stream_cursor = 0, 0
+                session.answers.clear()
                 self.streaming.discard(session.number)
                 session.dead_man_ms = -1
             elif action is Action.ARM:
@@ -135,6 +137,10 @@ class Roster(Sequence):
             elif action is Action.CANCEL:
                 self.cancel_session(session, "cancel on disconnect")
         self._refresh(session)
+
+    def _plane(self, session: Session) -> str:
+        """Where its connection is."""
+        return OPERATORS if ROLES[session.role].operator_plane else MEMBERS
 
     def _refresh(self, session: Session) -> None:
         """After any change of what machine code may do for a session."""

@@ -1,4 +1,4 @@
-"""What sessions have not yet got, sent as far as their sockets take it: reports, the stream of all events.
+"""What sessions have not yet got, sent as far as their sockets take it: reports, answers, the stream of all events.
 
 The hot lane (gateway.lane) sends most reports at once instead, by putting its own ``deliver`` in the place of this one.
 """
@@ -12,12 +12,15 @@ import numpy as np
 from engine.codes import Code
 from gateway import protocol as p
 from gateway.hot import unsent
-from gateway.roles import ROLES
 from gateway.roster import Roster
 from gateway.session import Event, Session, State
-from gateway.zap import MEMBERS, OPERATORS
+from gateway.zap import OPERATORS
 
 ALL_FRAMES: Final = 1 << 30
+# Answers that wait for one slow reader: those to one frame, of which each record may be a request that is repeated. As
+# many bytes as its socket holds of report frames (gateway.server).
+ANSWERS_MAX: Final = p.FRAME_RECORDS_MAX
+ANSWERS_BYTES_MAX: Final = 4 << 20
 
 
 class Sending(Roster):
@@ -58,9 +61,26 @@ class Sending(Roster):
                 more |= self._send_stream(session, frames)
         return more
 
+    def _answer(self, session: Session, frame: bytes) -> None:
+        """An outcome that is repeated, an answer or a reject; where the socket is full it waits, behind its reports.
+
+        Each arrives, or the session ends: who leaves so many unread is logged out, and logs in anew.
+        """
+        waiting = session.answers
+        if not waiting and not session.behind_since_ns and self.send(self._plane(session), session.route, frame):
+            return
+        if not session.logged_in:
+            return
+        if len(waiting) == ANSWERS_MAX or sum(len(f) for _, f in waiting) + len(frame) > ANSWERS_BYTES_MAX:
+            self._transit(session, Event.END, Code.TOO_LARGE, "its connection takes no answers")
+            return
+        waiting.append((self.store.stream(session.number).next_no, frame))
+        self.dirty.add(session.number)
+        self._behind(session)
+
     def _send_reports(self, session: Session) -> bool:
         """False while the socket takes no more."""
-        plane = OPERATORS if ROLES[session.role].operator_plane else MEMBERS
+        plane = self._plane(session)
         stream = self.store.stream(session.number)
         sent_ns = self.clock.now()
         while session.again_no < session.again_end:
@@ -70,10 +90,16 @@ class Sending(Roster):
             if not self._try(plane, session, frame):
                 return False
             session.again_no = no + len(events)
-        while session.cursor < stream.next_no:
+        answers = session.answers
+        while answers or session.cursor < stream.next_no:
+            if answers and answers[0][0] <= session.cursor:
+                if not self._try(plane, session, answers[0][1]):
+                    return False
+                answers.popleft()
+                continue
             old = session.cursor < session.old_until
-            last = (session.old_until if old else stream.next_no) - 1
-            events, payloads = self.store.page(session.number, session.cursor, last)
+            stop = min(session.old_until if old else stream.next_no, answers[0][0] if answers else stream.next_no)
+            events, payloads = self.store.page(session.number, session.cursor, stop - 1)
             end = session.cursor + len(events)
             flags = (p.POSSIBLE_DUPLICATE if old else 0) | (p.CAUGHT_UP if end == stream.next_no else 0)
             received_ns = 0 if old else self.received_ns
@@ -121,11 +147,15 @@ class Sending(Roster):
                 session.behind_since_ns = 0
                 self._refresh(session)
             return True
+        self._behind(session)
+        return False
+
+    def _behind(self, session: Session) -> None:
+        """Its socket takes no more: machine code leaves it to ``pump``, and its patience begins."""
         self.counters.blocked += 1
         if not session.behind_since_ns:
             session.behind_since_ns = self.mono_ns or 1
             self._refresh(session)
-        return False
 
     def _leave_day(self) -> None:
         """Before the reports of the day before are forgotten: sends what waits; who can't take it logs in anew."""
@@ -134,7 +164,7 @@ class Sending(Roster):
         end_no = self.store.first_event_no + self.store.count
         for session in self.sessions.values():
             behind = session.cursor < self.store.stream(session.number).next_no or session.again_no < session.again_end
-            if session.logged_in and (behind or 0 < session.stream_cursor < end_no):
+            if session.logged_in and (behind or session.answers or 0 < session.stream_cursor < end_no):
                 self._transit(session, Event.END, Code.SHUTTING_DOWN, "a new day has begun: log in again")
         super()._leave_day()
 

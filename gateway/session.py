@@ -10,6 +10,7 @@ An event that has no entry in a table is not possible in that state; :func:`step
 
 from __future__ import annotations
 
+from collections import deque
 from enum import Enum, auto
 from typing import Final
 
@@ -197,6 +198,7 @@ class Session:
         "account",
         "again_end",
         "again_no",
+        "answers",
         "behind_since_ns",
         "cancel_due_ns",
         "cancel_ms",
@@ -228,6 +230,8 @@ class Session:
         self.token = 0
         self.old_until = 0  # reports below this number may have been sent before
         self.again_no = self.again_end = 0  # reports again_no … again_end - 1 were asked for again
+        # what its socket did not take: the number of the report that comes behind it, the frame
+        self.answers: deque[tuple[int, bytes]] = deque()
         self.ended_date = 0  # the day (yyyymmdd) whose EndOfDay it was told
         self.login = (0, 0)  # instance and attempt of the client that is logged in
         self.stream_cursor = 0  # operators: next event number to send, 0 without a subscription

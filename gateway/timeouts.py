@@ -10,9 +10,7 @@ from engine.codes import Code
 from gateway import protocol as p
 from gateway.hot import due_sessions
 from gateway.login import Logins
-from gateway.roles import ROLES
 from gateway.session import NS_PER_MS, Event, State
-from gateway.zap import MEMBERS, OPERATORS
 
 TICK_NS: Final = 100 * NS_PER_MS  # how often time-outs are looked at: well below the shortest heartbeat
 BEHIND_LOST_NS: Final = 30_000 * NS_PER_MS  # a socket that takes nothing for so long is logged out
@@ -52,8 +50,7 @@ class TimeOuts(Logins):
             elif mono_ns - min(session.last_sent_ns, session.ping_ns) >= session.heartbeat_ns:
                 session.last_sent_ns = session.ping_ns = mono_ns
                 session.ping_time_ns = time_ns
-                plane = OPERATORS if ROLES[session.role].operator_plane else MEMBERS
-                self.send(plane, session.route, heartbeat)
+                self.send(self._plane(session), session.route, heartbeat)
         self.flush()
 
     def stood_still(self, gap_ns: int) -> None:

@@ -53,18 +53,31 @@ class Trusting(Core):
 class Eager(Core):
     """Planted bug: a reject of the session layer consumes a number."""
 
-    def _reject(self, plane, route, message):
+    def _refuse(self, session, message):
         if message.code == Code.REQUEST_GAP:
             self.sessions[1].next_request += 1
-        super()._reject(plane, route, message)
+        super()._refuse(session, message)
 
 
 class Touchy(Core):
     """Planted bug: a question changes the state."""
 
-    def _on_query(self, plane, session, message):
+    def _on_query(self, session, message):
         self.exchange.market.accounts[1]["available"] += 1
-        super()._on_query(plane, session, message)
+        super()._on_query(session, message)
+
+
+class Hasty(Core):
+    """Planted bug: an answer that the socket does not take is forgotten."""
+
+    def _answer(self, session, frame):
+        self.send(self._plane(session), session.route, frame)
+
+
+@pytest.mark.slow
+def test_a_planted_core_that_forgets_answers_is_found():
+    with pytest.raises(Failure, match=r"lost|is owed"):
+        Fuzzer(22, core_class=Hasty, modules=CORE).run(10, 1_000)
 
 
 @pytest.mark.parametrize("broken", [Trusting, pytest.param(Eager, marks=pytest.mark.slow), Touchy])
@@ -92,10 +105,10 @@ def test_the_hot_lanes_machine_code_meets_the_same_judge():
 class Brittle(Core):
     """Planted bug: a crash that needs two odd values in one record."""
 
-    def _one(self, plane, session, head, record):
+    def _one(self, session, head, record):
         if head[4] >= 2**31 and head[3] >= 2**31:
             raise KeyError("planted")
-        return super()._one(plane, session, head, record)
+        return super()._one(session, head, record)
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from session_world import World
 
+from engine import messages as m
 from engine.codes import Code
 from engine.records import ACCEPTED, COMMAND, NEW, NOTICE
 from gateway import protocol as p
@@ -188,7 +189,7 @@ def test_a_thousand_hard_scenarios_hold():
 class Forgetful(Core):
     """Planted bug: a repeated request is executed again instead of answered."""
 
-    def _repeat(self, plane, session, request_no, record, payload):
+    def _repeat(self, session, request_no, record, payload):
         self.batch.add(record, session.account, session.number)
 
 
@@ -295,6 +296,8 @@ def test_a_throttled_client_is_told_when_to_try_again_then_logged_out():
     client.link.next_request += 2
     (reject,) = raw(world, client, records(client, 2).tobytes())
     assert reject.code == Code.THROTTLED and reject.retry_after_ms > 0
+    (asked,) = raw(world, client, p.encode(p.Query(token=client.link.token, id=1, what="balances")))
+    assert asked.code == Code.THROTTLED and asked.retry_after_ms > 0 and session.throttled == 2, "a question too"
     session.throttled = world.core.config.throttled_before_logout - 1
     raw_frame = records(client, 2).tobytes()
     with pytest.raises(Exception, match="too many"):
@@ -420,7 +423,6 @@ def test_the_dead_mans_switch_cancels_unless_it_is_held():
 
 
 def test_the_kill_switch_cancels_all_and_only_two_operators_undo_it():
-    from engine import messages as m
 
     world = World(random.Random(1))
     client = world.client("member-1")
@@ -455,3 +457,29 @@ def test_malformed_frames_end_in_logout_and_unknown_tokens_get_nothing_done():
         world.core.receive("members", b"r" * 16, "", junk)
     world.core.receive("members", b"r" * 16, "", b"\x00" * 64, parts=5_000)
     assert world.core.exchange.state_hash() == before
+
+
+def proposal_of_oneself(core_class: type[Core] = Core) -> None:
+    """Who is asked to confirm is another person: nobody waits for who proposes, or for a key that cannot."""
+    world = World(random.Random(1), core_class=core_class)
+    ops = world.client("ops1")
+    for second in ("ops1", "member-1", "nobody"):
+        with pytest.raises(SessionRejected, match=f"second: '{second}' is not the key of another operator") as found:
+            ops.execute(m.SetAccountStatus(account=1, status=1, second=second, why="clarified"))
+        assert found.value.code == Code.NOT_AUTHORISED and not world.core.proposals
+
+
+def test_a_proposal_waits_for_another_operator_only():
+    proposal_of_oneself()
+
+
+class Credulous(Core):
+    """Planted bug: the exchange waits for whoever is named."""
+
+    def _may_confirm(self, session, second):
+        return True
+
+
+def test_a_planted_core_that_waits_for_whoever_is_named_is_found():
+    with pytest.raises(AssertionError, match="Regex pattern did not match"):
+        proposal_of_oneself(Credulous)
