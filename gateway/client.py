@@ -524,12 +524,18 @@ class Client:
     # --- safety ----------------------------------------------------------------------------------------------
 
     def dead_man(self, within_ms: int) -> None:
-        """Arms the dead-man switch; call again in time, or all orders of the session are cancelled. -1 disarms."""
-        self.link._send(p.encode(p.DeadMan(token=self.link.token, within_ms=within_ms)))
+        """Arms the dead-man switch; call again in time, or all orders of the session are cancelled. -1 disarms.
+
+        A new login disarms it. Raises ValueError, NoAnswer where it could not be sent.
+        """
+        self.link.tell(lambda: p.DeadMan(token=self.link.token, within_ms=within_ms))
 
     def kill(self, why: str = "") -> None:
-        """Own kill switch: cancels everything and leaves the account cancel-only; only operators undo it."""
-        self.link._send(p.encode(p.Kill(token=self.link.token, why=why)))
+        """Own kill switch: cancels everything and leaves the account cancel-only; only operators undo it.
+
+        Raises ValueError, NoAnswer where it could not be sent.
+        """
+        self.link.tell(lambda: p.Kill(token=self.link.token, why=why))
 
 
 def _side_name(e: np.void) -> str:

@@ -78,7 +78,8 @@ class SessionRejected(GatewayError):
     """The session layer refused a request: it was not executed and consumed no number."""
 
     def __init__(self, reject: p.SessionReject) -> None:
-        super().__init__(reject.text, reject.code)
+        after = f" (after {reject.retry_after_ms} ms)" if reject.retry_after_ms else ""
+        super().__init__(reject.text + after, reject.code)
         self.reject = reject
 
 
@@ -132,7 +133,10 @@ class Connection:
         now: Callable[[], int] = time.monotonic_ns,
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``socket_for``, ``now``, ``pause``: the socket of a connection and real time, for tests without either."""
+        """``socket_for``, ``now``, ``pause``: the socket of a connection and real time, for tests without either.
+
+        Raises ValueError for what no login may bear.
+        """
         self._socket_for, self._now, self._pause = socket_for or self._dealer, now, pause
         self._folder = Path(where) if not str(where).startswith("tcp://") else None
         self.where, self._plane = str(where), plane
@@ -166,6 +170,9 @@ class Connection:
         self._instance = int.from_bytes(os.urandom(7))
         self._login_frame = b""
         self._login_sent = False
+        self._control_reject: p.SessionReject | None = None  # of a control message: it bears no number
+        self._taken_over: LoggedOut | None = None
+        p.checked(self._login_message())
 
     def _secret(self, key: str | keyfile.Secret) -> keyfile.Secret:
         if isinstance(key, keyfile.Secret):
@@ -240,8 +247,8 @@ class Connection:
             elif action is ClientAction.RAISE:
                 self._failure = failure
 
-    def _send_login(self) -> None:
-        message = p.Login(
+    def _login_message(self) -> p.Login:
+        return p.Login(
             version=p.PROTOCOL_VERSION,
             software=self._software,
             last_report=self.next_report - 1 if self._knows else 0,
@@ -252,7 +259,9 @@ class Connection:
             instance=self._instance,
             attempt=self.reconnects + 1,
         )
-        self._login_frame = p.encode(message)
+
+    def _send_login(self) -> None:
+        self._login_frame = p.encode(self._login_message())
         self._login_sent = self._send(self._login_frame)  # False until there is a connection (IMMEDIATE)
 
     def _settle(self) -> None:
@@ -289,6 +298,8 @@ class Connection:
     def pump(self, wait_ms: int = 0) -> bool:
         """Takes what has arrived, keeps the session alive. True when something arrived."""
         now = self._now()
+        if self._taken_over is not None:
+            raise LoggedOut(str(self._taken_over), self._taken_over.code)
         if self.socket is None and (now - self._tried_ns >= RECONNECT_NS or not self._tried_ns) and not self._connect():
             self._pause(min(wait_ms, 50) / 1000)
             return False
@@ -462,13 +473,21 @@ class Connection:
             self._drop()  # a clean stop: it may be back soon
             self._tried_ns = self._now()
             return
-        self._go(ClientEvent.LOGGED_OUT, LoggedOut(message.text, message.code))
+        told = LoggedOut(message.text, message.code)
+        if message.code == Code.SESSION_IN_USE:
+            self._taken_over = told  # for good: two programs with one key would take it from each other for ever
+        self._go(ClientEvent.LOGGED_OUT, told)
 
     def _on_session_reject(self, message: p.SessionReject) -> None:
         if message.code == Code.NOT_LOGGED_IN:
             if self.state in (ClientState.RESYNC, ClientState.ACTIVE):
                 self._go(ClientEvent.NOT_LOGGED_IN)
             return
+        if message.code == Code.MALFORMED and self.state is ClientState.LOGGING_IN:
+            self._go(ClientEvent.REJECTED, LoginRefused(message.text, message.code))  # it cannot read our login
+            return
+        if message.request_no == 0 and message.code in (Code.THROTTLED, Code.ROLE_NOT_ALLOWED):
+            self._control_reject = message
         if message.code == Code.REQUEST_GAP and (
             self.state is not ClientState.ACTIVE or message.expected in self.pending
         ):
@@ -617,15 +636,24 @@ class Connection:
                 return
 
     def ask(self, make: Callable[[int], p.Control]) -> p.Answer:
-        """Sends a control message with an id and waits for its Answer; asks again after a reconnect."""
+        """Sends a control message with an id and waits for its Answer; asks again after a reconnect, or when throttled.
+
+        Raises GatewayError with the answer's code, SessionRejected, NoAnswer, ValueError (a field's bounds).
+        """
         number = next(self._query_ids)
         deadline = self._now() + self.timeout_ns
         while True:
             if not self.active:
                 self.open()
-            self._send(p.encode(make(number)))
+            self._control_reject = None
+            self._send(p.encode(p.checked(make(number))))
             self._wait_answer(number, self.token, deadline - self._now())
-            answer = self.answers.pop(number, None)
+            answer, reject = self.answers.pop(number, None), self._control_reject
+            if answer is None and reject is not None:
+                again = self._now() + reject.retry_after_ms * NS_PER_MS
+                if reject.code != Code.THROTTLED or again >= deadline:
+                    raise SessionRejected(reject)
+                self.wait(lambda: False, again - self._now())
             if answer is not None:
                 if answer.code:
                     raise GatewayError(answer.text, answer.code)
@@ -635,7 +663,21 @@ class Connection:
 
     def _wait_answer(self, number: int, token: int, timeout_ns: int) -> None:
         """Until the answer is there, or the login that asked is no more."""
-        self.wait(lambda: number in self.answers or self.token != token or not self.active, timeout_ns)
+        self.wait(
+            lambda: (
+                number in self.answers or self._control_reject is not None or self.token != token or not self.active
+            ),
+            timeout_ns,
+        )
+
+    def tell(self, make: Callable[[], p.Control]) -> None:
+        """Sends a control message that has no answer; logs in before it where need be.
+
+        Raises ValueError (a field's bounds), LoginRefused, NoAnswer where no connection takes it.
+        """
+        frame = p.checked(make())
+        if not self.wait(lambda: self.active and self._send(p.encode(make()))):
+            raise NoAnswer(f"{frame.__struct_config__.tag} could not be sent to {self.where}")
 
     def subscribe(self, first: int) -> None:
         """Operators: the stream of all events from ``first`` on."""

@@ -285,6 +285,15 @@ def encode(message: Control) -> bytes:
     return _encoder.encode(message)
 
 
+def checked(message: Control) -> Control:
+    """A client's message as it is. Raises ValueError where the exchange would refuse a field, with its name and why."""
+    try:
+        _from_client.decode(_encoder.encode(message))
+    except (*DECODE_ERRORS, TypeError) as error:
+        raise ValueError(f"{message.__struct_config__.tag}: {error}") from None
+    return message
+
+
 def decode_from_client(frame: bytes | memoryview) -> Any:
     """A control message of a client; one of :data:`DECODE_ERRORS` where it is none."""
     return _from_client.decode(frame)
