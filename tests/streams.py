@@ -23,6 +23,7 @@ from engine.calendar import day_start_ns, from_date
 from engine.codes import Code
 from engine.reference import Command
 from engine.reference_day import ReferenceExchange
+from engine.reference_state import Holding
 from engine.rules import AMOUNT_MAX_FEN, QUANTITY_MAX_T, Fees, Limits, Policy, Rules, Weights
 
 NEW_VINTAGE = "CEA26"
@@ -57,15 +58,16 @@ def national(**changes: Any) -> Rules:
 
 
 ODD_FEES = (Fees(from_date=20210716, trading_ppm=3_137, settlement_ppm=61_803),)
-EQUAL = (Weights(from_date=20210716, weights={"CEA24": 1, "CEA25": 2}),)
+HALF_FEES = (Fees(from_date=20210716, trading_ppm=500_000, settlement_ppm=500_000),)  # ties, and more than the proceeds
+QUARTERS = (Weights(from_date=20210716, weights={"CEA24": 1, "CEA25": 3}),)  # so that the composite meets ties
 BAND = (Limits(from_date=20210716, listed_bp=1_000), Limits(from_date=20251205, listed_bp=2_000))
 TWO = {"CEA24": 105, "CEA25": 98}
 
 PROFILES: dict[str, Profile] = {
     p.name: p
     for p in (
-        Profile("national", national(fees=ODD_FEES, weights=EQUAL, limits=BAND, open_orders_max=9), TWO),
-        Profile("narrow", national(best_levels=2, weights=EQUAL), {"CEA24": 20, "CEA25": 31}, accounts=3, orders=12),
+        Profile("national", national(fees=ODD_FEES, weights=QUARTERS, limits=BAND, open_orders_max=9), TWO),
+        Profile("narrow", national(best_levels=2, weights=QUARTERS), {"CEA24": 20, "CEA25": 31}, accounts=3, orders=12),
         Profile(
             "deep",
             national(fees=ODD_FEES, best_levels=3),
@@ -88,7 +90,7 @@ PROFILES: dict[str, Profile] = {
         Profile("generic", Rules.generic(tick_fen=5, lot_t=2), {"X": 1_000, "Y": 100}, orders=100, levels=40),
         Profile(
             "generic_accounts",
-            msgspec.structs.replace(Rules.generic(accounts=True), self_trade_prevention=True, fees=ODD_FEES),
+            msgspec.structs.replace(Rules.generic(accounts=True), self_trade_prevention=True, fees=HALF_FEES),
             {"X": 1_000},
             cash=300_000,
             levels=100,
@@ -248,7 +250,7 @@ class Generator:
             trading = self.market.morning_open <= self.time_ns < self.market.morning_end
             trading = trading or self.time_ns >= self.market.afternoon_open
             self.time_ns += int(rng.expovariate(1.0) * p.day_minutes * MINUTE_NS) * (1 if trading else 6)
-        if rng.random() < 0.004:
+        if rng.random() < (0.1 if self.time_ns < self.market.morning_open else 0.004):
             self.jump_to_boundary()
         if self.market.day_closed or (not p.rules.around_the_clock and self.time_ns >= self.market.close):
             if rng.random() < 0.15:
@@ -296,7 +298,8 @@ class Generator:
         code = rng.choice(list(p.references))
         account = rng.randrange(p.accounts)
         if now.halted or now.cancel_only or any(i.halted for i in now.instruments):
-            self.tell(rng.choice((msg.Resume(), msg.Resume(instrument=code), msg.CancelOnly(on=False))))
+            ends = (msg.Resume(), msg.Resume(instrument=code), msg.CancelOnly(on=False))
+            self.tell(rng.choice(ends) if rng.random() < 0.9 else msg.Halt(instrument=code))
             return
         suspended = [a for a in range(p.accounts) if now.accounts[a].status != m.ACTIVE]
         if suspended and rng.random() < 0.7:
@@ -358,7 +361,7 @@ class Generator:
         fields: dict[str, int] = {}
         instrument = rng.randrange(len(self.market.instruments))
         if kind == r.NEW:
-            fields = self.new_order(instrument)
+            fields = self.new_order(instrument, account)
         elif kind == r.MASS_CANCEL:
             fields = {"instrument": rng.choice((instrument, r.ANY_INSTRUMENT)), "side": rng.choice((0, 1, 2))}
         elif order is not None:
@@ -366,12 +369,13 @@ class Generator:
             if order.generation and rng.random() < 0.03:
                 fields["order_id"] -= 1 << 32  # dead, and its slot is in use again
             if kind == r.REPLACE:
+                more = rng.randint(-8, 8) if rng.random() < 0.8 else rng.randint(1, 3 * self.profile.quantity)
                 fields["price"] = order.price if rng.random() < 0.4 else self.price(order.instrument, order.side)
-                fields["quantity"] = max(0, order.filled + self.lots(order.leaves + rng.randint(-8, 8)))
+                fields["quantity"] = max(0, order.filled + self.lots(order.leaves + more))
         if rng.random() < self.profile.weird:
             self.spoil(fields)
             kind = kind if rng.random() < 0.9 else rng.choice((0, 8, 255))
-            account = account if rng.random() < 0.9 else rng.choice((self.profile.accounts, 1 << 20, r.NO_ACCOUNT))
+            account = account if rng.random() < 0.8 else rng.choice((self.profile.accounts, 1 << 20, r.NO_ACCOUNT))
         session, request_no = self.request(account)
         self.send(kind, account=account, session=session, request_no=request_no, **fields)
 
@@ -379,14 +383,14 @@ class Generator:
         """Session and request number: the account's own session, rising, at times repeated or none."""
         rng, p = self.random, self.profile
         if account >= p.accounts or rng.random() < 0.05:
-            return 0, 0
+            return 0, rng.choice((0, 1))
         session = account + 1 + (p.accounts if rng.random() < 0.1 else 0)
         if rng.random() < 0.03:
             return session, self.requests.get(session, 0)
         self.requests[session] = self.requests.get(session, 0) + rng.choice((1, 1, 1, 2))
         return session, self.requests[session]
 
-    def new_order(self, instrument: int) -> dict[str, int]:
+    def new_order(self, instrument: int, account: int) -> dict[str, int]:
         """A new order near the market, of any type."""
         rng = self.random
         order_type = rng.choices((r.LIMIT, r.IOC, r.FOK, r.BEST_FIVE, r.POST_ONLY), (60, 12, 12, 8, 8))[0]
@@ -394,6 +398,7 @@ class Generator:
             order_type = r.LIMIT
         side = rng.randrange(2)
         price = self.price(instrument, side)
+        bounded = 0.0 if self.profile.extreme else 0.08  # what just suffices there is more than can be counted
         if order_type == r.BEST_FIVE and rng.random() < 0.5:
             price = 0
         fields = {
@@ -401,7 +406,7 @@ class Generator:
             "side": side,
             "order_type": order_type,
             "price": price,
-            "quantity": self.size(),
+            "quantity": self.just_enough(instrument, account, side, price) if rng.random() < bounded else self.size(),
         }
         if rng.random() < 0.05:
             fields["flags"] = r.EXPIRES
@@ -428,6 +433,20 @@ class Generator:
             return rng.choice((1, 2, 1 << 20, 1 << 21, (1 << 21) - 1, (1 << 21) + 1, 1 << 30, QUANTITY_MAX_T))
         return self.lots(rng.randint(1, p.quantity if rng.random() < 0.9 else p.quantity * 4))
 
+    def just_enough(self, instrument: int, account: int, side: int, price: int) -> int:
+        """All that the account's means or one of its bounds allow, or a tonne more (R5.1, R5.5, R14.1, R14.4)."""
+        holding = self.market.holdings.get((account, instrument), Holding())
+        if side == r.BUY:
+            bounds = [
+                holding.position_max - holding.position(),
+                self.market.accounts[account].available // max(price, 1),
+            ]
+        else:
+            cap = holding.sell_max - holding.sold_today - holding.locked
+            bounds = [cap, holding.sellable, holding.sellable + holding.bought_today]
+        bounds = [bound for bound in bounds if 0 < bound < 1 << 40]
+        return self.lots(self.random.choice(bounds) + self.random.choice((0, 0, 1))) if bounds else self.size()
+
     def lots(self, quantity: int) -> int:
         """Mostly a multiple of the lot."""
         lot = self.profile.rules.lot_t
@@ -437,7 +456,7 @@ class Generator:
         """Puts nonsense into one field."""
         rng = self.random
         name = rng.choice(("price", "quantity", "order_id", "instrument", "side", "order_type", "flags"))
-        fields[name] = {
+        nonsense: dict[str, tuple[int, ...]] = {
             "price": (-1, 0, 1, 1 << 40, (1 << 63) - 1, -(1 << 63), 3),
             "quantity": (-1, 0, 100_000, 99_999, (1 << 63) - 1, -(1 << 63), 1 << 53, (1 << 53) + 1),
             "order_id": (0, 1, 2, 1 << 32, (1 << 32) + 1, (7 << 32) + 3, (1 << 64) - 1, fields.get("order_id", 0) ^ 1),
@@ -445,7 +464,8 @@ class Generator:
             "side": (2, 3, 255),
             "order_type": (5, 128, 255),
             "flags": (1, 2, 255),
-        }[name][rng.randrange(3 if name in ("side", "order_type", "flags") else 4)]
+        }
+        fields[name] = rng.choice(nonsense[name])
 
 
 def _row(command: Command) -> tuple[int, ...]:

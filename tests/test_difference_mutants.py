@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import small_market
 import states
@@ -19,6 +20,7 @@ import test_peer_bugs as peer
 from conftest import REPOSITORY
 from difference import Difference, batches, run
 from streams import PROFILES, Stream, make_stream
+from tape import Tape
 from test_reference import tape_of
 
 import engine.exchange
@@ -297,11 +299,17 @@ def test_a_limit_a_tick_too_wide_is_found(monkeypatch: pytest.MonkeyPatch) -> No
         return low, high + tick_fen
 
     monkeypatch.setattr(m, "price_limits", too_wide)
-    streams = streams_of(MUTANTS[0])
     with pytest.raises(Difference):
-        difference(Exchange, streams)
+        difference(Exchange, streams_of(MUTANTS[0]))
+    exchange = small_market.SmallMarket(Rules.national(), reference=10_000, levels=4_096).exchange
+    exchange.advance(Rules.national().boundaries_ns(20251203)[0])
+    deal = np.zeros(2, r.COMMAND)  # beyond the limit: a sell that rests there, and who reaches it
+    deal["kind"], deal["price"], deal["quantity"] = r.NEW, 11_001, 1
+    deal["side"], deal["account"] = (r.SELL, r.BUY), (1, 0)
+    tape = Tape([True])
+    tape.limits = {0: (9_000, 11_000)}
     with pytest.raises(AssertionError, match=r"R6\.1"):
-        invariants(Exchange, streams)
+        tape.read(exchange.submit(deal))
 
 
 def test_a_limit_rounded_down_at_a_tie_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
