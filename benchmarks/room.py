@@ -29,6 +29,7 @@ import contextlib
 import gc
 import json
 import os
+import runpy
 import subprocess
 import sys
 import threading
@@ -132,7 +133,6 @@ def serve(folder: Path) -> None:
 
 def watch(folder: Path) -> None:
     """`cea monitor`, whose connection can be switched off; its surveillance takes events from the connection on."""
-    from cea.monitoring import monitor_command
     from gateway.monitor import app, feed
     from gateway.operator import OperatorClient
 
@@ -164,7 +164,8 @@ def watch(folder: Path) -> None:
             super()._follow(ops)
 
     app.Feed = Switched  # type: ignore[misc]
-    monitor_command(folder, "127.0.0.1", 0, "monitor", idle_s=600.0)
+    sys.argv = ["cea", "monitor", str(folder), "--port", "0"]  # this process becomes the command
+    runpy.run_module("cea.main", run_name="__main__")
 
 
 @contextlib.contextmanager
