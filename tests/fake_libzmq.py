@@ -6,7 +6,9 @@ a small table: which message part comes next, and where what is sent is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
 
 import numpy as np
 from numba import cfunc, int64
@@ -21,7 +23,6 @@ SNDMORE = 2
 _SIGNATURE = int64(int64, int64, int64, int64)
 
 
-@cfunc(_SIGNATURE)
 def _recv(message, socket, flags, _unused):
     """The next part into a zmq_msg_t: its address, size, more, and User-Id."""
     table = _words_at(socket, 5)
@@ -35,27 +36,22 @@ def _recv(message, socket, flags, _unused):
     return int64(part[1])
 
 
-@cfunc(_SIGNATURE)
 def _data(message, _a, _b, _c):
     return int64(_words_at(message, 4)[0])
 
 
-@cfunc(_SIGNATURE)
 def _size(message, _a, _b, _c):
     return int64(_words_at(message, 4)[1])
 
 
-@cfunc(_SIGNATURE)
 def _more(message, _a, _b, _c):
     return int64(_words_at(message, 4)[2])
 
 
-@cfunc(_SIGNATURE)
 def _gets(message, _a, _b, _c):
     return int64(_words_at(message, 4)[3])
 
 
-@cfunc(_SIGNATURE)
 def _send(socket, data, size, flags):
     """Size, flags, bytes behind what was sent before; -1 (no room) when the memory is used up."""
     table = _words_at(socket, 5)
@@ -71,12 +67,18 @@ def _send(socket, data, size, flags):
     return size
 
 
+@cache
+def machine_code(function: Callable[..., int]) -> Any:
+    """A function of libzmq's form or the C library's, with its ``address``; made for who uses it, and kept."""
+    return cfunc(_SIGNATURE, cache=True)(function)
+
+
 def addresses() -> dict[str, int]:
     """As gateway.libzmq.addresses, but for what a socket does."""
     found = {name: libzmq.address(name) for name in libzmq.FUNCTIONS}
     for name, function in (("recv", _recv), ("data", _data), ("size", _size), ("more", _more), ("gets", _gets)):
-        found[f"zmq_msg_{name}"] = function.address
-    return {**found, "zmq_send": _send.address}
+        found[f"zmq_msg_{name}"] = machine_code(function).address
+    return {**found, "zmq_send": machine_code(_send).address}
 
 
 class MemorySocket:

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import fake_libzmq
 import numpy as np
-from numba import cfunc, int64
+from fake_libzmq import machine_code
+from numba import int64
 from session_world import MemoryJournal
 
 from engine.journal.group import decode_group
@@ -21,15 +22,11 @@ from gateway.turn import Turn, c_functions
 SYNCS, SOCKET, SENT = range(3)  # syncs so far, the socket's table, bytes in it when the last sync came
 ROOM_BYTES = 1 << 14
 
-_SIGNATURE = int64(int64, int64, int64, int64)
 
-
-@cfunc(_SIGNATURE)
 def _pwrite(file, data, size, offset):
     return size
 
 
-@cfunc(_SIGNATURE)
 def _fdatasync(file, _a, _b, _c):
     table = _words_at(file, 3)
     table[SYNCS] += np.uint64(1)
@@ -51,7 +48,8 @@ class TailJournal(MemoryJournal):
 
     def turn_of(self, core, lane) -> Callable[[], bool]:
         """The core's ``turn``; the groups that it makes are found among the others."""
-        turn = Turn(core, self, lane, {**c_functions(), "pwrite": _pwrite.address, "fdatasync": _fdatasync.address})
+        ours = {"pwrite": machine_code(_pwrite).address, "fdatasync": machine_code(_fdatasync).address}
+        turn = Turn(core, self, lane, {**c_functions(), **ours})
 
         def watched() -> bool:
             done = turn()
