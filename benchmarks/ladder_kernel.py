@@ -276,13 +276,14 @@ def run(rows, count, ladder, slot_of, first_id, places, base, result):
 
 
 def check(ladder: Ladder, slot_of: np.ndarray, prices: int) -> None:
-    """Walk every ring and assert that all views of the book agree. O(prices + orders)."""
+    """Walk every ring and assert that all views agree; an empty ring is its anchor alone. O(prices + orders)."""
     nodes, bitmap, tiers, best, fresh = ladder
     seen = np.zeros(len(nodes), bool)
     anchors = prices + 1
     highest_bid, lowest_ask = 0, anchors
     assert (nodes["next"][0], nodes["prev"][0], nodes["leaves"][0]) == (0, 0, 0), "node 0 is in a list"
-    for anchor in range(1, anchors):
+    places = np.arange(anchors)
+    for anchor in np.flatnonzero((nodes["next"][:anchors] != places) | (nodes["prev"][:anchors] != places)).tolist():
         node, before = int(nodes["next"][anchor]), anchor
         while node != anchor:
             assert anchors <= node < int(fresh[0]), f"price {anchor}: node {node} is in its ring and no order"
