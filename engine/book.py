@@ -449,10 +449,11 @@ def remove(orders, levels, sides, bitmap, s, slot):
     after = order.next
     link(orders, np.uint64(before), here).next = after
     link(orders, np.uint64(after), here).prev = before
+    count = np.uint32(here.count - np.uint32(1))
     here.quantity -= order.leaves
-    here.count -= 1
+    here.count = count
     side.orders -= 1
-    if here.count == 0:
+    if count == 0:
         _vacate(sides, bitmap, s, at)
 
 

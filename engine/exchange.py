@@ -138,7 +138,7 @@ class Exchange:
             **dict.fromkeys(AUCTION_COMMANDS, self.auctions),
         }
         self._events = aligned_zeros(max(event_capacity, kernel.ROOM), EVENT)
-        self._control = np.zeros(1, kernel.CONTROL)
+        self._control = self.market.control_room[: kernel.CONTROL.itemsize].view(kernel.CONTROL)
         self._control_at = self._control.ctypes.data
         self._figures = words(self._control)
         self._last_request = self.market.sessions.view(np.uint32).data

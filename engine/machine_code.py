@@ -130,6 +130,8 @@ class _PartLibrary(JITCodeLibrary):
         for function in self._final_module.functions:
             if not function.is_declaration and function.linkage == Linkage.external:
                 function.linkage = "linkonce_odr"  # many wholes may have it
+                if not any(b"alwaysinline" in group for group in function.attributes):
+                    function.add_function_attribute("noinline")  # even of one caller: the rare stays out of the way
         self._finalized = True
 
     def _get_module_for_linking(self) -> Any:
@@ -149,6 +151,13 @@ class _WholeLibrary(JITCodeLibrary):
                 open_ends += library._linking_libraries if isinstance(library, _PartLibrary) else []
         self._linking_libraries = list(whole)
         super().finalize()
+
+    def _optimize_final_module(self) -> None:
+        """What the whole took in is its own: nobody else calls it, so what none of its calls needs goes."""
+        for function in self._final_module.functions:
+            if not function.is_declaration and function.linkage == Linkage.linkonce_odr:
+                function.linkage = "internal"
+        super()._optimize_final_module()
 
 
 @register_pass(mutates_CFG=True, analysis_only=False)

@@ -195,6 +195,13 @@ MARKET: Final = np.dtype(
     ]
 )
 
+HEAD: Final = np.dtype(
+    {"names": ["market", "pool"], "formats": [MARKET, book.POOL], "offsets": [0, 224], "itemsize": 256}
+)
+"""What exists once and every command touches. It stands before the kernel's control record, in one piece with it: the
+kernel reaches all of it from one address, and has registers for other things."""
+CONTROL_ROOM: Final = 768  # bytes for the control record (engine.kernel.control)
+
 assert ACCOUNT.itemsize == 64 and HOLDING.itemsize == 64 and DEAL.itemsize == 64 and SESSION.itemsize == 16
 
 # Where the slow lane's fields stand (engine.words).
@@ -264,23 +271,28 @@ class Market:
         self.rules = rules.validate()
         self.capacity = capacity or Capacity()
         c = self.capacity
-        self.market = np.zeros(1, MARKET)
+        head = aligned_zeros(HEAD.itemsize + CONTROL_ROOM, np.dtype(np.uint8))
+        self.control_room = head[HEAD.itemsize :]
+        at = HEAD.fields["pool"][1]  # type: ignore[index]
+        self.market, pool = head[: MARKET.itemsize].view(MARKET), head[at : at + book.POOL.itemsize].view(book.POOL)
         self.accounts = aligned_zeros(c.accounts, ACCOUNT)
         self.holdings = aligned_zeros(c.accounts * c.instruments, HOLDING).reshape(c.accounts, c.instruments)
         self.instruments = aligned_zeros(c.instruments, INSTRUMENT)
         self.sessions = aligned_zeros(c.sessions, SESSION)
         self.deals = _room_for_deals(c.deals)
         self.book = book.new_book(c.orders, [c.levels] * c.instruments)
+        pool[:] = self.book.pool
+        self.book = self.book._replace(pool=pool)
         self.cold = aligned_zeros(c.orders + 1, book.ORDER_COLD)
         self.codes: dict[str, int] = {}
         self._cash, self._stock, self._facts = words(self.accounts), words(self.holdings), words(self.instruments)
         self._head, self._flags = words(self.market), octets(self.market)
         self._account_flags, self._instrument_flags = octets(self.accounts), octets(self.instruments)
-        head = self.market[0]
-        head["deals_capacity"] = c.deals
-        head["n_accounts"], head["n_sessions"] = c.accounts, c.sessions
-        head["accounts_on"], head["t_plus_one"] = rules.accounts, rules.t_plus_one
-        head["self_trade_on"], head["around_the_clock"] = rules.self_trade_prevention, rules.around_the_clock
+        m = self.market[0]
+        m["deals_capacity"] = c.deals
+        m["n_accounts"], m["n_sessions"] = c.accounts, c.sessions
+        m["accounts_on"], m["t_plus_one"] = rules.accounts, rules.t_plus_one
+        m["self_trade_on"], m["around_the_clock"] = rules.self_trade_prevention, rules.around_the_clock
         self.holdings["position_max"] = UNLIMITED
         self.holdings["sell_max"] = UNLIMITED
 

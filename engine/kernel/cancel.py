@@ -9,7 +9,7 @@ import numpy as np
 from engine.book import remove
 from engine.kernel.answers import E_CANCELLED
 from engine.kernel.events import emit_order
-from engine.kernel.locks import free, release_lock
+from engine.kernel.locks import free, release_all
 from engine.kernel.tables import U0, ZERO, price_of, tables_at
 from engine.machine_code import part, shared
 
@@ -22,11 +22,10 @@ def cancel_inlined(t, m, w, c, slot, ref, reason):
     instrument = np.uint64(order.instrument)
     s = np.uint64(2) * instrument + np.uint64(side)
     price = price_of(t, s, np.uint64(order.level))
+    leaves = order.leaves
     if m.accounts_on:
-        account = order.account
-        release_lock(t, m, slot, account, instrument, side, price, order.leaves)
-        t.accounts[np.uint64(account)].open_orders -= 1
-    w = emit_order(t, w, c, E_CANCELLED, slot, price, order.leaves, ZERO, ref, reason)
+        release_all(t, m, slot, instrument, side, price, leaves)
+    w = emit_order(t, w, c, E_CANCELLED, slot, price, leaves, ZERO, ref, reason)
     remove(t.orders, t.levels, t.sides, t.bitmap, s, slot)
     free(t, slot)
     return w

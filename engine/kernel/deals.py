@@ -10,7 +10,7 @@ from engine.book import prefetch, rarely, reduce, remove
 from engine.kernel.answers import E_FILL_MAKER, E_FILL_TAKER
 from engine.kernel.events import emit_order
 from engine.kernel.locks import free, lock_of, share
-from engine.kernel.tables import FLAG_FILLED, U0, ZERO, holding_of, price_of, tables_at
+from engine.kernel.tables import PLACE_FILLED, U0, ZERO, holding_of, price_of, tables_at
 from engine.machine_code import part, shared
 from engine.market import DEAL_BUYER_TAKES, LISTED
 from engine.rules import AMOUNT_MAX_FEN
@@ -22,7 +22,7 @@ def _remember_fill(t, slot, leaves_after, quantity, amount):
     if leaves_after > 0:
         t.cold[slot].filled += quantity
         t.cold[slot].filled_amount += amount
-        t.orders[slot].flags |= FLAG_FILLED
+        t.orders[slot].place |= PLACE_FILLED  # as a word, as its event will read it: of a byte that would have to wait
 
 
 @part

@@ -57,6 +57,25 @@ def release_lock(t, m, slot, account, instrument, side, price, quantity):
 
 
 @part
+def release_all(t, m, slot, instrument, side, price, leaves):
+    """Gives back all that a resting order holds: its lock, and its place among its account's open orders."""
+    account = np.uint64(t.orders[slot].account)
+    h = holding_of(t, account, instrument)
+    a = t.accounts[account]
+    sold = leaves * np.int64(side)
+    bought = leaves - sold
+    cash = price * bought
+    if rarely(m.trading_ppm | m.settlement_ppm != 0):
+        cash += _fee_room(m, t.cold[slot].filled_amount, cash)
+    a.locked -= cash
+    a.available += cash
+    a.open_orders -= 1
+    h.buy_open -= bought
+    h.locked -= sold
+    h.sellable += sold
+
+
+@part
 def free(t, slot):
     """Gives back a slot whose order is out of the book; its part of ORDER_COLD is zero again."""
     if rarely(t.orders[slot].flags & FLAG_FILLED != 0):

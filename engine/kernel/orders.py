@@ -32,17 +32,19 @@ from engine.kernel.checks import (
     check_price,
     check_size,
 )
-from engine.kernel.control import set_in_flight
+from engine.kernel.control import STAGE_MATCH, STAGE_NONE, set_in_flight
 from engine.kernel.events import reject
 from engine.kernel.locks import lock_of
 from engine.kernel.tables import FLAG_POST_ONLY, U0, ZERO, holding_of, tables_at, tick_at
 from engine.machine_code import part, shared
 from engine.market import ACTIVE, CANCEL_INCOMING, CANCEL_RESTING, LISTING
-from engine.records import BEST_FIVE, EXPIRES, FOK, LIMIT, NEW, POST_ONLY
+from engine.records import ACCEPTED, BEST_FIVE, EXPIRES, FOK, LIMIT, NEW, POST_ONLY
 
 SMALL: Final = 1 << 30  # both below it: their bits too
 FORM_PLAIN: Final = np.uint32(NEW)  # a limit order without flags, but for its side
 FORM_SIDE: Final = np.uint32(1 << 8)
+HALF: Final = np.uint64(32)
+assert NEW == ACCEPTED  # of a plain order, COMMAND.form is EVENT.form
 STATE_MASK: Final = np.uint32(0x00FFFFFF)  # listed, halted, policy
 STATE_PLAIN: Final = np.uint32(1)  # listed, not halted, CONTINUOUS
 
@@ -201,54 +203,57 @@ def is_plain(t, m, k, i, c, instrument):
 def _accept(t, m, k, w, c, instrument, side, order_type, limit, step):
     """A new order that has passed its checks but for its means: lock, slot and ACCEPTED; it rests, or it is in flight.
 
-    ``step`` is the vintage's tick. Returns (code, w): 0, or why its means do not suffice.
+    ``step`` is the vintage's tick. Returns (code, w, stage): 0, or why its means do not suffice. What is written is the
+    event of a plain order; the caller mends the others'.
     """
     quantity = c.quantity
     flags = np.uint64(FLAG_POST_ONLY if order_type == POST_ONLY else 0)
     code, slot = place_order(t, m, c, instrument, side, flags, limit, quantity)
     if code != 0:
-        return code, w
+        return code, w, np.int64(STAGE_NONE)
     e = t.events[np.uint64(w)]
     copy_head(e, c)
-    e.price = limit
     e.leaves = quantity
     e.order_id = id_of(t.orders, slot)
-    e.account = c.account
-    e.ref = c.request_no
-    e.place = c.place
-    e.form = np.uint32(E_ACCEPTED) | np.uint32(side) << np.uint32(8)
+    e.parties = np.uint64(c.parties) << HALF | np.uint64(c.parties) >> HALF
+    e.tail = c.tail
     i = t.instruments[instrument]
     own = np.uint64(2) * instrument + side
-    opposite = own ^ np.uint64(1)
-    tick = tick_at(i, limit, step)  # what meets nothing rests at once: most orders never are in flight
-    meets = np.uint64(t.sides[opposite].best) <= level_of(t.sides, opposite, tick) and i.policy != LISTING
+    level = level_of(t.sides, own, tick_at(i, limit, step))
+    best = np.uint64(t.sides[own ^ np.uint64(1)].best)  # the same price is n_levels - 1 - level over there
+    meets = best + level < np.uint64(t.sides[own].n_levels) and i.policy != LISTING
     if rarely(meets or (order_type != LIMIT and order_type != POST_ONLY)):
         set_in_flight(k, slot, limit, quantity, order_type)
-    else:
-        append(t.orders, t.levels, t.sides, t.bitmap, own, slot, level_of(t.sides, own, tick), quantity)
-    return ZERO, w + 1
+        return ZERO, w + 1, np.int64(STAGE_MATCH)
+    append(t.orders, t.levels, t.sides, t.bitmap, own, slot, level, quantity)  # most orders never are in flight
+    return ZERO, w + 1, np.int64(STAGE_NONE)
 
 
 @shared
 def _enter_unusual(address, w, c):
-    """NEW that is not plain: all checks in their order. Returns w."""
+    """NEW that is not plain: all its checks in their order. Returns w."""
     code, limit = refusal(address, c)
     if code == 0:
         t = tables_at(address)
         instrument = np.uint64(c.instrument)
         step = t.instruments[instrument].tick
         order_type = np.int64(c.order_type)
-        code, w = _accept(t, t.market[U0], t.control[U0], w, c, instrument, np.uint64(c.side), order_type, limit, step)
+        k = t.control[U0]
+        code, w, _ = _accept(t, t.market[U0], k, w, c, instrument, np.uint64(c.side), order_type, limit, step)
+        if code == 0:
+            e = t.events[np.uint64(w - 1)]
+            e.price = limit
+            e.form = np.uint32(E_ACCEPTED) | np.uint32(c.side) << np.uint32(8)
     return w if code == 0 else reject(address, w, c, code)
 
 
 @part
 def enter(address, t, m, k, w, c):
-    """NEW: its checks, at a glance where it is plain, and `_accept`. Returns w."""
+    """NEW: its checks, at a glance where it is plain, and `_accept`. Returns (w, stage)."""
     instrument = np.uint64(c.instrument)
     if rarely(not is_plain(t, m, k, t.instruments[instrument], c, instrument)):
-        return _enter_unusual(address, w, c)
-    code, after = _accept(t, m, k, w, c, instrument, np.uint64(c.side), np.int64(LIMIT), c.price, np.int64(1))
+        return _enter_unusual(address, w, c), k.stage
+    code, after, stage = _accept(t, m, k, w, c, instrument, np.uint64(c.side), np.int64(LIMIT), c.price, np.int64(1))
     if rarely(code != 0):  # which code it is need not be known here
-        return _enter_unusual(address, w, c)
-    return after
+        return _enter_unusual(address, w, c), k.stage
+    return after, stage

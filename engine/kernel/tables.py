@@ -11,7 +11,7 @@ import numpy as np
 from engine.book import BOOK_SIDE, LEVEL, ORDER, ORDER_COLD, POOL, primitive, tick_of
 from engine.kernel.control import CONTROL
 from engine.machine_code import part
-from engine.market import ACCOUNT, CONTINUOUS, DEAL, HOLDING, INSTRUMENT, MARKET, SESSION
+from engine.market import ACCOUNT, CONTINUOUS, CONTROL_ROOM, DEAL, HEAD, HOLDING, INSTRUMENT, MARKET, SESSION
 from engine.records import COMMAND, EVENT, LIMIT
 from engine.rows import Rows, rows_at
 
@@ -22,22 +22,29 @@ U0: Final = np.uint64(0)
 FLAG_FILLED: Final = 4  # ORDER.flags bit 2: ORDER_COLD is in use (else it is zero, and its cache line is left alone)
 
 
-def _with_words(dtype: np.dtype, **words: str) -> np.dtype:
-    """The same record with u4 words that begin at a field and span the small ones after it, for one access to all."""
+def _with_words(dtype: np.dtype, size: int = 4, **words: str) -> np.dtype:
+    """The same record with words of ``size`` bytes that begin at a field and span those after it, for one access."""
     assert dtype.fields is not None
     formats = [(name, *dtype.fields[name][:2]) for name in dtype.fields]
-    formats += [(word, np.dtype("<u4"), dtype.fields[first][1]) for word, first in words.items()]
+    formats += [(word, np.dtype(f"<u{size}"), dtype.fields[first][1]) for word, first in words.items()]
     names, types, offsets = zip(*formats, strict=True)
     return np.dtype({"names": names, "formats": types, "offsets": offsets, "itemsize": dtype.itemsize})
 
 
 # place: session, instrument (and of an order its flags); form: kind, side, order type, flags (of an event: reason).
-COMMAND_IN: Final = _with_words(COMMAND, place="session", form="kind")
-EVENT_OUT: Final = _with_words(EVENT, place="session", form="kind")
+# Parties: who it is about, and the request's number; tail: place and form.
+COMMAND_IN: Final = _with_words(
+    _with_words(COMMAND, place="session", form="kind"), 8, parties="request_no", tail="session"
+)
+EVENT_OUT: Final = _with_words(_with_words(EVENT, place="session", form="kind"), 8, parties="account", tail="session")
 ORDER_ROW: Final = _with_words(ORDER, place="session")
 INSTRUMENT_ROW: Final = _with_words(INSTRUMENT, state="listed")
 PLACE_MASK: Final = np.uint32(0x00FFFFFF)  # ORDER.place without its flags is EVENT.place
+PLACE_FILLED: Final = np.uint32(FLAG_FILLED << 24)
 assert CONTINUOUS == 0 and LIMIT == 0 and INSTRUMENT.fields is not None and INSTRUMENT.fields["listed"][1] % 4 == 0
+assert HEAD.fields is not None and CONTROL.itemsize <= CONTROL_ROOM
+HEAD_BEFORE: Final = HEAD.itemsize
+POOL_BEFORE: Final = HEAD.itemsize - HEAD.fields["pool"][1]  # bytes before the control record
 
 
 class Tables(NamedTuple):
@@ -61,12 +68,12 @@ class Tables(NamedTuple):
 
 @primitive
 def tables_at(control_address):
-    """All tables, as rows at the addresses that stand in the control record."""
+    """All tables, as rows at the addresses that stand in the control record; MARKET and POOL stand before it."""
     control = rows_at(control_address, CONTROL)
     k = control[np.uint64(0)]
     return Tables(
         control,
-        rows_at(k.market_at, MARKET),
+        rows_at(control_address - HEAD_BEFORE, MARKET),
         rows_at(k.accounts_at, ACCOUNT),
         rows_at(k.holdings_at, HOLDING),
         rows_at(k.instruments_at, INSTRUMENT_ROW),
@@ -74,7 +81,7 @@ def tables_at(control_address):
         rows_at(k.deals_at, DEAL),
         rows_at(k.orders_at, ORDER_ROW),
         rows_at(k.cold_at, ORDER_COLD),
-        rows_at(k.pool_at, POOL),
+        rows_at(control_address - POOL_BEFORE, POOL),
         rows_at(k.sides_at, BOOK_SIDE),
         rows_at(k.levels_at, LEVEL),
         rows_at(k.bitmap_at, np.uint64),
