@@ -40,7 +40,7 @@ def run_images(first_seed: int, images: int) -> tuple[int, int, int]:
 
 def caught(**options: object) -> bool:
     """Whether any of a few seeds fails under a planted bug."""
-    for seed in range(100, 108):
+    for seed in range(102, 110):
         try:
             run(seed, **options)
         except (AssertionError, JournalError, FileNotFoundError):
