@@ -107,8 +107,9 @@ class _Cache(FunctionCache):
     def save_overload(self, signature: Any, data: Any) -> None:
         """Keeps what was compiled, in place of what older sources gave."""
         super().save_overload(signature, data)
-        function = self._impl.filename_base.rpartition("-")[0]  # without its line
-        for file in Path(self._cache_path).glob(f"{function}-*.nb[ci]"):
+        function, _, line_and_python = self._impl.filename_base.rpartition("-")
+        python = line_and_python.partition(".")[2]  # another version keeps its own
+        for file in Path(self._cache_path).glob(f"{function}-*.{python}.*nb[ci]"):
             if not file.name.startswith(self._kept_as):
                 file.unlink(missing_ok=True)
 

@@ -105,12 +105,15 @@ def test_what_was_killed_between_index_and_code_is_compiled_anew(load: Load, mon
     assert load(40).run(5) == 600
 
 
-def test_what_older_sources_gave_is_removed(load: Load, tmp_path: Path) -> None:
+def test_what_older_sources_gave_is_removed_and_another_pythons_code_is_not(load: Load, tmp_path: Path) -> None:
+    cache, other = tmp_path / "small_kernel" / "__pycache__", "main.run-6.py300.nbi"
+    cache.mkdir(parents=True)
+    (cache / other).touch()
     kept = []
     for factor in (3, 40):
         load(factor)
-        kept.append({file.name for file in tmp_path.rglob("main.run-*")})
-    assert len(kept[0]) == len(kept[1]) == 2 and not kept[0] & kept[1]
+        kept.append({file.name for file in cache.glob("main.run-*")})
+    assert len(kept[0]) == len(kept[1]) == 3 and kept[0] & kept[1] == {other}
 
 
 @pytest.mark.parametrize("other_compiles", [True, False])
