@@ -403,7 +403,7 @@ def certify(
 ) -> None:
     """Run the protocol's numbered cards against an exchange with your own key.
 
-    Needs trading hours (or a stepped clock inside them): some cards place small orders and cancel them. Exit code 1
+    Some cards place small orders and cancel them; outside trading hours they are not tried. Exit code 1
     when a card fails, 3 when the key cannot be used, 4 when nobody answers it.
     """
     from cea.member_commands import certify_command

@@ -190,12 +190,15 @@ def certify_command(folder: Path, who: str, only: Sequence[int], *, at: str, as_
     if as_json:
         print_json([r._asdict() for r in results])
     else:
-        rows = [(r.number, r.title, "passed" if r.passed else "FAILED") for r in results]
+        rows = [(r.number, r.title, "passed" if r.passed else "FAILED" if r.tried else "not tried") for r in results]
         console().print(table(("card", "what it is about", "result"), rows, left=3))
         for r in results:
             if not r.passed:
                 print(f"card {r.number}, {r.title}: {r.reason}")
-        print(f"{sum(r.passed for r in results)} of {len(results)} cards passed; each is described in docs/protocol.md")
-    failed = [r for r in results if not r.passed]
+        untried = sum(not r.tried for r in results)
+        more = f", {untried} could not be tried" if untried else ""
+        passed = f"{sum(r.passed for r in results)} of {len(results)} cards passed{more}"
+        print(f"{passed}; each is described in docs/protocol.md")
+    failed = [r for r in results if r.failed]
     if failed:
         fail(f"{len(failed)} of {len(results)} cards failed", Exit.NO)
