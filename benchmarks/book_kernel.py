@@ -24,19 +24,7 @@ from typing import Final
 import numpy as np
 
 from benchmarks.ids import FAR, NEAR, look_ahead, position
-from engine.book import (
-    allocate,
-    append,
-    head_of,
-    kernel,
-    level_of,
-    pop_head,
-    primitive,
-    reduce,
-    release,
-    remove,
-    tick_of,
-)
+from engine.book import allocate, append, head_of, kernel, level_of, part, pop_head, reduce, release, remove, tick_of
 
 NEW: Final = 0
 CANCEL: Final = 1
@@ -53,12 +41,12 @@ RESULT: Final = np.dtype([("trades", "<i8"), ("volume", "<i8"), ("hash", "<u8")]
 _U1: Final = np.uint64(1)
 
 
-@primitive
+@part
 def _mix(h, x):
     return (h ^ np.uint64(x)) * HASH_PRIME
 
 
-@primitive
+@part
 def _match(book, base, trades, volume, h, side, tick, leaves, order_id):
     """Trade ``leaves`` of an incoming order. Returns (trades, volume, hash) so far and what is left of it."""
     orders, pool, sides, levels, bitmap = book

@@ -30,9 +30,9 @@ from engine.book import (
     head_of,
     kernel,
     level_of,
+    part,
     pop_head,
     prefetch_level,
-    primitive,
     reduce,
     release,
     remove,
@@ -91,7 +91,7 @@ def reports_max(messages: np.ndarray) -> int:
     return len(messages) + 3 * int((messages["type"] != CANCEL).sum())
 
 
-@primitive
+@part
 def _write(reports, n, kind, seq, side, order_id, taker_id, price, qty):
     report = reports[n]
     report.seq_price = np.uint64(seq) | (np.uint64(price) << _U32)
@@ -100,7 +100,7 @@ def _write(reports, n, kind, seq, side, order_id, taker_id, price, qty):
     return n + _U1
 
 
-@primitive
+@part
 def _match(book, base, reports, n, seq, side, tick, leaves, order_id):
     """Trade ``leaves`` of an incoming order against the other side. Returns (reports so far, what is left)."""
     orders, pool, sides, levels, bitmap = book

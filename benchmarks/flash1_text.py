@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 
 from benchmarks.flash1_kernel import ACKNOWLEDGED, CANCELLED, MODIFIED, TRADE
-from engine.book import kernel, primitive
+from engine.book import kernel, part
 
 LINE_BYTES_MAX: Final = 1 + 5 * 11 + 1  # a digit, five times a comma and ten digits, a newline
 REPORTS_PER_BLOCK: Final = 1 << 16  # of text that is held at a time
@@ -41,7 +41,7 @@ def fields(reports: np.ndarray) -> Iterator[tuple[int, ...]]:
             yield kind, seq, order_id
 
 
-@primitive
+@part
 def _number(text, at, value):
     """A comma and ``value`` (u8) in decimal at ``text[at]``. Returns where it ends."""
     text[at] = _COMMA

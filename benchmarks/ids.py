@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from engine.book import prefetch, primitive
+from engine.book import part, prefetch
 
 DENSE_IDS_MAX: Final = 1 << 27  # a direct table of u4 slots takes at most 512 MB
 
@@ -46,7 +46,7 @@ def _touched(n: int, dtype: Any) -> np.ndarray:
     return array
 
 
-@primitive
+@part
 def position(ids, order_id):
     """Position (u8) of an external id (i8); a new id of a sparse table gets one here."""
     at = np.uint64(order_id - ids.first_id)
@@ -60,7 +60,7 @@ def position(ids, order_id):
     return at
 
 
-@primitive
+@part
 def look_ahead(ids, orders, far_id, near_id):
     """Ask the cache for what two later messages will touch: where the slot of ``far_id`` is kept, and the order of
     ``near_id``, whose slot was asked for earlier. Only for dense ids; a wrong guess costs nothing but the question."""

@@ -31,7 +31,7 @@ import numpy as np
 
 from benchmarks.book_kernel import CANCEL, HASH_PRIME, NEW, REDUCE
 from benchmarks.ids import FAR, NEAR, SPREAD
-from engine.book import count_trailing_zeros, kernel, prefetch, primitive
+from engine.book import count_trailing_zeros, kernel, part, prefetch
 from engine.memory import aligned_zeros
 
 NODE: Final = np.dtype([("leaves", "<u4"), ("next", "<u4"), ("prev", "<u4"), ("order_id", "<i4")])
@@ -75,13 +75,13 @@ def new_ladder(prices: int, orders: int) -> Ladder:
     return Ladder(nodes, bitmap, tiers, np.full(2, _FAR_OFF), np.array([prices + 1]))
 
 
-@primitive
+@part
 def pick(mask, a, b):
     """``a`` where ``mask`` (u8) is all ones, ``b`` where it is 0."""
     return b ^ ((a ^ b) & mask)
 
 
-@primitive
+@part
 def mask_of(condition):
     """All ones (u8) for true, 0 for false."""
     return _U0 - np.uint64(condition)
@@ -110,7 +110,7 @@ def vacate(bitmap, tiers, price):
         price >>= _U6
 
 
-@primitive
+@part
 def _highest(bits):
     """Index of the highest set bit of a word that is not 0."""
     n = _U0

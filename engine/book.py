@@ -34,8 +34,8 @@ given twice (within 2^32 uses of a slot) and a stale or forged id does not reach
 
 How these functions are compiled matters more than what they do. ``@kernel`` is njit with ``_nrt=False``: without
 it numba counts references to every array at every use, 165 calls in the flash1 loop, and the loop is four times
-slower (10 M messages/s instead of 40). A kernel compiled so may not create arrays. ``@primitive`` adds inlining into
-the calling kernel, whose flags then hold: a kernel that uses these functions is itself a ``@kernel``.
+slower (10 M messages/s instead of 40). A kernel compiled so may not create arrays. ``@part`` makes a function that LLVM
+inlines into whatever calls it: a kernel that uses these functions is itself a ``@kernel`` or an ``@entry``.
 
 Units: quantities are whole tonnes (or lots of another market), ticks and levels are indices. Nothing here raises:
 wrong arguments are programmer errors, which `check` finds.
@@ -55,8 +55,9 @@ from numba.extending import intrinsic
 from numba.np.arrayobj import populate_array
 
 from engine.machine_code import KERNEL_OPTIONS as KERNEL_OPTIONS
+from engine.machine_code import either
 from engine.machine_code import kernel as kernel
-from engine.machine_code import primitive as primitive
+from engine.machine_code import part as part
 from engine.memory import aligned_zeros
 from engine.rows import Rows
 
@@ -236,19 +237,19 @@ def array_at(typingctx: Any, address: Any, n: Any, dtype: Any) -> Any:
 # --- levels and ticks ---------------------------------------------------------------------------------------------
 
 
-@primitive
+@part
 def level_of(sides, s, tick):
     """Level (u8) of a tick on side record ``s``."""
     return ((np.uint64(tick) ^ np.uint64(sides[s].flip_mask)) + np.uint64(sides[s].flip_add)) & _LOW32
 
 
-@primitive
+@part
 def tick_of(sides, s, level):
     """Tick (u8) of a level on side record ``s``; its own inverse of `level_of`."""
     return ((np.uint64(level) - np.uint64(sides[s].flip_add)) ^ np.uint64(sides[s].flip_mask)) & _LOW32
 
 
-@primitive
+@part
 def prefetch_level(levels, sides, s, tick):
     """Ask the cache for the level where an order of side record ``s`` would rest; any tick will do, it never faults.
 
@@ -260,7 +261,7 @@ def prefetch_level(levels, sides, s, tick):
 # --- bitmap -------------------------------------------------------------------------------------------------------
 
 
-@kernel
+@either
 def _occupy_above(sides, bitmap, s, word):
     side = sides[s]
     for tier in (side.tier1, side.tier2, side.tier3, side.tier4):
@@ -272,7 +273,7 @@ def _occupy_above(sides, bitmap, s, word):
         word = word >> _U6
 
 
-@kernel
+@either
 def _vacate_above(sides, bitmap, s, word):
     side = sides[s]
     for tier in (side.tier1, side.tier2, side.tier3, side.tier4):
@@ -284,7 +285,7 @@ def _vacate_above(sides, bitmap, s, word):
         word = word >> _U6
 
 
-@kernel
+@either
 def _next_above(sides, bitmap, s, word):
     """First level of the first non-zero word of tier 0 at or after ``word``, NIL if none."""
     side = sides[s]
@@ -317,7 +318,7 @@ def _next_above(sides, bitmap, s, word):
     return (word << _U6) + count_trailing_zeros(bitmap[t0 + word])
 
 
-@primitive
+@part
 def first_level(sides, bitmap, s, level):
     """The best occupied level at or worse than ``level`` (u8), NIL if none."""
     at = np.uint64(level)
@@ -325,7 +326,7 @@ def first_level(sides, bitmap, s, level):
     return at + count_trailing_zeros(bits) if bits != _U0 else _next_above(sides, bitmap, s, (at >> _U6) + _U1)
 
 
-@primitive
+@part
 def next_level(sides, bitmap, s, level):
     """The next worse occupied level after ``level`` (u8), NIL if none. ``level`` may be at the end of the band."""
     return first_level(sides, bitmap, s, np.uint64(level) + _U1)
@@ -334,7 +335,7 @@ def next_level(sides, bitmap, s, level):
 # --- slots --------------------------------------------------------------------------------------------------------
 
 
-@primitive
+@part
 def allocate(orders, pool):
     """A free slot (u8), SLOT_NONE when the pool is full: last freed first, else the lowest never used."""
     head = pool[_U0]
@@ -349,7 +350,7 @@ def allocate(orders, pool):
     return slot
 
 
-@primitive
+@part
 def take_free(orders, pool):
     """A free slot (u8) as `allocate` gives it, where the caller has seen to it that there is one: without a branch.
 
@@ -365,7 +366,7 @@ def take_free(orders, pool):
     return slot
 
 
-@primitive
+@part
 def release(orders, pool, slot):
     """Give a slot back: its id is dead from here on. The order must be out of its list (`remove`, `pop_head`)."""
     head = pool[_U0]
@@ -377,13 +378,13 @@ def release(orders, pool, slot):
     head.live -= 1
 
 
-@primitive
+@part
 def id_of(orders, slot):
     """Order id (u8) of the order in ``slot``."""
     return (np.uint64(orders[slot].generation) << _U32) | np.uint64(slot)
 
 
-@primitive
+@part
 def find(orders, pool, order_id):
     """Slot (u8) of a live order, SLOT_NONE for an id that is dead, never given or forged."""
     given = np.uint64(order_id)
@@ -399,7 +400,7 @@ def find(orders, pool, order_id):
 # --- lists --------------------------------------------------------------------------------------------------------
 
 
-@primitive
+@part
 def append(orders, levels, sides, bitmap, s, slot, level, quantity):
     """Rest the order in ``slot`` last in its level. The caller fills account, session, instrument and flags."""
     side = sides[s]
@@ -425,7 +426,7 @@ def append(orders, levels, sides, bitmap, s, slot, level, quantity):
             _occupy_above(sides, bitmap, s, at >> _U6)
 
 
-@primitive
+@part
 def _vacate(sides, bitmap, s, at):
     """Clear the bit of a level that became empty, and move best on if it was the best."""
     side = sides[s]
@@ -438,7 +439,7 @@ def _vacate(sides, bitmap, s, at):
         side.best = next_level(sides, bitmap, s, at)
 
 
-@primitive
+@part
 def remove(orders, levels, sides, bitmap, s, slot):
     """Take a resting order out of its level, wherever it stands. Its leaves stay readable until `release`."""
     side = sides[s]
@@ -457,7 +458,7 @@ def remove(orders, levels, sides, bitmap, s, slot):
         _vacate(sides, bitmap, s, at)
 
 
-@primitive
+@part
 def pop_head(orders, levels, sides, bitmap, s, level):
     """Take the first order out of a level: `remove` for a maker that is filled. Its leaves stay readable."""
     side = sides[s]
@@ -474,7 +475,7 @@ def pop_head(orders, levels, sides, bitmap, s, level):
         _vacate(sides, bitmap, s, at)
 
 
-@primitive
+@part
 def reduce(orders, levels, sides, s, slot, by):
     """Lower a resting order's quantity by ``by`` < leaves, in place: its priority stays."""
     order = orders[slot]
@@ -482,7 +483,7 @@ def reduce(orders, levels, sides, s, slot, by):
     levels[np.uint64(sides[s].levels_offset) + np.uint64(order.level)].quantity -= by
 
 
-@primitive
+@part
 def head_of(levels, sides, s, level):
     """Slot (u4) of the first order in a level, SLOT_NONE when it is empty."""
     return levels[np.uint64(sides[s].levels_offset) + np.uint64(level)].head

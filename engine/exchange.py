@@ -22,7 +22,6 @@ from engine import kernel, messages, state
 from engine.administration import Administration
 from engine.auction import Auctions
 from engine.auction_messages import AUCTION_COMMANDS
-from engine.book import next_level, tick_of
 from engine.bulk import Desk
 from engine.bulk_messages import BULK_COMMANDS
 from engine.calendar import TradingCalendar
@@ -324,13 +323,15 @@ class Exchange:
 
     def _side_depth(self, instrument: int, side: int, count: int) -> list[Level]:
         book, row, s = self.market.book, self.market.instruments[instrument], 2 * instrument + side
+        record = book.sides[s]
+        levels = np.zeros(min(count, int(record["orders"])), np.uint64)
+        n = kernel.best_levels(self._control_at, s, levels.ctypes.data, len(levels))
         found: list[Level] = []
-        level = int(book.sides[s]["best"])
-        while level < int(book.sides[s]["n_levels"]) and len(found) < count:
-            here = book.levels[int(book.sides[s]["levels_offset"]) + level]
-            price = int(row["band_base"]) + int(tick_of(book.sides, s, level)) * int(row["tick"])
+        for level in levels[:n].tolist():
+            here = book.levels[int(record["levels_offset"]) + level]
+            tick = level if side == SELL else int(record["n_levels"]) - 1 - level
+            price = int(row["band_base"]) + tick * int(row["tick"])
             found.append(Level(price, int(here["quantity"]), int(here["count"])))
-            level = int(next_level(book.sides, book.bitmap, s, level))
         return found
 
     def open_orders(self, account: int | None = None) -> np.ndarray:

@@ -1,10 +1,11 @@
 """How machine code is made: njit with our options, parts that are compiled once, and a cache that is never stale.
 
 ``@entry(signature)``  what Python calls: compiled, or read from the cache, when its module is imported
-``@part``              becomes part of what calls it (LLVM inlines it): the steps of a hot path
+``@part``              becomes part of what calls it (LLVM inlines it): the steps of a hot path, the book's primitives
 ``@shared``            called from several places, a function of its own: what is rare, or large
-``@primitive``         of a few lines; numba itself inlines it, for arrays and for `engine.rows` alike
+``@either``            a part, or a function of its own, as LLVM finds
 ``@kernel``            compiled at its first call, for the types of its arguments: benchmarks and tools
+``@native()``          the same, with all of numba's passes and counts of references: for what works on arrays
 
 numba makes a library of each function: it takes in all that the function calls, optimises that anew and turns it into
 machine code. Where sixty functions call each other six deep, the innermost is optimised in each that leads to it, and
@@ -27,17 +28,23 @@ import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from types import ModuleType
+from typing import Any, ClassVar, Final
 
 from llvmlite.binding import Linkage
 from numba import njit
+from numba.core import errors
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.codegen import JITCodeLibrary
-from numba.core.compiler import Compiler, DefaultPassBuilder
-from numba.core.compiler_machinery import register_pass
-from numba.core.typed_passes import NativeLowering
+from numba.core.compiler import Compiler, CompilerBase
+from numba.core.targetconfig import ConfigStack
+from numba.core.typed_passes import IRLegalization, NativeLowering, NoPythonBackend, PreLowerStripPhis
+from numba.core.typeinfer import TypeInferer
+from numba.core.types.functions import Function
+from numba.core.untyped_passes import FixupArgs, IRProcessing, ReconstructSSA, TranslateByteCode
 
 KERNEL_OPTIONS: Final[dict[str, Any]] = {"_nrt": False, "nogil": True, "error_model": "numpy"}
 """No reference counts, no interpreter lock, no zero-division checks."""
@@ -81,17 +88,39 @@ def _file_of(module: str) -> Path | None:
     )
 
 
+@cache
+def _digest(module: ModuleType) -> str:
+    digest = blake2b(digest_size=16)
+    for file in sources_of(module.__name__):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
 class _Cache(FunctionCache):
     """numba's cache of one function, valid while all its sources are what they were."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
-        digest = blake2b(digest_size=16)
-        for file in sources_of(function.__module__):
-            digest.update(file.read_bytes())
+        digest = _digest(sys.modules[function.__module__])
         # The index is written before the code that it names: with the digest in both names it never names old code.
-        self._kept_as = f"{self._impl.filename_base}.{digest.hexdigest()}"
-        self._cache_file = IndexDataCacheFile(self._cache_path, self._kept_as, digest.hexdigest())
+        self._kept_as = f"{self._impl.filename_base}.{digest}"
+        self._cache_file = IndexDataCacheFile(self._cache_path, self._kept_as, digest)
+
+    def save_overload(self, signature: Any, data: Any) -> None:
+        """Keeps what was compiled, in place of what older sources gave."""
+        super().save_overload(signature, data)
+        function, _, line_and_python = self._impl.filename_base.rpartition("-")
+        python = line_and_python.partition(".")[2]  # another version keeps its own
+        for file in Path(self._cache_path).glob(f"{function}-*.{python}.*nb[ci]"):
+            if not file.name.startswith(self._kept_as):
+                file.unlink(missing_ok=True)
+
+
+class _EntryCache(_Cache):
+    """A cache into which one process at a time compiles."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
         self._turn: int | None = None
 
     def load_overload(self, signature: Any, target_context: Any) -> Any:
@@ -103,15 +132,6 @@ class _Cache(FunctionCache):
                 fcntl.flock(self._turn, fcntl.LOCK_EX)
             found = super().load_overload(signature, target_context)  # who had the turn before may have written it
         return found
-
-    def save_overload(self, signature: Any, data: Any) -> None:
-        """Keeps what was compiled, in place of what older sources gave."""
-        super().save_overload(signature, data)
-        function, _, line_and_python = self._impl.filename_base.rpartition("-")
-        python = line_and_python.partition(".")[2]  # another version keeps its own
-        for file in Path(self._cache_path).glob(f"{function}-*.{python}.*nb[ci]"):
-            if not file.name.startswith(self._kept_as):
-                file.unlink(missing_ok=True)
 
     def leave(self) -> None:
         """Lets the next process look, after `load_overload` and what followed it."""
@@ -126,17 +146,23 @@ class _Cache(FunctionCache):
 class _PartLibrary(JITCodeLibrary):
     """A part's intermediate code, and which parts it calls: nothing is optimised or linked here."""
 
+    stays_out: ClassVar[bool] = True  # where it is not inlined by force
+
     def finalize(self) -> None:
         self._raise_if_finalized()
         for function in self._final_module.functions:
             if not function.is_declaration and function.linkage == Linkage.external:
                 function.linkage = "linkonce_odr"  # many wholes may have it
-                if not any(b"alwaysinline" in group for group in function.attributes):
+                if self.stays_out and not any(b"alwaysinline" in group for group in function.attributes):
                     function.add_function_attribute("noinline")  # even of one caller: the rare stays out of the way
         self._finalized = True
 
     def _get_module_for_linking(self) -> Any:
         return self._final_module
+
+
+class _EitherLibrary(_PartLibrary):
+    stays_out = False
 
 
 class _WholeLibrary(JITCodeLibrary):
@@ -161,7 +187,6 @@ class _WholeLibrary(JITCodeLibrary):
         super()._optimize_final_module()
 
 
-@register_pass(mutates_CFG=True, analysis_only=False)
 class _PartLowering(NativeLowering):
     """numba's lowering without its last step, the machine code; its callers know the part by a name of its own."""
 
@@ -176,24 +201,89 @@ class _PartLowering(NativeLowering):
         return True
 
 
-class _WholeCompiler(Compiler):
+def _library(of: type[JITCodeLibrary], state: Any) -> JITCodeLibrary:
+    library = of(state.targetctx.codegen(), state.func_id.func_qualname)
+    library.enable_object_caching()
+    return library
+
+
+_errors: Any = errors  # mypy does not see all that is in it
+
+
+class _Types(TypeInferer):
+    """numba's type inference, which remembers what an operator or a built-in function makes of which types.
+
+    numba tries dozens of templates for each sum in a function, twice, and finds the same each time.
+    """
+
+    known: ClassVar[dict[Any, Any]] = {}
+
+    def resolve_call(self, fnty: Any, pos_args: Any, kw_args: Any) -> Any:
+        if not isinstance(fnty, Function) or kw_args:
+            return super().resolve_call(fnty, pos_args, kw_args)
+        question = (fnty, tuple(pos_args))
+        if question not in self.known:
+            self.known[question] = super().resolve_call(fnty, pos_args, kw_args)
+        return self.known[question]
+
+
+class _TypeInference:
+    """The pass of that name, with `_Types`."""
+
+    def run_pass(self, state: Any) -> None:
+        warnings = _errors.WarningsFixer(errors.NumbaWarning)
+        types = _Types(state.typingctx, state.func_ir, warnings)
+        with state.typingctx.callstack.register(state.targetctx.target, types, state.func_id, state.args), warnings:
+            for index, (name, of) in enumerate(zip(state.func_ir.arg_names, state.args, strict=True)):
+                types.seed_argument(name, index, of)
+            if state.return_type is not None:
+                types.seed_return(state.return_type)
+            types.build_constraint()
+            types.propagate()
+            state.typemap, state.return_type, state.calltypes = types.unify()
+
+
+class _WholeCompiler(CompilerBase):
+    """numba's compiler with the passes that our code needs, one after the other, and nothing between them.
+
+    Without rewriting of arrays, closures, ``with`` and unrolling, and without walks over all variables after each pass,
+    a function takes half the time. What needs one of those does not compile.
+    """
+
     library: type[JITCodeLibrary] = _WholeLibrary
     lowering: type[NativeLowering] = NativeLowering
 
-    def define_pipelines(self) -> Any:
+    def _compile_core(self) -> Any:
         state = self.state
-        state.library = self.library(state.targetctx.codegen(), state.func_id.func_qualname)
-        state.library.enable_object_caching()
-        passes = DefaultPassBuilder.define_nopython_pipeline(state)
-        passes.passes = [(self.lowering if one is NativeLowering else one, text) for one, text in passes.passes]
-        passes._finalized = False
-        passes.finalize()
-        return [passes]
+        state.library = _library(self.library, state)
+        last: tuple[Any, ...] = (self.lowering, NoPythonBackend)
+        if state.flags.nrt:
+            last = (IRLegalization, *last)  # says where variables end, for those who count references
+        with ConfigStack().enter(state.flags.copy()):
+            for step in (*_TO_TYPES, *last):
+                step().run_pass(state)
+        state.pipeline = None
+        return state.cr
+
+
+_TO_TYPES: Final = (TranslateByteCode, FixupArgs, IRProcessing, ReconstructSSA, _TypeInference, PreLowerStripPhis)
 
 
 class _PartCompiler(_WholeCompiler):
     library = _PartLibrary
     lowering = _PartLowering
+
+
+class _EitherCompiler(_PartCompiler):
+    library = _EitherLibrary
+
+
+class _NativeCompiler(Compiler):
+    """numba's compiler with all its passes, for what may call parts."""
+
+    def define_pipelines(self) -> Any:
+        self.state.library = _library(_WholeLibrary, self.state)
+        return super().define_pipelines()
 
 
 # --- decorators -----------------------------------------------------------------------------------------------------
@@ -213,11 +303,24 @@ shared: Any = njit(forceinline=False, **_PART_OPTIONS)
 
 Without the flag numba hands a part's forced inlining down to what it calls, and the rare swells the hot path."""
 
-kernel: Any = njit(cache=True, **KERNEL_OPTIONS)
-"""njit for a batch kernel or a shared, out-of-line part of one."""
 
-primitive: Any = njit(cache=True, inline="always", **KERNEL_OPTIONS)
-"""njit for a function of a few lines that becomes part of the kernel which calls it."""
+either: Any = njit(forceinline=False, **{**_PART_OPTIONS, "pipeline_class": _EitherCompiler})
+"""njit for a part that LLVM inlines where it finds that it pays."""
+
+
+def native(**options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """njit with ``options``, compiled or read from the cache at the first call."""
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        dispatcher = njit(pipeline_class=_NativeCompiler, **options)(function)
+        dispatcher._cache = _Cache(function)
+        return dispatcher
+
+    return compiled
+
+
+kernel: Any = native(**KERNEL_OPTIONS)
+"""njit for a batch kernel of a benchmark or a tool."""
 
 
 def entry(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -228,11 +331,11 @@ def entry(signature: Any, **options: Any) -> Callable[[Callable[..., Any]], Any]
 
     def compiled(function: Callable[..., Any]) -> Any:
         dispatcher = njit(pipeline_class=_WholeCompiler, **{**KERNEL_OPTIONS, **options})(function)
-        dispatcher._cache = cache = _Cache(function)
+        dispatcher._cache = kept = _EntryCache(function)
         try:
             dispatcher.compile(signature)
         finally:
-            cache.leave()
+            kept.leave()
         dispatcher.disable_compile()
         return dispatcher
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
-from numba import njit
 
 from engine.book import BOOK_SIDE, TIERS
+from engine.machine_code import native
 from engine.market import Market
 from engine.memory import aligned_zeros
 from engine.prices import fee_fen
@@ -226,7 +226,7 @@ def _put(market: Market, name: str, array: np.ndarray, target: np.ndarray) -> No
         target[: len(array)].view(np.uint8)[:] = array.view(np.uint8)
 
 
-@njit(cache=True)
+@native()
 def _rebuild_levels(orders: Any, levels: Any, sides: Any, unused: int) -> None:
     for slot in range(1, unused):
         order = orders[slot]

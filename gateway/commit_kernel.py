@@ -6,9 +6,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numba import carray, int32, njit, types
+from numba import carray, int32, types
 from numba.extending import intrinsic
 
+from engine.machine_code import native
 from gateway.libzmq import call4
 
 # Fields of the record that both threads share: int64 each.
@@ -39,13 +40,13 @@ def _pointer(typing_context: Any, address: Any) -> Any:
     return types.voidptr(types.int64), generate
 
 
-@njit(cache=True)
+@native()
 def _now_ns(shared, f_clock):  # type: ignore[no-untyped-def]
     call4(f_clock, CLOCK_MONOTONIC, shared.ctypes.data + 8 * CLOCK, 0, 0)
     return shared[CLOCK] * 1_000_000_000 + shared[CLOCK + 1]
 
 
-@njit(cache=True)
+@native()
 def _write_and_sync(shared, f_pwrite, f_fdatasync, f_errno):  # type: ignore[no-untyped-def]
     """errno of the first call that failed, else 0."""
     done = 0
@@ -64,7 +65,7 @@ def _write_and_sync(shared, f_pwrite, f_fdatasync, f_errno):  # type: ignore[no-
     return 0
 
 
-@njit(nogil=True, cache=True)
+@native(nogil=True)
 def serve(  # type: ignore[no-untyped-def]
     shared, wanted_fd, done_fd, f_read, f_write, f_pwrite, f_fdatasync, f_errno, f_clock
 ):

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from engine.book import tick_of
+from engine.machine_code import native
 from engine.records import FILL_MAKER, NOTICE
 
 
-@njit(cache=True)
+@native()
 def pick(events, deals, n_deals, touched):  # type: ignore[no-untyped-def]
     """Keeps what a feed needs of a batch: its deals, and which instruments may have changed.
 
@@ -30,7 +30,7 @@ def pick(events, deals, n_deals, touched):  # type: ignore[no-untyped-def]
     return n_deals, notices
 
 
-@njit(cache=True)
+@native()
 def compare(sides, levels, s, base, tick, quantity, count, moved, top):  # type: ignore[no-untyped-def]
     """Finds what changed on side record ``s`` since the last time.
 

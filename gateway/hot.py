@@ -17,6 +17,7 @@ import numpy as np
 from numba import carray, int32, njit, types, uint8, uint64
 from numba.extending import intrinsic
 
+from engine.machine_code import native
 from engine.records import CANCEL, COMMAND, EVENT, MASS_CANCEL, MESSAGE, NOTICE, RECORD_BYTES, REDUCE, REJECTED
 from gateway.libzmq import call4
 
@@ -112,22 +113,22 @@ def _pointer(typing_context: Any, address: Any) -> Any:
     return types.voidptr(types.int64), generate
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _bytes_at(address, size):  # type: ignore[no-untyped-def]
     return carray(_pointer(address), (size,), np.uint8)
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _words_at(address, count):  # type: ignore[no-untyped-def]
     return carray(_pointer(address), (count,), np.uint64)
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _ints_at(address, count):  # type: ignore[no-untyped-def]
     return carray(_pointer(address), (count,), np.uint32)
 
 
-@njit(cache=True)
+@native()
 def _take(row, source, count, buffer_at, filled, session, now_ns):  # type: ignore[no-untyped-def]
     """Checks a frame's records and copies them into the batch; 0 where Python must look at them, nothing changed."""
     words = _words_at(source, 8 * count)
@@ -180,7 +181,7 @@ def _take(row, source, count, buffer_at, filled, session, now_ns):  # type: igno
     return 1
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _is_key(row, text_at):  # type: ignore[no-untyped-def]
     """True where the 40 characters at an address (0: none) are the session's key."""
     if text_at == 0:
@@ -196,7 +197,7 @@ def _is_key(row, text_at):  # type: ignore[no-untyped-def]
     )
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _stands(octets, at, size, text):  # type: ignore[no-untyped-def]
     """True where ``text`` stands at this place of a frame."""
     same = at + text.size <= size
@@ -207,7 +208,7 @@ def _stands(octets, at, size, text):  # type: ignore[no-untyped-def]
     return same
 
 
-@njit(cache=True)
+@native()
 def _number(octets, at, size):  # type: ignore[no-untyped-def]
     """(value, the place behind it) of a MessagePack number without a sign; place 0 where there is none."""
     if at >= size:
@@ -226,7 +227,7 @@ def _number(octets, at, size):  # type: ignore[no-untyped-def]
     return value, end
 
 
-@njit(cache=True)
+@native()
 def read_heartbeat(data_at, size):  # type: ignore[no-untyped-def]
     """(1, token, time_ns) of a frame that is a heartbeat and nothing else, its pairs in any order; else (0, 0, 0)."""
     none = (0, uint64(0), np.int64(0))
@@ -268,7 +269,7 @@ def read_heartbeat(data_at, size):  # type: ignore[no-untyped-def]
     return 1, token, np.int64(time_ns)
 
 
-@njit(cache=True)
+@native()
 def _hear(row, time_ns, now_ns):  # type: ignore[no-untyped-def]
     """A session's heartbeat; ``time_ns``: the time of ours that it gives back, 0 without one."""
     row.last_heard_ns = now_ns
@@ -277,7 +278,7 @@ def _hear(row, time_ns, now_ns):  # type: ignore[no-untyped-def]
         row.ping_time_ns = 0
 
 
-@njit(cache=True)
+@native()
 def drain(  # type: ignore[no-untyped-def]
     socket,
     f_recv,
@@ -370,14 +371,14 @@ def drain(  # type: ignore[no-untyped-def]
     return CAPPED
 
 
-@njit(cache=True)
+@native()
 def _clock_ns(f_clock, clock):  # type: ignore[no-untyped-def]
     """Monotonic time; clock: int64[2], where the C library writes it."""
     call4(f_clock, CLOCK_MONOTONIC, clock.ctypes.data, 0, 0)
     return clock[0] * 1_000_000_000 + clock[1]
 
 
-@njit(cache=True, nogil=True)
+@native(nogil=True)
 def wait(  # type: ignore[no-untyped-def]
     socket,
     f_recv,
@@ -430,7 +431,7 @@ def wait(  # type: ignore[no-untyped-def]
             return EMPTY
 
 
-@njit(cache=True)
+@native()
 def send_heartbeats(socket, f_send, hot, due, frame, time_ns, mono_ns):  # type: ignore[no-untyped-def]
     """Sends a heartbeat to each member's session of ``due`` for which nothing else is due.
 
@@ -454,7 +455,7 @@ def send_heartbeats(socket, f_send, hot, due, frame, time_ns, mono_ns):  # type:
     return left
 
 
-@njit(cache=True)
+@native()
 def due_sessions(hot, numbers, mono_ns):  # type: ignore[no-untyped-def]
     """Sessions for which time may have made something due: silent too long, a heartbeat to send, a deadline.
 
@@ -474,7 +475,7 @@ def due_sessions(hot, numbers, mono_ns):  # type: ignore[no-untyped-def]
     return found[:n]
 
 
-@njit(cache=True)
+@native()
 def unsent(hot, streams, numbers):  # type: ignore[no-untyped-def]
     """(reports that wait for sessions that are logged in, those of the slowest session)."""
     total = worst = np.int64(0)
@@ -487,7 +488,7 @@ def unsent(hot, streams, numbers):  # type: ignore[no-untyped-def]
     return total, worst
 
 
-@njit(cache=True)
+@native()
 def push(streams, blocks, previous, used, session, index):  # type: ignore[no-untyped-def]
     """Adds one event index to a session's stream; returns how many blocks are in use."""
     row = streams[session]
@@ -504,7 +505,7 @@ def push(streams, blocks, previous, used, session, index):  # type: ignore[no-un
     return used
 
 
-@njit(cache=True)
+@native()
 def index_events(events, base, streams, blocks, previous, used, marks, touched):  # type: ignore[no-untyped-def]
     """Adds a batch's events (all of them for one session each) to their streams.
 
@@ -540,7 +541,7 @@ def index_events(events, base, streams, blocks, previous, used, marks, touched):
     return used, n
 
 
-@njit(cache=True)
+@native()
 def index_copied(  # type: ignore[no-untyped-def]
     events, base, streams, blocks, previous, used, marks, touched, starts, copies
 ):
@@ -563,7 +564,7 @@ def index_copied(  # type: ignore[no-untyped-def]
     return used, n
 
 
-@njit(cache=True)
+@native()
 def plain(events, copied, rejects):  # type: ignore[no-untyped-def]
     """True where every event belongs to one session and to no drop copy (copied: uint8 per account).
 
@@ -579,7 +580,7 @@ def plain(events, copied, rejects):  # type: ignore[no-untyped-def]
     return direct
 
 
-@njit(cache=True)
+@native()
 def collect(streams, blocks, previous, session, first_no, out):  # type: ignore[no-untyped-def]
     """Event indices of reports first_no … first_no + out.size - 1 of a session, from its last block backwards."""
     row = streams[session]
@@ -597,7 +598,7 @@ def collect(streams, blocks, previous, session, first_no, out):  # type: ignore[
         fill = BLOCK
 
 
-@njit(cache=True)
+@native()
 def numbers_of(streams, blocks, previous, events, session, seq):  # type: ignore[no-untyped-def]
     """(first, last + 1) numbers of a command's reports in a stream; walks back from the end."""
     row = streams[session]
@@ -618,7 +619,7 @@ def numbers_of(streams, blocks, previous, events, session, seq):  # type: ignore
     return first, last
 
 
-@njit(cache=True)
+@native()
 def stamp(commands, first_seq, time_ns):  # type: ignore[no-untyped-def]
     """Numbers a group's commands (COMMAND[n]) from ``first_seq`` on and gives them their time."""
     for i in range(commands.size):
@@ -626,7 +627,7 @@ def stamp(commands, first_seq, time_ns):  # type: ignore[no-untyped-def]
         commands[i].time_ns = time_ns
 
 
-@njit(cache=True)
+@native()
 def link_commands(commands, base, previous, last, kinds):  # type: ignore[no-untyped-def]
     """Chains a group's commands by session: previous[i] and last[session] hold index + 1 of the one before.
 
@@ -645,14 +646,14 @@ def link_commands(commands, base, previous, last, kinds):  # type: ignore[no-unt
     kinds[kind] += run
 
 
-@njit(cache=True, nogil=True)
+@native(nogil=True)
 def link_filled(commands, previous, last):  # type: ignore[no-untyped-def]
     """``link_commands`` for the log's first commands, beside others that work on what follows; they are not counted."""
     kinds = np.zeros(256, np.int64)
     link_commands(commands, 0, previous, last, kinds)
 
 
-@njit(cache=True)
+@native()
 def find_command(commands, previous, last, session, request_no):  # type: ignore[no-untyped-def]
     """Index of a session's request, -1 where it is not of today; walks back one request at a time."""
     at = np.int64(last[session])
@@ -666,7 +667,7 @@ def find_command(commands, previous, last, session, request_no):  # type: ignore
     return -1
 
 
-@njit(cache=True)
+@native()
 def deliver(  # type: ignore[no-untyped-def]
     socket, f_send, hot, streams, events, touched, counts, places, out, received_ns, sent_ns, mono_ns, per_frame, left
 ):
@@ -735,7 +736,7 @@ def deliver(  # type: ignore[no-untyped-def]
     return n_left
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def row_address(hot, session):  # type: ignore[no-untyped-def]
     """Address of a session's row; its routing id lies at offset 8."""
     return hot.ctypes.data + np.int64(session) * hot.itemsize

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numba import njit
 
+from engine.machine_code import native
 from replay.number_table import FINE, MISSING, NOT_A_NUMBER, TOO_FEW_FIELDS, TOO_MANY_DIGITS, count_lines, parse_decimal
 from replay.source_files import Progress, SourceError, text_blocks
 from replay.source_rows import BOOK, BOOK_10, CANCEL, FILL, IMMEDIATE, NEW, REDUCE, ROW, Batch
@@ -49,7 +49,7 @@ _REASONS: Final = {
 FIELDS_MAX: Final = 6
 
 
-@njit(cache=True, nogil=True)
+@native(nogil=True)
 def _parse(text, rows, line):
     """Fills ``rows``; ``line``: lines before this text. Returns (lines so far or the bad one, field, what is wrong)."""
     begin = np.zeros(FIELDS_MAX + 1, np.int64)

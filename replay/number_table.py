@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
-from numba import njit
 
+from engine.machine_code import native
 from replay.source_files import Progress, SourceError, text_blocks
 
 MISSING: Final = -(1 << 63)  # an empty field
@@ -39,7 +39,7 @@ _DOT: Final = 46
 _ZERO: Final = 48
 
 
-@njit(cache=True, nogil=True)
+@native(nogil=True)
 def parse_decimal(text, start, end, decimals):
     """Bytes start … end of ``text`` as an integer of 10^-decimals units: (value, FINE or what is wrong)."""
     if start == end:
@@ -81,7 +81,7 @@ def parse_decimal(text, start, end, decimals):
     return -value if negative else value, FINE
 
 
-@njit(cache=True, nogil=True)
+@native(nogil=True)
 def count_lines(text):
     """Lines with anything in them."""
     lines = 0
@@ -95,7 +95,7 @@ def count_lines(text):
     return lines + (length > 0)
 
 
-@njit(cache=True, nogil=True)
+@native(nogil=True)
 def _fill(text, start, target, wanted, decimals, out):
     """Fills ``out``; ``target[f]`` is the output column of field f or -1. Returns (line, field, what is wrong)."""
     at = start

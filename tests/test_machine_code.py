@@ -86,12 +86,32 @@ def test_an_entry_is_compiled_anew_when_a_module_behind_its_own_imports_changes(
     assert hits(load(40)) == 1
 
 
+LATER = pytest.mark.parametrize(("entry", "arguments"), [("kernel", ""), ("native", "()")])
+
+
+@LATER
+def test_what_is_compiled_at_its_first_call_is_compiled_anew_too(load: Load, entry: str, arguments: str) -> None:
+    assert load(3, entry, arguments).run(5) == 45
+    assert load(40, entry, arguments).run(5) == 600
+    same = load(40, entry, arguments)
+    assert same.run(5) == 600 and hits(same) == 1
+
+
+@LATER
+def test_planted_with_numbas_own_cache_it_is_not(
+    load: Load, monkeypatch: pytest.MonkeyPatch, entry: str, arguments: str
+) -> None:
+    monkeypatch.setattr(mc, "_Cache", mc.FunctionCache)
+    assert load(3, entry, arguments).run(5) == 45
+    assert load(40, entry, arguments).run(5) == 45, "numba's cache has learned: ours can go"
+
+
 def test_planted_numbas_own_cache_does_not_notice_such_a_change(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     class Numbas(mc.FunctionCache):
         def leave(self) -> None:
             """It never had a turn."""
 
-    monkeypatch.setattr(mc, "_Cache", Numbas)
+    monkeypatch.setattr(mc, "_EntryCache", Numbas)
     assert load(3).run(5) == 45
     assert load(40).run(5) == 45, "numba's cache has learned: ours can go"
 

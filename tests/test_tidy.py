@@ -27,7 +27,7 @@ OWN = set(MAY_IMPORT)
 LINE_MAX = 120  # as ruff's line-length
 FILE_LINES_MAX = 1_000  # a module that does one thing is far below
 FUNCTION_LINES_MAX = 100  # machine-code kernels excepted: a call there costs registers, and they say why
-KERNEL_DECORATORS = {"njit", "cfunc", "intrinsic", "overload", "entry", "part", "shared", "kernel", "primitive"}
+KERNEL_DECORATORS = {"njit", "cfunc", "intrinsic", "overload", "entry", "part", "shared", "either", "kernel", "native"}
 
 # The core has no clock, no randomness, no floats for money and no I/O (design 3). Its one door to the disk:
 DISK_PORT = "engine/journal/disk.py"

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numba import njit
+
+from engine.machine_code import native
 
 from ..records import COMMAND, MESSAGE, RECORD_BYTES
 from .group import (
@@ -82,7 +83,7 @@ _U3: Final = np.uint64(3)
 _U4: Final = np.uint64(4)
 
 
-@njit(cache=True, nogil=True)
+@native(nogil=True)
 def crc32_words(words, first, count, seed):  # type: ignore[no-untyped-def]
     """zlib.crc32 of ``words[first : first + count]`` (uint32), started from ``seed``."""
     t = _TABLES
@@ -126,7 +127,7 @@ def crc32_words(words, first, count, seed):  # type: ignore[no-untyped-def]
     return np.uint32(~crc)
 
 
-@njit(cache=True, nogil=True)
+@native(nogil=True)
 def _sound(words, offset, end, seed, checks):  # type: ignore[no-untyped-def]
     """STOP_FULL if a whole, verified group stands at ``offset``, else why not."""
     if end - offset < HEADER_BYTES:
@@ -142,7 +143,7 @@ def _sound(words, offset, end, seed, checks):  # type: ignore[no-untyped-def]
     return STOP_FULL
 
 
-@njit(cache=True, nogil=True)
+@native(nogil=True)
 def _walk(  # type: ignore[no-untyped-def]
     words, longs, offset, end, seed, epoch, next_seq, prev_crc, checks, offsets, state
 ):
@@ -252,7 +253,7 @@ def later_groups(data: np.ndarray, after: int, *, seed: int) -> list[GroupHeader
     return [decode_header(data, place) for place in later_places(data, after, seed=seed)]
 
 
-@njit(cache=True, nogil=True)
+@native(nogil=True)
 def _gather(words, longs, data, offset, end, records, room, blob, apart, counts):  # type: ignore[no-untyped-def]
     """Append the commands and payloads of whole groups from ``offset`` on; counts out: [offset, commands, bytes]."""
     taken = 0
@@ -311,7 +312,7 @@ def gather_groups(
     return int(counts[0]), int(counts[1]), int(counts[2])
 
 
-@njit(cache=True, nogil=True)
+@native(nogil=True)
 def _copy_commands(words, longs, data, offset, end, first_seq, records, blob):  # type: ignore[no-untyped-def]
     """``copy_commands`` on flat memory: records uint64[8 n]; returns the bytes written to ``blob``."""
     used = 0

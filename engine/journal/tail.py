@@ -22,7 +22,8 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from numba import njit
+
+from engine.machine_code import native
 
 from ..book import array_at
 from ..records import RECORD_BYTES
@@ -50,7 +51,7 @@ _WORD: Final = np.dtype(np.uint32)
 _LONG: Final = np.dtype(np.uint64)
 
 
-@njit(cache=True, nogil=True)
+@native(nogil=True)
 def append_group(tail_at, commands_at, count, time_ns):
     """Append ``count`` >= 1 sequenced COMMAND records at an address as one group. False: no room, nothing done.
 
@@ -87,7 +88,7 @@ def append_group(tail_at, commands_at, count, time_ns):
     return True
 
 
-@njit(cache=True, nogil=True)
+@native(nogil=True)
 def mark_durable(tail_at):
     """All that was appended is on the disk."""
     tail = array_at(tail_at, 1, TAIL)[0]

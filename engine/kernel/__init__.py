@@ -20,7 +20,7 @@ What the market does, and where::
     checks       what several kinds of commands have to pass
     locks        fees, and what an open order holds  events       EVENT rows; rejects
     tables       all tables as rows at addresses     control      CONTROL: what goes in and out, the order in flight
-    answers      codes, reasons, kinds as constants
+    answers      codes, reasons, kinds as constants      depth        the best levels, for those who look at them
 
 `part`s become part of `run`. `shared` functions are called, with the control record's address: they make their own view
 of the tables, which costs some thirty instructions, and are what is rare or large (engine.machine_code). The book's
@@ -29,7 +29,19 @@ primitives are engine.book's.
 
 from engine.kernel.batch import run
 from engine.kernel.control import AT_MESSAGE, CONTROL, DEALS_FULL, DONE, OUTPUT_FULL, ROOM
+from engine.kernel.depth import best_levels
 from engine.kernel.mass_cancel import sweep
 from engine.kernel.tables import FLAG_POST_ONLY
 
-__all__ = ["AT_MESSAGE", "CONTROL", "DEALS_FULL", "DONE", "FLAG_POST_ONLY", "OUTPUT_FULL", "ROOM", "run", "sweep"]
+__all__ = [
+    "AT_MESSAGE",
+    "CONTROL",
+    "DEALS_FULL",
+    "DONE",
+    "FLAG_POST_ONLY",
+    "OUTPUT_FULL",
+    "ROOM",
+    "best_levels",
+    "run",
+    "sweep",
+]

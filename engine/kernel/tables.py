@@ -4,16 +4,23 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.numpy_support import from_dtype
 
-from engine.book import BOOK_SIDE, LEVEL, ORDER, ORDER_COLD, POOL, primitive, tick_of
+from engine.book import BOOK_SIDE, LEVEL, ORDER, ORDER_COLD, POOL, tick_of
 from engine.kernel.control import CONTROL
 from engine.machine_code import part
 from engine.market import ACCOUNT, CONTINUOUS, CONTROL_ROOM, DEAL, HEAD, HOLDING, INSTRUMENT, MARKET, SESSION
 from engine.records import COMMAND, EVENT, LIMIT
-from engine.rows import Rows, rows_at
+from engine.rows import Rows
+
+_intrinsic: Any = intrinsic  # untyped: numba's annotation would demand the typing context of every caller
 
 FLAG_POST_ONLY: Final = 2  # ORDER.flags bit 1; bit 0 is the side
 LOW32: Final = np.uint64(0xFFFFFFFF)
@@ -66,27 +73,53 @@ class Tables(NamedTuple):
     events: Rows
 
 
-@primitive
-def tables_at(control_address):
-    """All tables, as rows at the addresses that stand in the control record; MARKET and POOL stand before it."""
-    control = rows_at(control_address, CONTROL)
-    k = control[np.uint64(0)]
-    return Tables(
-        control,
-        rows_at(control_address - HEAD_BEFORE, MARKET),
-        rows_at(k.accounts_at, ACCOUNT),
-        rows_at(k.holdings_at, HOLDING),
-        rows_at(k.instruments_at, INSTRUMENT_ROW),
-        rows_at(k.sessions_at, SESSION),
-        rows_at(k.deals_at, DEAL),
-        rows_at(k.orders_at, ORDER_ROW),
-        rows_at(k.cold_at, ORDER_COLD),
-        rows_at(control_address - POOL_BEFORE, POOL),
-        rows_at(k.sides_at, BOOK_SIDE),
-        rows_at(k.levels_at, LEVEL),
-        rows_at(k.bitmap_at, np.uint64),
-        rows_at(k.events_at, EVENT_OUT),
-    )
+_ROWS: Final = {
+    "market": MARKET,
+    "accounts": ACCOUNT,
+    "holdings": HOLDING,
+    "instruments": INSTRUMENT_ROW,
+    "sessions": SESSION,
+    "deals": DEAL,
+    "orders": ORDER_ROW,
+    "cold": ORDER_COLD,
+    "pool": POOL,
+    "sides": BOOK_SIDE,
+    "levels": LEVEL,
+    "bitmap": np.dtype("<u8"),
+    "events": EVENT_OUT,
+}
+"""What stands at each of CONTROL's addresses."""
+
+_BEFORE: Final = {"market": HEAD_BEFORE, "pool": POOL_BEFORE}
+
+
+@_intrinsic
+def tables_at(typingctx, control_address):
+    """All tables, as rows at the addresses that stand in the control record; MARKET and POOL stand before it.
+
+    Written in LLVM's code: sixteen functions begin with it, and numba would take it apart in each of them.
+    """
+    record: Any = from_dtype(CONTROL)
+    control = Rows(record)
+    rows = [Rows(from_dtype(dtype)) for dtype in _ROWS.values()]
+    tables = types.NamedTuple([control, *rows], Tables)
+
+    def codegen(context, builder, signature, values):
+        first = builder.inttoptr(values[0], context.get_value_type(control))
+        pointers = [first]
+        for name, kind in zip(_ROWS, rows, strict=True):
+            if name in _BEFORE:
+                address = builder.sub(values[0], values[0].type(_BEFORE[name]))
+            else:
+                place = cgutils.get_record_member(builder, first, record.offset(f"{name}_at"), ir.IntType(64))
+                address = builder.load(place, align=1)
+            pointers.append(builder.inttoptr(address, context.get_value_type(kind)))
+        return context.make_tuple(builder, tables, pointers)
+
+    return tables(types.int64), codegen
+
+
+assert Tables._fields == ("control", *_ROWS)
 
 
 @part

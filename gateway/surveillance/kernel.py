@@ -13,6 +13,7 @@ import numpy as np
 from numba import njit
 
 from engine.codes import Reason
+from engine.machine_code import native
 from engine.records import ACCEPTED, BUY, CANCELLED, FILL_MAKER, FILL_TAKER, NO_ACCOUNT, NOTICE
 
 BUCKETS: Final = 5  # minutes of order flow that are looked at together
@@ -144,13 +145,13 @@ LOOK: Final = 1  # the event at this place lies behind the next look
 AT_NOTICE: Final = 2
 
 
-@njit(cache=True, inline="always")
+@njit(inline="always")
 def _hash(key, mask):
     h = key * np.uint64(0x9E3779B97F4A7C15)
     return np.int64((h >> np.uint64(32)) & np.uint64(mask))
 
 
-@njit(cache=True)
+@native()
 def pair_row(pairs, key):
     """The row of a key, or the free row where it belongs (open addressing; the table is never full)."""
     mask = pairs.size - 1
@@ -160,7 +161,7 @@ def pair_row(pairs, key):
     return at
 
 
-@njit(cache=True)
+@native()
 def rehash(old, new):
     """Moves all pairs into a larger table."""
     for i in range(old.size):
@@ -168,7 +169,7 @@ def rehash(old, new):
             new[pair_row(new, old[i].key)] = old[i]
 
 
-@njit(cache=True)
+@native()
 def highest(events):
     """The highest account, instrument and order slot in EVENT[n], as three numbers: how large the tables must be."""
     account = instrument = slot = np.int64(0)
@@ -182,7 +183,7 @@ def highest(events):
     return account, instrument, slot
 
 
-@njit(cache=True)
+@native()
 def collect(events, start, orders, flow, day, pairs, vintages, deals, quicks, state):
     """Takes events[start:] into the tables; returns (next place, END | LOOK | AT_NOTICE).
 
@@ -235,7 +236,7 @@ def collect(events, start, orders, flow, day, pairs, vintages, deals, quicks, st
     return i, END
 
 
-@njit(cache=True)
+@native()
 def _deal(e, orders, flow, day, pairs, vintages, deals, s, bucket):
     """One deal, at its taker's event; the maker's came right before."""
     amount = e.price * e.quantity
@@ -305,7 +306,7 @@ def _deal(e, orders, flow, day, pairs, vintages, deals, s, bucket):
     s.deals += 1
 
 
-@njit(cache=True)
+@native()
 def layering_candidates(flow, cancels, least_t, cancel_percent, opposite_t, balance_percent, out):
     """(account, instrument, side) of conspicuous order-and-cancel in the last minutes; returns how many."""
     found = 0
@@ -335,7 +336,7 @@ def layering_candidates(flow, cancels, least_t, cancel_percent, opposite_t, bala
     return found
 
 
-@njit(cache=True)
+@native()
 def pair_candidates(pairs, day, round_trip_t, switches, share_percent, arranged, each_way, transfer_fen, out):
     """Rows of pairs that trade back and forth and mostly with each other, that look arranged, or between which money
     may have gone; returns how many. The money is estimated from whole fen per t, never too low: the judgement is
@@ -364,7 +365,7 @@ def pair_candidates(pairs, day, round_trip_t, switches, share_percent, arranged,
     return found
 
 
-@njit(cache=True)
+@native()
 def ring_edges(pairs, day, ring_t, share_percent, out):
     """(instrument, seller, buyer, t) of one-way flows that are much of what both their ends trade; returns how many.
 
@@ -393,7 +394,7 @@ def ring_edges(pairs, day, ring_t, share_percent, out):
     return found
 
 
-@njit(cache=True)
+@native()
 def take_back(deals, count, number, day, pairs, vintages, late_ns):
     """A listed deal that was cancelled (D28) leaves the day's tables; returns whether it was still kept."""
     kept = min(count, deals.size)
