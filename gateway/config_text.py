@@ -65,7 +65,7 @@ GATEWAY: Final = {
     "a day: this protects the others from a program that runs away.",
     "orders_burst": "And at once.",
     "cancels_factor": "Cancels may be so many times as frequent, so that risk can always be taken down.",
-    "throttled_before_logout": "Messages over the limit before the session is logged out.",
+    "throttled_before_logout": "Messages over the limit, none waiting as it was told, that end a session.",
     "malformed_before_logout": "Messages that cannot be read before the session is logged out.",
     "sessions_max": "Sessions that may be logged in; each costs a few KiB.",
     "conflate_ms": "The screens' feed is at most so often, ms: nobody reads faster.",

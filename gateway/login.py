@@ -47,7 +47,7 @@ class Logins(Requests):
         session.cancel_ms = message.cancel_on_disconnect_ms
         session.dead_man_ms, session.stream_cursor = -1, 0
         self.streaming.discard(session.number)
-        session.behind_since_ns = session.throttled = session.malformed = 0
+        session.behind_since_ns = session.throttled = session.malformed = session.hasty = session.retry_at_ns = 0
         session.ping_ns = session.ping_time_ns = session.round_trip_ns = 0
         c = self.config
         row, factor = session.row, c.cancels_factor

@@ -20,7 +20,7 @@ from gateway.roles import ROLES
 from gateway.roster import REVOKED
 from gateway.sending import Sending
 from gateway.sequence import ALONE
-from gateway.session import Bucket, Event, Session, State
+from gateway.session import NS_PER_MS, Bucket, Event, Session, State
 from gateway.zap import OPERATORS
 
 PROPOSALS_MAX: Final = 100  # a desk of a few people: more than that open is a mistake
@@ -106,20 +106,22 @@ class Requests(Sending):
             self._many(session, frame, count)
 
     def _throttled(self, session: Session, request_no: int, count: int, bucket: Bucket | None) -> bool:
-        """True where it was too much, and refused."""
+        """True where it was too much, and refused. Who waits as long as it was told is never logged out for it."""
         assert bucket is not None, "a logged-in session has its buckets"
         wait_ms = bucket.take(count, self.mono_ns)
         if not wait_ms:
             return False
         self.counters.throttled += 1
         session.throttled += 1
+        session.hasty = session.hasty + 1 if self.mono_ns < session.retry_at_ns else 1
+        session.retry_at_ns = self.mono_ns + wait_ms * NS_PER_MS
         self._refuse(
             session,
             p.reject(Code.THROTTLED, request_no, count=count, expected=session.next_request, retry_after_ms=wait_ms),
         )
-        if session.throttled >= self.config.throttled_before_logout and session.logged_in:
+        if session.hasty >= self.config.throttled_before_logout and session.logged_in:
             limit = self.config.orders_per_second
-            text = f"too many messages, {session.throttled} times; the limit is {limit} a second"
+            text = f"too many messages, {session.hasty} times without waiting; the limit is {limit} a second"
             self._transit(session, Event.END, Code.THROTTLED, text)
         return True
 

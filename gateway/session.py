@@ -206,6 +206,7 @@ class Session:
         "dead_man_due_ns",
         "dead_man_ms",
         "ended_date",
+        "hasty",
         "heartbeat_ns",
         "key",
         "login",
@@ -213,6 +214,7 @@ class Session:
         "number",
         "old_until",
         "orders",
+        "retry_at_ns",
         "role",
         "route",
         "row",
@@ -242,6 +244,8 @@ class Session:
         self.dead_man_due_ns = 0
         self.behind_since_ns = 0  # since when its socket has taken nothing
         self.throttled = self.malformed = 0
+        # throttled messages one after another that did not wait for the time that the one before was told
+        self.hasty = self.retry_at_ns = 0
         self.orders: Bucket | None = None
         self.cancels: Bucket | None = None
         self.next_request = self.cursor = 1

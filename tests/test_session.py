@@ -298,8 +298,16 @@ def test_a_throttled_client_is_told_when_to_try_again_then_logged_out():
     assert reject.code == Code.THROTTLED and reject.retry_after_ms > 0
     (asked,) = raw(world, client, p.encode(p.Query(token=client.link.token, id=1, what="balances")))
     assert asked.code == Code.THROTTLED and asked.retry_after_ms > 0 and session.throttled == 2, "a question too"
-    session.throttled = world.core.config.throttled_before_logout - 1
+    assert session.hasty == 2, "it did not wait"
     raw_frame = records(client, 2).tobytes()
+    for _ in range(3):  # who waits as it was told, and asks for too much again, is told again for good
+        session.hasty = world.core.config.throttled_before_logout - 1
+        world.advance(asked.retry_after_ms * 10**6)
+        while not session.orders.take(1, world.core.mono_ns):
+            pass
+        (asked,) = raw(world, client, raw_frame)
+        assert session.logged_in and session.hasty == 1
+    session.hasty = world.core.config.throttled_before_logout - 1
     with pytest.raises(Exception, match="too many"):
         raw(world, client, raw_frame)
 
