@@ -12,7 +12,7 @@ import msgspec
 from engine.message_types import Account, Amount, Date, InstrumentCode, Message, Quantity, Text
 
 Number = Annotated[int, msgspec.Meta(ge=1, le=0xFFFFFFFF)]
-Time = Annotated[int, msgspec.Meta(ge=1)]
+Time = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
 Mode = Literal["uniform", "pay_as_bid"]
 Reserve = Literal["previous_close", "minus_10"]
 

@@ -39,7 +39,7 @@ class BulkDeclare(Message, tag="bulk_declare"):
     to: Annotated[tuple[Account, ...], msgspec.Meta(max_length=GROUP_MEMBERS_MAX)] = ()
     group: Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)] = 0
     note: Note = ""
-    valid_until: Annotated[int, msgspec.Meta(ge=0)] = 0
+    valid_until: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] = 0
 
 
 class BulkAmend(Message, tag="bulk_amend"):
@@ -49,7 +49,7 @@ class BulkAmend(Message, tag="bulk_amend"):
     price: Amount
     quantity: Quantity
     note: Note = ""
-    valid_until: Annotated[int, msgspec.Meta(ge=0)] = 0
+    valid_until: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] = 0
 
 
 class BulkWithdraw(Message, tag="bulk_withdraw"):

@@ -16,7 +16,20 @@ import msgspec
 
 from engine.auction_messages import AUCTION_COMMANDS, AUCTION_NOTICES
 from engine.bulk_messages import BULK_COMMANDS, BULK_NOTICES
-from engine.message_types import Account, Amount, Date, Document, InstrumentCode, Message, Name, Quantity, Text
+from engine.message_types import (
+    Account,
+    Amount,
+    Date,
+    Document,
+    InstrumentCode,
+    Limit,
+    Message,
+    Name,
+    Quantity,
+    Text,
+    Word,
+)
+from engine.rules import AMOUNT_MAX_FEN
 
 # --- accounts, instruments, keys (operators, D30) --------------------------------------------------------
 
@@ -27,7 +40,7 @@ class OpenAccount(Message, tag="open_account"):
     account: Account
     name: Name
     self_trade: Annotated[int, msgspec.Meta(ge=0, le=2)] = 0
-    open_orders_max: Annotated[int, msgspec.Meta(ge=0)] = 0  # 0: as the rules say
+    open_orders_max: Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)] = 0  # 0: as the rules say
     group: Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)] = 0  # for the desk's named groups
     by: Text = ""
     why: Text = ""
@@ -48,8 +61,8 @@ class SetLimits(Message, tag="set_limits"):
 
     account: Account
     instrument: InstrumentCode
-    position_max: Annotated[int, msgspec.Meta(ge=-1)] = -1
-    sell_max: Annotated[int, msgspec.Meta(ge=-1)] = -1
+    position_max: Limit = -1
+    sell_max: Limit = -1
     by: Text = ""
     why: Text = ""
 
@@ -65,8 +78,8 @@ class OpenSession(Message, tag="open_session"):
     role: Name
     key: Annotated[str, msgspec.Meta(min_length=1, max_length=40)]
     name: Text = ""
-    valid_from: int = 0
-    valid_to: int = 0
+    valid_from: Word = 0
+    valid_to: Word = 0
     by: Text = ""
     second: Text = ""
     why: Text = ""
@@ -84,7 +97,7 @@ class ListInstrument(Message, tag="list_instrument"):
     """Lists a vintage (R1.3). reference None: the composite's previous close (R6.5)."""
 
     code: InstrumentCode
-    reference: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    reference: Amount | None = None
     by: Text = ""
     why: Text = ""
 
@@ -151,8 +164,8 @@ class RollDay(Message, tag="roll_day"):
     """
 
     date: Date
-    references: dict[str, Annotated[int, msgspec.Meta(ge=1)]] = {}
-    composite: Annotated[int, msgspec.Meta(ge=0)] = 0
+    references: dict[str, Amount] = {}
+    composite: Annotated[int, msgspec.Meta(ge=0, le=AMOUNT_MAX_FEN)] = 0
     by: Text = ""
 
 
@@ -184,8 +197,8 @@ class SendStatement(Message, tag="send_statement"):
     account: Account
     date: Date
     digest: Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
-    lines: Annotated[int, msgspec.Meta(ge=0)]
-    closing: Annotated[dict[Name, int], msgspec.Meta(max_length=64)]
+    lines: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+    closing: Annotated[dict[Name, Word], msgspec.Meta(max_length=64)]
 
 
 class PhaseMark(Message, tag="phase_mark"):
