@@ -9,10 +9,10 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from engine.message_types import Account, Amount, Date, InstrumentCode, Message, Quantity, Text
+from engine.message_types import WORD_MAX, Account, Amount, Date, InstrumentCode, Message, Quantity, Text
 
 Number = Annotated[int, msgspec.Meta(ge=1, le=0xFFFFFFFF)]
-Time = Annotated[int, msgspec.Meta(ge=1, le=(1 << 63) - 1)]
+Time = Annotated[int, msgspec.Meta(ge=1, le=WORD_MAX)]
 Mode = Literal["uniform", "pay_as_bid"]
 Reserve = Literal["previous_close", "minus_10"]
 

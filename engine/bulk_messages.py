@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from engine.message_types import Account, Amount, InstrumentCode, Message, Quantity, Text
+from engine.message_types import WORD_MAX, Account, Amount, InstrumentCode, Message, Quantity, Text
 
 # An address list or a named group: more counterparties than that are "everyone" (3,902 accounts exist).
 GROUP_MEMBERS_MAX: Final = 500
@@ -39,7 +39,7 @@ class BulkDeclare(Message, tag="bulk_declare"):
     to: Annotated[tuple[Account, ...], msgspec.Meta(max_length=GROUP_MEMBERS_MAX)] = ()
     group: Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFF)] = 0
     note: Note = ""
-    valid_until: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] = 0
+    valid_until: Annotated[int, msgspec.Meta(ge=0, le=WORD_MAX)] = 0
 
 
 class BulkAmend(Message, tag="bulk_amend"):
@@ -49,7 +49,7 @@ class BulkAmend(Message, tag="bulk_amend"):
     price: Amount
     quantity: Quantity
     note: Note = ""
-    valid_until: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)] = 0
+    valid_until: Annotated[int, msgspec.Meta(ge=0, le=WORD_MAX)] = 0
 
 
 class BulkWithdraw(Message, tag="bulk_withdraw"):

@@ -12,8 +12,9 @@ PAYLOAD_MAX_BYTES = 16 * 1024  # of one slow-lane command: the longest is a grou
 
 Amount = Annotated[int, msgspec.Meta(ge=1, le=AMOUNT_MAX_FEN)]
 Quantity = Annotated[int, msgspec.Meta(ge=1, le=QUANTITY_MAX_T)]
-Word = Annotated[int, msgspec.Meta(ge=-(1 << 63), le=(1 << 63) - 1)]  # what an int64 holds
-Limit = Annotated[int, msgspec.Meta(ge=-1, le=(1 << 63) - 1)]  # -1: none; it is kept in an int64
+WORD_MAX = (1 << 63) - 1  # a time, a number of tonnes or fen: what the tables' int64 holds
+Word = Annotated[int, msgspec.Meta(ge=-WORD_MAX, le=WORD_MAX)]
+Limit = Annotated[int, msgspec.Meta(ge=-1, le=WORD_MAX)]  # -1: none; it is kept in an int64
 Account = Annotated[int, msgspec.Meta(ge=0, le=0xFFFFFFFE)]
 Text = Annotated[str, msgspec.Meta(max_length=500)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=100)]

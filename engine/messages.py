@@ -17,6 +17,7 @@ import msgspec
 from engine.auction_messages import AUCTION_COMMANDS, AUCTION_NOTICES
 from engine.bulk_messages import BULK_COMMANDS, BULK_NOTICES
 from engine.message_types import (
+    WORD_MAX,
     Account,
     Amount,
     Date,
@@ -197,7 +198,7 @@ class SendStatement(Message, tag="send_statement"):
     account: Account
     date: Date
     digest: Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
-    lines: Annotated[int, msgspec.Meta(ge=0, le=(1 << 63) - 1)]
+    lines: Annotated[int, msgspec.Meta(ge=0, le=WORD_MAX)]
     closing: Annotated[dict[Name, Word], msgspec.Meta(max_length=64)]
 
 
