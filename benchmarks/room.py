@@ -193,6 +193,8 @@ def monitor(folder: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
 
 SCRAPER: Final = """
 import sys, time, urllib.request
+from cea.giving_way import give_way
+give_way()
 for line in sys.stdin:
     time.sleep(float(line))
     with urllib.request.urlopen(sys.argv[1], timeout=30) as answer:
@@ -202,8 +204,8 @@ for line in sys.stdin:
 
 @contextlib.contextmanager
 def scraper(folder: Path) -> Iterator[Callable[[], Callable[[], int]]]:
-    """Prometheus' part, a process of its own: called it reads the metrics a moment later; what it returns waits for
-    that, and tells their size."""
+    """Prometheus' part, a process that gives way, as one on another machine would: called it reads the metrics a moment
+    later; what it returns waits for that, and tells their size."""
     endpoints = cfg.read_endpoints(folder)
     assert endpoints is not None
     words = [sys.executable, "-c", SCRAPER, endpoints.metrics]

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
 import sys
 from pathlib import Path
 
 from cea.connecting import chosen_key
+from cea.giving_way import give_way
 from cea.output import Exit, fail
 
 PORT = 8060
-# The exchange goes first where both want the same core: the page may wait some milliseconds, an order may not.
-NICE = 15
 
 
 def add_user(folder: Path, name: str, role: str, key: str) -> None:
@@ -45,8 +42,7 @@ def monitor_command(folder: Path, host: str, port: int, key: str, *, idle_s: flo
         fail(str(error), Exit.CONFIG)
     market, thresholds = load_market(folder), thresholds_of(folder)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    with contextlib.suppress(OSError):
-        os.nice(max(0, NICE - os.nice(0)))
+    give_way()
     actions = {"settle": lambda who, why: settle(folder), "bulletin": lambda who, why: publish(folder, who, why)}
     app.run(
         folder,

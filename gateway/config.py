@@ -66,9 +66,10 @@ class Gateway(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     metrics: bool = True
     curve: bool = True  # False is refused unless the host is a loopback address
     lane: Literal["plain", "hot"] = "plain"
-    # Commands of a group from which on its commit goes on beside the loop, 0: never. Below, handing it to the other
-    # thread and back costs more than the work that could be done meanwhile.
-    overlap_from: Annotated[int, msgspec.Meta(ge=0, le=16_384)] = 256
+    # Commands of a group from which on its commit goes on beside the loop, 0: never. So many are drained at once
+    # only where more wait behind them (BATCH_RECORDS less a frame's): there is work meanwhile. A smaller group takes
+    # the shorter way through machine code, in the loop (gateway.turn).
+    overlap_from: Annotated[int, msgspec.Meta(ge=0, le=16_384)] = 3_072
     # A snapshot while trading is due after so many commands (a start replays some 0.3 s at most), or after so many
     # minutes where there was any command (what is verified at a start stays short, and the files few). 0: never.
     snapshot_commands: Annotated[int, msgspec.Meta(ge=0)] = 1_000_000

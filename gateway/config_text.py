@@ -55,8 +55,8 @@ GATEWAY: Final = {
     "metrics": "Serve metrics at all. They cost some clock readings a group, and some milliseconds a scrape.",
     "curve": "Encrypt and authenticate every connection (CURVE). false is refused unless host is a loopback address.",
     "lane": "plain: Python takes each message (this market's load, many times over). hot: machine code takes orders.",
-    "overlap_from": "Commands of a group from which on its commit goes on beside the loop; 0: never. Below, handing it "
-    "to another thread costs more than what could be done meanwhile.",
+    "overlap_from": "Commands of a group from which on its commit goes on beside the loop; 0: never. So many are "
+    "taken at once only where more wait behind them; a smaller group is answered sooner without another thread.",
     "snapshot_commands": "A snapshot while trading is due after so many commands: a start replays little. 0: never.",
     "snapshot_minutes": "And after so many minutes in which there was any command; 0: never.",
     "heartbeat_ms": "Heartbeat, ms; a session is lost after three without a word (D9). Less finds a dead line sooner, "

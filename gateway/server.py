@@ -404,10 +404,10 @@ class Server:
                 core.finish()  # a picture shows what is durable
                 self._publish_due_ns = now + PUBLISH_NS
                 self._publisher_tick(now, ready)
+                snapshots.turn(now)
             if now >= self._next_housekeeping_ns:
                 core.finish()
                 self._housekeeping(now)
-            snapshots.turn(now)
             self._schedule()
             core.pump(0)
             if now >= stream_ns:
