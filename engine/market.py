@@ -18,7 +18,7 @@ import numpy as np
 from engine import book
 from engine.calendar import trading_date
 from engine.codes import Code
-from engine.memory import aligned_zeros
+from engine.memory import HUGE_FROM, HUGE_PAGE, HUGE_UP_TO, aligned_zeros, reserved
 from engine.prices import fee_fen, price_limits
 from engine.records import BUY
 from engine.rules import AMOUNT_MAX_FEN, LEVELS_MAX, QUANTITY_MAX_T, Policy, Rules, in_force
@@ -28,6 +28,7 @@ UNLIMITED: Final = (1 << 63) - 1
 # A table of more deals is one that somebody has reserved for a whole day: it fills from its beginning, and most of it
 # never. To touch all of it would cost a start up to a second on a virtual machine whose host has not given the pages.
 DEALS_TOUCHED: Final = 1 << 20
+DEALS_MOST: Final = 1 << 30  # reserved: up to here the table grows where it lies, and nobody waits for a copy
 
 # Phases of the listed market (R3.2, D2, D15); `halted` is a flag beside them.
 PRE_OPEN: Final = 0
@@ -260,8 +261,13 @@ class Capacity:
 
 
 def _room_for_deals(rows: int) -> np.ndarray:
-    """DEAL[rows], zeroed."""
-    return aligned_zeros(rows, DEAL, touched=rows <= DEALS_TOUCHED)
+    """DEAL[``rows`` or more], zeroed; the first ``rows`` in huge pages and present, as with :func:`aligned_zeros`."""
+    size = rows * DEAL.itemsize
+    huge = size if HUGE_FROM <= size <= HUGE_UP_TO else 0
+    room = reserved((rows,), DEAL, most=DEALS_MOST, huge=huge)
+    if huge and rows <= DEALS_TOUCHED:
+        room[:rows].view(np.uint8)[::HUGE_PAGE] = 0
+    return room
 
 
 class Market:
@@ -279,7 +285,8 @@ class Market:
         self.holdings = aligned_zeros(c.accounts * c.instruments, HOLDING).reshape(c.accounts, c.instruments)
         self.instruments = aligned_zeros(c.instruments, INSTRUMENT)
         self.sessions = aligned_zeros(c.sessions, SESSION)
-        self.deals = _room_for_deals(c.deals)
+        self.deals_room = _room_for_deals(c.deals)
+        self.deals = self.deals_room[: c.deals]
         self.book = book.new_book(c.orders, [c.levels] * c.instruments)
         pool[:] = self.book.pool
         self.book = self.book._replace(pool=pool)
@@ -507,9 +514,10 @@ class Market:
         size = 2 * len(self.deals)
         while size < rows:
             size *= 2
-        grown = _room_for_deals(size)
-        grown[: len(self.deals)].view(np.uint8)[:] = self.deals.view(np.uint8)  # numpy copies records field by field
-        self.deals = grown
+        if size > len(self.deals_room):
+            before, self.deals_room = self.deals, _room_for_deals(size)
+            self.deals_room[: len(before)].view(np.uint8)[:] = before.view(np.uint8)  # not field by field
+        self.deals = self.deals_room[:size]
         self.market[0]["deals_capacity"] = len(self.deals)
 
     def withdrawable(self, account: int) -> int:

@@ -14,16 +14,19 @@ import numpy as np
 
 from engine.journal import JournalError
 from engine.journal.beside import Beside, Errand, at_once
+from engine.memory import reserved
 from engine.records import COMMAND, MESSAGE, RECORD_BYTES
 from gateway import hot
-from gateway.memory import AHEAD_RECORDS, Used, reserved
+from gateway.memory import AHEAD_RECORDS, Used
 
 # A group closes when the input is drained or at this many commands. These and what they lead to (256 and some 512 KiB)
 # stay in the second-level cache over all that is done with them: measured 1.6 times as fast as four times as many. A
 # slow disk (3 ms a commit) still allows a million a second.
 BATCH_RECORDS: Final = 4_096
 BATCH_PAYLOAD_BYTES: Final = 4 << 20
-COMMANDS_AT_START: Final = 1 << 25  # reserved: touched only where it is used
+# Reserved: touched only where it is used, and so large that no day waits for a copy (gateway.reports).
+COMMANDS_AT_START: Final = 1 << 25
+COMMANDS_MOST: Final = 1 << 29
 
 MANY: Final = 64  # records from which on a copy as bytes saves more than its two views cost
 
@@ -108,7 +111,7 @@ class CommandLog:
     """The day's sequenced commands, chained per session: the latest one, and for each the one before."""
 
     def __init__(self) -> None:
-        self.records = reserved((COMMANDS_AT_START,), COMMAND)
+        self.records = reserved((COMMANDS_AT_START,), COMMAND, most=COMMANDS_MOST)
         self.previous = reserved((len(self.records),), np.uint32)
         self.last = np.zeros(1 << 16, np.uint32)
         self.before = np.zeros(1 << 16, np.uint32)  # as ``last``, of what stood in the journal at the start

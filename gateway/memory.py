@@ -1,54 +1,28 @@
-"""Memory of what grows all day (events, commands): reserved at once, made present ahead of its use by a thread.
+"""Memory of what grows all day (events, commands, deals): made present ahead of its use by a thread.
 
 The first touch of a fresh page is not free. On a virtual machine whose host has not given the page yet, a huge
 page took 8 to 10 ms when this was measured, and a day's arrays met one every few thousand orders: whoever's
-order it was waited. So the arrays are reserved in their full size, which costs nothing, and :class:`TouchAhead`
-keeps the room for the next :data:`AHEAD_RECORDS` present, so that the exchange's loop never asks for a page.
+order it was waited. So the arrays are reserved in full (:func:`engine.memory.reserved`), and :class:`TouchAhead` keeps
+the room for the next :data:`AHEAD_RECORDS` present, so that the exchange's loop never asks for a page.
 """
 
 from __future__ import annotations
 
 import ctypes
-import mmap
 import threading
 from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 
-HUGE_PAGE: Final = 2 << 20
 # What is kept present behind the used part: half a second of a million events a second, 32 MiB of records.
 AHEAD_RECORDS: Final = 1 << 19
 # One call of the kernel: while it lasts, no other thread can change the process's memory map, as malloc does.
 STEP_BYTES: Final = 256 << 10
 PERIOD_S: Final = 0.05  # 3 MiB at a million events a second: far less than what is kept ahead
-NORESERVE: Final = getattr(mmap, "MAP_NORESERVE", 0x4000)  # Linux's number: the module lacks the name before 3.13
 MADV_POPULATE_WRITE: Final = 23  # Linux 5.14; makes pages present without changing what is in them
 
 Used = Callable[[], tuple[np.ndarray, int, int]]  # an array, its rows in use, how many more are wanted present
-
-
-def reserved(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
-    """Zeros, C-contiguous, on a huge-page boundary; only touched pages take memory.
-
-    Where the system forbids to reserve so much (strict overcommit), the first dimension is halved until it fits.
-    """
-    kind = np.dtype(dtype)
-    rows, rest = shape[0], shape[1:]
-    while True:
-        size = rows * int(np.prod(rest, dtype=np.int64)) * kind.itemsize
-        try:
-            mapping = mmap.mmap(-1, size + HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NORESERVE)
-            break
-        except OSError:
-            if rows <= 1:
-                raise
-            rows //= 2
-    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # written from end to end, once: a huge page would only come in larger lumps
-        mapping.madvise(mmap.MADV_NOHUGEPAGE)
-    raw = np.frombuffer(mapping, np.uint8)
-    start = -raw.ctypes.data % HUGE_PAGE
-    return raw[start : start + size].view(kind).reshape((rows, *rest))
 
 
 class TouchAhead:

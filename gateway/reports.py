@@ -19,15 +19,19 @@ from typing import Final, NamedTuple
 import numpy as np
 import xxhash
 
+from engine.memory import reserved
 from engine.records import EVENT, NO_ACCOUNT, NOTICE
 from gateway import hot
-from gateway.memory import AHEAD_RECORDS, Used, reserved
+from gateway.memory import AHEAD_RECORDS, Used
 from gateway.protocol import REPORTS_PER_FRAME, STREAM_PER_FRAME
 
-# Reserved memory is touched only where it is used, so a day of 67 million events costs nothing before it comes,
-# and no batch of a busy day waits for a copy.
+# Reserved memory is touched only where it is used, so that a day of a billion events costs nothing before it comes, and
+# no order of a busy day waits for a copy: before memory for them is full, the machine's is (64 GiB). Where a system
+# counts what is reserved (strict overcommit), there is room for 67 million, then growing copies.
 EVENTS_AT_START: Final = 1 << 26
+EVENTS_MOST: Final = 1 << 30
 BLOCKS_AT_START: Final = 1 << 19  # as many events in full blocks, and a last block of each session
+BLOCKS_MOST: Final = 1 << 23
 MANY: Final = 64  # records from which on a copy as bytes saves more than its two views cost
 SESSIONS: Final = 1 << 16  # session numbers are 16 bits
 
@@ -43,12 +47,12 @@ class ReportStore:
     """Events of the day and their streams. A stream's index is a chain of blocks (gateway.hot)."""
 
     def __init__(self) -> None:
-        self.events = reserved((EVENTS_AT_START,), EVENT)
+        self.events = reserved((EVENTS_AT_START,), EVENT, most=EVENTS_MOST)
         self.count = 0
         self.first_event_no = 1  # number of events[0] in the operators' stream, over all days
         self.payloads: dict[int, bytes] = {}
         self.streams = np.zeros(SESSIONS, hot.STREAM)
-        self.blocks = reserved((BLOCKS_AT_START, hot.BLOCK), np.uint32)
+        self.blocks = reserved((BLOCKS_AT_START, hot.BLOCK), np.uint32, most=BLOCKS_MOST)
         self.previous = reserved((len(self.blocks),), np.uint32)
         self.used = 1  # block 0 means none
         self._marks = np.zeros(SESSIONS, np.uint8)
@@ -214,7 +218,7 @@ class ReportStore:
     def start_day(self) -> None:
         """Forgets the events of the day before; numbers go on."""
         if self.lent:  # a snapshot that is being written keeps the old memory
-            self.events, self.lent = reserved((EVENTS_AT_START,), EVENT), False
+            self.events, self.lent = reserved((EVENTS_AT_START,), EVENT, most=EVENTS_MOST), False
         self.streams["first_no"] = self.streams["next_no"]
         self.streams["tail"] = self.streams["fill"] = 0
         self.used = 1

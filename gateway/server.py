@@ -202,7 +202,7 @@ class Server:
                 *self.core.store.growing(),
                 *self.core.log.growing(),
                 *self.snapshots.growing(),
-                lambda: (exchange.market.deals, int(exchange.market.market[0]["deals"]), AHEAD_RECORDS),
+                lambda: (exchange.market.deals_room, int(exchange.market.market[0]["deals"]), AHEAD_RECORDS),
             ]
         )
         self._touching.start()

@@ -31,10 +31,11 @@ from engine.journal import Disk, File, Journal
 from engine.journal.beside import Beside, at_once, in_pairs
 from engine.journal.increment import Increment
 from engine.market import Capacity, Market
+from engine.memory import reserved
 from engine.records import EVENT
 from gateway import hot
 from gateway.batch import CommandLog
-from gateway.memory import Used, reserved
+from gateway.memory import Used
 from gateway.reports import ReportStore
 
 if TYPE_CHECKING:
