@@ -34,6 +34,23 @@ def test_a_report_frame_comes_back_as_it_was():
     assert page.events.tobytes() == events.tobytes()
 
 
+@pytest.mark.parametrize(
+    ("kinds", "quantities", "payloads"),
+    [
+        ([1, NOTICE], [100, 5], b""),  # a notice whose payload is missing
+        ([1, NOTICE], [100, 5], b"hell"),
+        ([1, NOTICE], [100, 5], b"hello!"),
+        ([NOTICE, NOTICE], [5, 1], b"hello"),
+        ([1, 4], [100, 7], b"hello"),  # a payload of nobody's
+    ],
+)
+def test_payloads_that_do_not_add_up_are_refused(kinds, quantities, payloads):
+    events = np.zeros(2, EVENT)
+    events["kind"], events["quantity"] = kinds, quantities
+    with pytest.raises(ValueError, match="do not add up"):
+        p.decode_reports(p.encode_reports(events, payloads, 1))
+
+
 @settings(max_examples=300, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_decode_or_fail_with_a_known_error(data):
