@@ -8,6 +8,7 @@ docs/performance.md). Untouched memory costs nothing either way.
 from __future__ import annotations
 
 import mmap
+import sys
 from typing import Final
 
 import numpy as np
@@ -17,7 +18,8 @@ HUGE_PAGE: Final = 2 << 20
 HUGE_FROM: Final = 128 << 10  # smaller tables fit the translation cache as they are
 HUGE_UP_TO: Final = 512 << 20  # beyond, a table is a wide ladder touched here and there: small pages are thriftier
 TOUCH_UP_TO: Final = 256 << 20  # a page that is first touched while the market is open costs its command 0.1 ms
-NORESERVE: Final = getattr(mmap, "MAP_NORESERVE", 0x4000)  # Linux's number: the module lacks the name before 3.13
+# Before Python 3.13 the module lacks the name; another system than Linux has another number, and does without.
+NORESERVE: Final = getattr(mmap, "MAP_NORESERVE", 0x4000 if sys.platform == "linux" else 0)
 
 
 def aligned_zeros(n: int, dtype: np.dtype, *, touched: bool = True) -> np.ndarray:

@@ -200,10 +200,10 @@ def wait_for_progress(traders: list[Trader]) -> None:
     assert not any(t.failure for t in traders), [t.failure for t in traders]
 
 
-def kill_rounds(folder: Path, rounds: int, seed: int, lane: str) -> Counter[str]:
-    """Kills, restarts, checks. Returns what happened, counted."""
+def kill_rounds(folder: Path, rounds: int, seed: int, lane: str, **gateway: int) -> Counter[str]:
+    """Kills, restarts, checks. Returns what happened, counted. gateway: more of its configuration."""
     chance, count = random.Random(seed), Counter[str]()
-    gm.make(folder, lane=lane, snapshot_commands=SNAPSHOT_COMMANDS)
+    gm.make(folder, lane=lane, snapshot_commands=SNAPSHOT_COMMANDS, **gateway)
     exchange = Exchange(folder)
     traders: list[Trader] = []
     try:
@@ -256,10 +256,13 @@ def kill_rounds(folder: Path, rounds: int, seed: int, lane: str) -> Counter[str]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("lane", ["plain", "hot"])
-def test_an_exchange_killed_ten_times_under_load_keeps_its_word_to_every_client(tmp_path: Path, lane: str) -> None:
-    count = kill_rounds(tmp_path / "m", ROUNDS // 2, 1, lane)
-    print(lane, dict(count))
+@pytest.mark.parametrize(("lane", "gateway"), [("plain", {}), ("hot", {}), ("hot", {"overlap_from": 1})])
+def test_an_exchange_killed_ten_times_under_load_keeps_its_word_to_every_client(
+    tmp_path: Path, lane: str, gateway: dict[str, int]
+) -> None:
+    """The third commits every group of orders beside the loop, which otherwise only full batches do."""
+    count = kill_rounds(tmp_path / "m", ROUNDS // 2, 1, lane, **gateway)
+    print(lane, gateway, dict(count))
     assert count["kills"] + count["clean stops"] == ROUNDS // 2
     assert count["starts from a snapshot"] > ROUNDS // 5
     assert count["acknowledged requests"] > ROUNDS * ACKNOWLEDGED_BEFORE_KILL // 2
