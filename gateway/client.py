@@ -164,19 +164,38 @@ class Refusal(GatewayError):
 
 
 def price_fen(price: str | int) -> int:
-    """ "59.50" → 5950; an int is fen already. ValueError names the text. No float ever."""
-    if isinstance(price, int):
-        return price
+    """ "59.50" → 5950; a whole number is fen already. ValueError names the value. No float ever."""
+    wrong = f"price {price!r}: expected yuan with at most two decimals, as text, or fen as int"
+    if not isinstance(price, str):
+        return _whole("price", price, wrong=wrong)
     whole, dot, part = price.partition(".")
     if not (
         whole.isascii() and whole.isdigit() and (not dot or (part.isascii() and part.isdigit() and len(part) <= 2))
     ):
-        raise ValueError(f"price {price!r}: expected yuan with at most two decimals, as text, or fen as int")
-    return int(whole) * 100 + int(part.ljust(2, "0") if part else 0)
+        raise ValueError(wrong)
+    return _whole("price", int(whole) * 100 + int(part.ljust(2, "0") if part else 0))
+
+
+def _whole(field: str, value: object, *, least: int = -(2**63), wrong: str = "") -> int:
+    """A whole number that a record holds. ValueError names the field: numpy would cut 1.5 to 1, and send that."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(wrong or f"{field} {value!r}: expected a whole number")
+    most = least + 2**64 - 1
+    if not least <= value <= most:
+        raise ValueError(f"{field} {value}: expected {least} to {most}")
+    return int(value)
+
+
+def _row(order: tuple[Any, ...]) -> tuple[Any, ...]:
+    """An order of a batch with all its six fields."""
+    if not 4 <= len(order) <= 6:
+        raise ValueError(f"order {order!r}: expected side, code, price, quantity[, type[, expires_ns]]")
+    return (*order, *("limit", 0)[len(order) - 4 :])
 
 
 def _side(side: str | int) -> int:
-    found = {"buy": BUY, "sell": SELL, "B": BUY, "S": SELL, BUY: BUY, SELL: SELL}.get(side)
+    sides: dict[str | int, int] = {"buy": BUY, "sell": SELL, "B": BUY, "S": SELL, BUY: BUY, SELL: SELL}
+    found = sides.get(side) if isinstance(side, str | int) else None
     if found is None:
         raise ValueError(f"side {side!r}: expected buy or sell")
     return found
@@ -376,39 +395,44 @@ class Client:
         return self.send_batch([(side, code, price, quantity, type, expires_ns)])[0]
 
     def send_batch(self, orders: Iterable[tuple[Any, ...]]) -> list[Order]:
-        """Several orders (side, code, price, quantity[, type[, expires_ns]]) in one frame per 1,024; waits for all."""
-        rows = [(*row, *("limit", 0)[len(row) - 4 :]) for row in orders]
+        """Several orders (side, code, price, quantity[, type[, expires_ns]]), as many in a frame as may be; waits for
+        all. Raises ValueError where one cannot be understood: then none was sent."""
+        rows = [_row(order) for order in orders]
+        if not self.link.active:
+            self.link.open()
+        records = np.zeros(len(rows), COMMAND)
+        for record, (side, code, price, quantity, kind, expires_ns) in zip(records, rows, strict=True):
+            if kind not in TYPES:
+                raise ValueError(f"type {kind!r}: expected one of {', '.join(TYPES)}")
+            record["kind"], record["side"], record["order_type"] = NEW, _side(side), TYPES[kind]
+            record["instrument"], record["price"] = self._instrument(code), price_fen(price)
+            record["quantity"] = _whole("quantity", quantity)
+            if expires_ns:
+                record["flags"], record["order_id"] = EXPIRES, _whole("expires_ns", expires_ns, least=0)
+        assert self.link.login is not None, "an active session has logged in"
+        most = self.link.login.frame_records_max
         made: list[Order] = []
         numbers: list[int] = []
-        for start in range(0, len(rows), p.FRAME_RECORDS_MAX):
-            part = rows[start : start + p.FRAME_RECORDS_MAX]
-            records = np.zeros(len(part), COMMAND)
-            for record, (side, code, price, quantity, kind, expires_ns) in zip(records, part, strict=True):
-                if kind not in TYPES:
-                    raise ValueError(f"type {kind!r}: expected one of {', '.join(TYPES)}")
-                record["kind"], record["side"], record["order_type"] = NEW, _side(side), TYPES[kind]
-                record["instrument"], record["price"] = self._instrument(code), price_fen(price)
-                record["quantity"] = quantity
-                if expires_ns:
-                    record["flags"], record["order_id"] = EXPIRES, expires_ns
+        for start in range(0, len(rows), most):
+            part = records[start : start + most]
             if not self.link.active:
                 self.link.open()
             first = self.link.next_request
-            for i, (record, row) in enumerate(zip(records, part, strict=True)):
+            for i, (record, row) in enumerate(zip(part, rows[start : start + most], strict=True)):
                 order = Order(
                     first + i, row[1], "buy" if record["side"] == BUY else "sell", int(record["price"]), row[3]
                 )
                 self.by_request[first + i] = order
                 made.append(order)
-            numbers += self.link.request(records)
+            numbers += self.link.request(part)
         self.link.result(numbers)
         return made
 
     def _change(self, kind: int, order_id: int, **fields: int) -> Outcome:
         record = np.zeros(1, COMMAND)
-        record["kind"], record["order_id"] = kind, order_id
+        record["kind"], record["order_id"] = kind, _whole("order_id", order_id, least=0)
         for name, value in fields.items():
-            record[name] = value
+            record[name] = _whole(name, value)
         numbers = self.link.request(record)
         self.link.result(numbers)
         return self.outcomes[numbers[0]]

@@ -63,7 +63,7 @@ GATEWAY: Final = {
     "and calls a slow one dead.",
     "orders_per_second": "Orders that one session may send a second, on average. A member of this market sends ten "
     "a day: this protects the others from a program that runs away.",
-    "orders_burst": "And at once. A frame of more orders is never let through; a frame has 1,024 at most.",
+    "orders_burst": "And at once. A frame of more is refused as TOO_LARGE; a frame has 1,024 at most.",
     "cancels_factor": "Cancels may be so many times as frequent, so that risk can always be taken down.",
     "throttled_before_logout": "Messages over the limit, none waiting as it was told, that end a session.",
     "malformed_before_logout": "Messages that cannot be read before the session is logged out.",

@@ -114,7 +114,7 @@ class Logins(Requests):
             heartbeats_lost=p.HEARTBEATS_LOST,
             cancel_on_disconnect_ms=session.cancel_ms,
             orders_per_second=self.config.orders_per_second,
-            frame_records_max=p.FRAME_RECORDS_MAX,
+            frame_records_max=min(p.FRAME_RECORDS_MAX, self.config.orders_burst),
             payload_bytes_max=p.PAYLOAD_MAX_BYTES,
             phase=self.phase(),
             date=int(m["date"]),

@@ -67,9 +67,9 @@ class Requests(Sending):
         self.counters.malformed += 1
         self._reject(plane, route, p.reject(code, text=text))
 
-    def _malformed(self, session: Session, code: Code, text: str) -> None:
+    def _malformed(self, session: Session, code: Code, text: str, request_no: int = 0, **more: int) -> None:
         self.counters.malformed += 1
-        self._refuse(session, p.reject(code, text=text))
+        self._refuse(session, p.reject(code, request_no, text=text, **more))
         session.malformed += 1
         if session.malformed >= self.config.malformed_before_logout and session.logged_in:
             self._transit(session, Event.END, code, "too many messages that cannot be read")
@@ -94,7 +94,14 @@ class Requests(Sending):
         count = 1 if is_message else size // RECORD_BYTES
         # new business behind a cancel in one frame is new business
         down = head[10] in _RISK_DOWN and (count == 1 or _RISK_DOWN.issuperset(frame[60::RECORD_BYTES]))
-        if self._throttled(session, head[6], count, session.cancels if down else session.orders):
+        bucket = session.cancels if down else session.orders
+        assert bucket is not None, "a logged-in session has its buckets"
+        if count > bucket.burst:  # however long it waited, it would be told to wait again
+            text = f"{count} records in a frame; {bucket.burst} may come at once"
+            more = {"count": count, "expected": session.next_request}
+            self._malformed(session, Code.TOO_LARGE, text, head[6], **more)
+            return
+        if self._throttled(session, head[6], count, bucket):
             return
         if self.batch.room() < count:
             self.flush()

@@ -168,19 +168,21 @@ def client_step(state: ClientState, event: ClientEvent) -> tuple[ClientState, tu
 
 
 class Bucket:
-    """A token bucket in whole units, on monotonic time (D3). Its two numbers stand in the session's HOT row."""
+    """A token bucket in whole units, on monotonic time (D3). Its two numbers stand in the session's HOT row.
 
-    __slots__ = ("_burst", "_fill", "_per_second", "_row", "_time")
+    ``burst``: what it holds at most, so what can be taken at once."""
+
+    __slots__ = ("_fill", "_per_second", "_row", "_time", "burst")
 
     def __init__(self, row: np.void, name: str, per_second: int, burst: int, now_ns: int) -> None:
         self._row, self._fill, self._time = row, f"{name}_fill", f"{name}_time_ns"
-        self._per_second, self._burst = per_second, burst
+        self._per_second, self.burst = per_second, burst
         row[self._fill], row[self._time] = burst * FILL_UNIT, now_ns
 
     def take(self, count: int, now_ns: int) -> int:
         """0 when ``count`` was taken, else milliseconds until it can be."""
         passed_ns = min(max(0, now_ns - int(self._row[self._time])), REFILL_NS_MAX)
-        fill = min(int(self._row[self._fill]) + passed_ns * self._per_second, self._burst * FILL_UNIT)
+        fill = min(int(self._row[self._fill]) + passed_ns * self._per_second, self.burst * FILL_UNIT)
         missing = count * FILL_UNIT - fill
         if missing <= 0:
             fill -= count * FILL_UNIT

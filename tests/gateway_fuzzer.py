@@ -216,6 +216,8 @@ class Judge:
         else:
             rows = [frame[i : i + RECORD_BYTES] for i in range(0, len(frame), RECORD_BYTES)]
         bucket = book.cancels if all(r[60] in RISK_DOWN for r in rows) else book.orders
+        if len(rows) * 10**9 > bucket.burst:
+            return Verdict([Code.TOO_LARGE], [])
         if not bucket.take(len(rows), now_ns):
             return Verdict([Code.THROTTLED], [])
         if head[ff.KIND] == MESSAGE:

@@ -312,6 +312,83 @@ def test_a_throttled_client_is_told_when_to_try_again_then_logged_out():
         raw(world, client, raw_frame)
 
 
+def test_a_frame_of_more_than_ever_fits_is_not_told_to_wait():
+    """It would wait for good: it is refused for its size, with each of its requests; the bucket stays as it was."""
+    world = World(random.Random(1))
+    client = world.client("member-1")
+    session = world.core.sessions[1]
+    session.orders = Bucket(session.row, "order", 1, 2, world.now_ns)
+    (reject,) = raw(world, client, records(client, 3).tobytes())
+    assert (reject.code, reject.request_no, reject.count, reject.expected) == (Code.TOO_LARGE, 1, 3, 1)
+    assert "2 may come at once" in reject.text and reject.retry_after_ms == 0
+    assert raw(world, client, records(client, 2).tobytes()) == [] and journaled_requests(world, 1) == [1, 2]
+    session.malformed = world.core.config.malformed_before_logout - 1
+    with pytest.raises(Exception, match="cannot be read"):
+        raw(world, client, records(client, 3).tobytes())
+
+
+def test_a_client_makes_its_frames_as_small_as_the_login_asks_for():
+    world = World(random.Random(1))
+    world.core.config = msgspec.structs.replace(world.core.config, orders_burst=3)
+    client = world.client("member-1")
+    with pytest.raises(SessionRejected) as refused:
+        client.send_batch([("buy", "CEA24", 5_900, 1)] * 5)
+    assert client.link.login.frame_records_max == 3
+    reject = refused.value.reject
+    assert (reject.code, reject.request_no, reject.count) == (Code.THROTTLED, 4, 2), "later, and not too large"
+    assert journaled_requests(world, 1) == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("hold", "CEA24", 5_900, 1),
+        (["hold"], "CEA24", 5_900, 1),
+        ("buy", "CEA24", "59.001", 1),
+        ("buy", "CEA24", 5_900, 1, "stop"),
+        ("buy", "CEA24", "hold"),
+    ],
+)
+def test_a_batch_with_an_order_that_cannot_be_understood_sends_none_of_it(wrong):
+    """Also where it stands behind a first frame of good ones."""
+    world = World(random.Random(1))
+    client = world.client("member-1")
+    good = [("buy", "CEA24", 5_900, 1)] * p.FRAME_RECORDS_MAX
+    with pytest.raises(ValueError, match=r"hold|59\.001|stop"):
+        client.send_batch([*good, wrong])
+    assert journaled_requests(world, 1) == [] and client.link.next_request == 1 and not client.by_request
+    client.send_batch(good)
+    assert len(journaled_requests(world, 1)) == len(good)
+
+
+@pytest.mark.parametrize(
+    ("field", "send"),
+    [
+        ("quantity 1.5", lambda client: client.buy("CEA24", 5_900, 1.5)),
+        ("quantity True", lambda client: client.buy("CEA24", 5_900, True)),
+        ("quantity '12'", lambda client: client.buy("CEA24", 5_900, "12")),
+        ("quantity 9223372036854775808", lambda client: client.buy("CEA24", 5_900, 2**63)),
+        ("price 59.0", lambda client: client.buy("CEA24", 59.0, 1)),
+        ("price None", lambda client: client.buy("CEA24", None, 1)),
+        ("price 9{28}00", lambda client: client.buy("CEA24", "9" * 28, 1)),
+        ("expires_ns 1.5", lambda client: client.order("buy", "CEA24", 5_900, 1, expires_ns=1.5)),
+        ("order_id 1.5", lambda client: client.cancel(1.5)),
+        ("order_id -1", lambda client: client.reduce(-1, 1)),
+        ("quantity 0.5", lambda client: client.reduce(1, 0.5)),
+        ("price 59.5", lambda client: client.replace(1, 59.5, 1)),
+    ],
+)
+def test_what_is_no_whole_number_is_refused_by_its_field_before_anything_is_sent(field, send):
+    """numpy would make 1 of 1.5: the order of a tonne that nobody wanted, another one's cancel."""
+    world = World(random.Random(1))
+    client = world.client("member-1")
+    first = client.buy("CEA24", 5_900, np.int64(2))
+    with pytest.raises(ValueError, match=field):
+        send(client)
+    assert journaled_requests(world, 1) == [1] and len(client.open_orders()) == 1
+    assert client.cancel(first.order_id).quantity == 2
+
+
 def test_silence_cancels_only_where_it_was_chosen_and_our_crash_is_no_disconnect():
     world = World(random.Random(1))
     chosen = world.client("member-1", cancel_on_disconnect_ms=2_000)
