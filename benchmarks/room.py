@@ -193,7 +193,7 @@ def monitor(folder: Path, *words: str) -> Iterator[subprocess.Popen[bytes]]:
 
 SCRAPER: Final = """
 import sys, time, urllib.request
-from cea.giving_way import give_way
+from gateway.giving_way import give_way
 give_way()
 for line in sys.stdin:
     time.sleep(float(line))

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 from cea.connecting import chosen_key
-from cea.giving_way import give_way
 from cea.output import Exit, fail
+from gateway.giving_way import give_way
 
 PORT = 8060
 

@@ -21,6 +21,7 @@ import zmq
 
 from engine.records import NOTICE
 from gateway.client import GatewayError
+from gateway.giving_way import IdleTurns
 from gateway.keys import KeyFileError
 from gateway.monitor.picture import Picture, members_of
 from gateway.operator import OperatorClient
@@ -58,6 +59,7 @@ class Feed(threading.Thread):
         self._make_watch = make_watch or (lambda: Surveillance(thresholds))
         self._metrics = metrics or (dict)
         self._ending = threading.Event()
+        self._turns = IdleTurns()
         self._noting = threading.Lock()
         self._acknowledged = folder / "run" / "acknowledged.json"
         with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
@@ -92,6 +94,7 @@ class Feed(threading.Thread):
                 self._ending.wait(RETRY_S)
 
     def _follow(self, ops: OperatorClient) -> None:
+        self._turns.begin()  # behind the first connection: the threads that libzmq has begun for it keep theirs
         picture = self.picture
         picture.codes = {int(row[0]): str(row[1]) for row in ops.link.query("instruments")}
         picture.start_day()
@@ -108,6 +111,7 @@ class Feed(threading.Thread):
             now = time.monotonic()
             status = ops.status()
             picture.take_status(status)
+            self._turns.step()
             if set(status["instruments"]) != set(picture.codes.values()):
                 picture.codes = {int(row[0]): str(row[1]) for row in ops.link.query("instruments")}
                 self.watch.codes = dict(picture.codes)
@@ -125,6 +129,7 @@ class Feed(threading.Thread):
                 next_page = now + PAGE_S
                 next_member = self._members(ops, next_member)
                 picture.settlement = progress.read(self.folder)
+            self._turns.step()
             picture.seen, picture.error = time.monotonic(), ""
             self._listen(ops, now + (STATUS_S if picture.watched(now) else UNWATCHED_S))
 
@@ -132,9 +137,11 @@ class Feed(threading.Thread):
         """Takes events as they come, until a moment on the monotonic clock."""
         while True:
             self._take(ops.event_pages())
-            left = until - time.monotonic()
-            if left <= 0 or self._ending.wait(min(left, EVENTS_S)):
+            self._turns.step()
+            wait = min(until - time.monotonic(), EVENTS_S)
+            if wait <= 0 or self._ending.wait(wait):
                 return
+            self._turns.step(wait)
 
     def _known_auctions(self, ops: OperatorClient) -> None:
         """Auctions of earlier days: the stream begins with this one's morning."""
