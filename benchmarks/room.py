@@ -160,7 +160,7 @@ def watch(folder: Path) -> None:
     class FromNow(feed.Feed):
         def _follow(self, ops: OperatorClient) -> None:
             next_event = ops.status()["next_event"]
-            ops.subscribe = lambda first=1: ops.link.subscribe(next_event)  # type: ignore[method-assign]
+            ops.subscribe = lambda first=1, **how: ops.link.subscribe(next_event, **how)  # type: ignore[method-assign]
             super()._follow(ops)
 
     app.Feed = Switched  # type: ignore[misc]

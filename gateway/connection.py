@@ -26,6 +26,7 @@ from gateway import config as cfg
 from gateway import keys as keyfile
 from gateway import protocol as p
 from gateway.session import FINAL_LOGIN_CODES, NS_PER_MS, ClientAction, ClientEvent, ClientState, client_step
+from gateway.shared_stream import SharedReader
 
 SOFTWARE: Final = "cea-exchange client 1"
 PROBE_NS: Final = 500 * NS_PER_MS  # while waiting, ask "are you there" this often
@@ -147,7 +148,7 @@ class Connection:
         self._cancel_ms, self._software = cancel_on_disconnect_ms, software
         self._on_report, self._on_stream = on_report, on_stream
         # Set by who reads the stream by pages instead: (events EVENT[n], payloads), without an object per event.
-        self.stream_pages: deque[tuple[np.ndarray, bytes]] | None = None
+        self.stream_pages: deque[tuple[np.ndarray, bytes | memoryview]] | None = None
         self.context: zmq.Context[Any] = zmq.Context.instance()
         self.socket: zmq.Socket[Any] | None = None
         self.state = ClientState.DOWN
@@ -156,7 +157,9 @@ class Connection:
         self.next_report = 1
         self.next_request = 1
         self.stream_next = 0
-        self._stream_asked = -1
+        self._stream_asked_ns = 0
+        self._wants_shared = False
+        self._shared: SharedReader | None = None
         self.pending: dict[int, Pending] = {}
         self.pages: deque[p.Reports] = deque()
         self.caught_up = True
@@ -227,6 +230,7 @@ class Connection:
         return socket
 
     def _drop(self) -> None:
+        self._shared = None
         if self.socket is not None:
             self.socket.close(0)
             self.socket = None
@@ -327,6 +331,16 @@ class Connection:
             raise failure
         return some
 
+    def take_shared(self) -> None:
+        """Puts what has come through shared memory behind ``stream_pages``: to be read before the next call."""
+        if self._shared is None:
+            return
+        frames = self._shared.take()
+        for frame in frames or ():
+            self._take_stream(p.decode_reports(frame))
+        if frames is None:
+            self._ask_for_stream()
+
     def _keep_alive(self, now: int) -> None:
         if self.socket is None:
             return
@@ -416,9 +430,8 @@ class Connection:
             del self.pending[number]
 
     def _take_stream(self, page: p.Reports) -> None:
-        if page.first_no > self.stream_next and self._stream_asked != self.stream_next:
-            self._stream_asked = self.stream_next
-            self.subscribe(self.stream_next)  # a gap: from where we are, again; what is of an earlier day is gone
+        if page.first_no > self.stream_next and not page.flags & p.BEGINS:
+            self._miss_stream()
             return
         if self.stream_pages is not None:
             self._take_stream_page(page)
@@ -458,7 +471,7 @@ class Connection:
         self.next_request = max(self.next_request, message.next_request)
         self._go(ClientEvent.ACCEPTED)
         if self.stream_next:
-            self.subscribe(self.stream_next)
+            self._ask_for_stream()
 
     def _on_login_rejected(self, message: p.LoginRejected) -> None:
         if self.state is not ClientState.LOGGING_IN:
@@ -679,10 +692,41 @@ class Connection:
         if not self.wait(lambda: self.active and self._send(p.encode(make()))):
             raise NoAnswer(f"{frame.__struct_config__.tag} could not be sent to {self.where}")
 
-    def subscribe(self, first: int) -> None:
-        """Operators: the stream of all events from ``first`` on."""
-        self.stream_next = first
-        self._send(p.encode(p.Subscribe(token=self.token, first=first)))
+    def subscribe(self, first: int, *, shared: bool = False) -> None:
+        """Operators: the stream of all events from ``first`` on.
+
+        shared: by pages, through memory that the exchange shares (``take_shared``), once we have caught up and where we
+        are on its machine. Nothing wakes us up for what comes that way.
+        """
+        if shared and self.stream_pages is None:
+            self.stream_pages = deque()
+        self.stream_next, self._wants_shared = first, shared
+        self._ask_for_stream()
+
+    def _miss_stream(self) -> None:
+        """A gap: all from where we are once more. What comes until then lies behind the gap too."""
+        if self._now() - self._stream_asked_ns >= NUDGE_NS:
+            self._ask_for_stream()
+
+    def _ask_for_stream(self) -> None:
+        """From where we are."""
+        self._shared, self._stream_asked_ns = None, self._now()
+        message = p.Subscribe(token=self.token, first=self.stream_next, shared=self._wants_shared)
+        self._send(p.encode(message))
+
+    def _on_stream_shared(self, message: p.StreamShared) -> None:
+        if self._shared is not None or not self._wants_shared:
+            return
+        if message.next > self.stream_next and not message.begins:
+            self._miss_stream()
+            return
+        if message.begins:  # what is of an earlier day is gone
+            self.stream_next = max(self.stream_next, message.next)
+        try:
+            self._shared = SharedReader(message.path, message.mark, message.place)
+        except (OSError, ValueError):  # another machine, or another user
+            self._wants_shared = False
+            self._ask_for_stream()
 
     def close(self) -> None:
         """Logs out and gives the socket back."""

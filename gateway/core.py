@@ -26,7 +26,7 @@ from gateway import protocol as p
 from gateway.clock import SteppedClock
 from gateway.queries import answer_query
 from gateway.roles import ROLES
-from gateway.session import NS_PER_MS, Event, Session
+from gateway.session import NS_PER_MS, Event, Session, Way
 from gateway.timeouts import TimeOuts
 
 
@@ -118,6 +118,8 @@ class Core(TimeOuts):
     def _on_subscribe(self, session: Session, message: p.Subscribe) -> None:
         (self.streaming.add if message.first else self.streaming.discard)(session.number)
         session.stream_cursor = 0 if message.first == 0 else max(message.first, self.store.first_event_no)
+        session.stream_begins = True
+        session.stream_way = Way.ASKED if message.shared and self.shared is not None else Way.SENT
         self._refresh(session)
 
     def _on_step_clock(self, session: Session, message: p.StepClock) -> None:

@@ -82,18 +82,23 @@ class OperatorClient(Client):
         found: list[dict[str, Any]] = self.link.query("sessions")
         return found
 
-    def subscribe(self, first: int = 1) -> None:
-        """Begins the stream of all events from number ``first`` on (1: the whole day); read with :meth:`events`."""
-        self.link.subscribe(first)
+    def subscribe(self, first: int = 1, *, shared: bool = False) -> None:
+        """Begins the stream of all events from number ``first`` on (1: the whole day); read with :meth:`events`.
 
-    def event_pages(self) -> list[tuple[np.ndarray, bytes]]:
+        shared: for :meth:`event_pages`, through shared memory where that is possible (gateway.shared_stream). It needs
+        one who looks several times a second.
+        """
+        self.link.subscribe(first, shared=shared)
+
+    def event_pages(self) -> list[tuple[np.ndarray, bytes | memoryview]]:
         """As :meth:`events`, by pages of (EVENT[n], payloads of its notices): for who must keep up with the market.
 
-        From the first call on the stream comes this way only.
+        From the first call on the stream comes this way only. A page is to be read before the next call.
         """
         if self.link.stream_pages is None:
             self.link.stream_pages = deque()
         self.link.pump()
+        self.link.take_shared()
         found = list(self.link.stream_pages)
         self.link.stream_pages.clear()
         return found

@@ -59,6 +59,8 @@ POSSIBLE_DUPLICATE: Final = 1  # these reports may have been sent before
 CAUGHT_UP: Final = 2  # nothing is left to send after this frame: every command in it is complete
 REPEATED: Final = 4  # the original outcome of a repeated request_no, outside the numbering's advance
 
+BEGINS: Final = 8  # the first stream frame after a subscription: what was asked for before it is gone (an earlier day)
+
 HEADER: Final = struct.Struct("<BBHIQqq")
 HEADER_BYTES: Final = HEADER.size
 assert HEADER_BYTES == 32
@@ -152,10 +154,14 @@ class Query(Control, tag="query"):
 
 
 class Subscribe(Control, tag="subscribe"):
-    """Operators: the stream of all events from number ``first`` on (1: all of the day); 0 ends it."""
+    """Operators: the stream of all events from number ``first`` on (1: all of the day); 0 ends it.
+
+    ``shared``: who has caught up may be told to read on in shared memory (stream_shared), on the exchange's machine.
+    """
 
     token: Token
     first: Number
+    shared: bool = False
 
 
 class StepClock(Control, tag="step_clock"):
@@ -259,6 +265,20 @@ class Answer(Control, tag="answer"):
     data: Any = None
 
 
+class StreamShared(Control, tag="stream_shared"):
+    """To a ``shared`` subscription: from event ``next`` on the stream is in the file ``path``, from ``place`` on.
+
+    Its frames are no longer sent; this is, once a second. Who cannot open it, finds another ``mark`` there, or is
+    lapped, subscribes anew. ``begins``: nothing was sent since the subscription, what was asked for before it is gone.
+    """
+
+    path: str
+    mark: str
+    place: int
+    next: int
+    begins: bool
+
+
 class EndOfDay(Control, tag="end_of_day"):
     """Once, behind the reports of a closed day: the session's last one and XXH3-128 over all of them."""
 
@@ -268,7 +288,17 @@ class EndOfDay(Control, tag="end_of_day"):
 
 
 CLIENT_MESSAGES = (Login, Logout, Heartbeat, Retransmit, DeadMan, Kill, Query, Subscribe, StepClock, Confirm)
-EXCHANGE_MESSAGES = (LoginAccepted, LoginRejected, LoggedOut, SessionReject, ResyncDone, Heartbeat, Answer, EndOfDay)
+EXCHANGE_MESSAGES = (
+    LoginAccepted,
+    LoginRejected,
+    LoggedOut,
+    SessionReject,
+    ResyncDone,
+    Heartbeat,
+    Answer,
+    StreamShared,
+    EndOfDay,
+)
 
 _encoder = msgspec.msgpack.Encoder()
 _from_client: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(Union[CLIENT_MESSAGES])  # type: ignore[valid-type]
@@ -318,10 +348,15 @@ class Reports(msgspec.Struct, frozen=True):
     received_ns: int
     sent_ns: int
     events: np.ndarray
-    payloads: bytes
+    payloads: bytes | memoryview
 
 
-def encode_reports(
+def encode_reports(events: np.ndarray, payloads: bytes, first_no: int, **head: int) -> bytes:
+    """One report frame. events: EVENT[1 … REPORTS_PER_FRAME], contiguous; head: as :func:`report_head`."""
+    return b"".join((report_head(events, payloads, first_no, **head), events.tobytes(), payloads))
+
+
+def report_head(
     events: np.ndarray,
     payloads: bytes,
     first_no: int,
@@ -331,12 +366,11 @@ def encode_reports(
     received_ns: int = 0,
     sent_ns: int = 0,
 ) -> bytes:
-    """One report frame. events: EVENT[1 … REPORTS_PER_FRAME], contiguous."""
-    head = HEADER.pack(magic, flags, len(events), len(payloads), first_no, received_ns, sent_ns)
-    return b"".join((head, events.tobytes(), payloads))
+    """The header alone of a report frame; events and payloads follow it."""
+    return HEADER.pack(magic, flags, len(events), len(payloads), first_no, received_ns, sent_ns)
 
 
-def decode_reports(frame: bytes) -> Reports:
+def decode_reports(frame: bytes | memoryview) -> Reports:
     """A report frame; ValueError where it is none."""
     if len(frame) < HEADER_BYTES:
         raise ValueError(f"report frame of {len(frame)} bytes")

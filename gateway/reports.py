@@ -242,10 +242,10 @@ class ReportStore:
         places = self._places(session, first_no, count)
         return self.events[places], self._blob(places.tolist())
 
-    def event_page(self, first_no: int) -> tuple[np.ndarray, bytes]:
-        """Events from number ``first_no`` of the stream of all events, at most one frame's worth."""
+    def event_page(self, first_no: int, most: int = STREAM_PER_FRAME) -> tuple[np.ndarray, bytes]:
+        """Events from number ``first_no`` of the stream of all events, at most so many."""
         start = first_no - self.first_event_no
-        stop = min(start + STREAM_PER_FRAME, self.count)
+        stop = min(start + most, self.count)
         assert 0 <= start <= stop, "a page lies inside the stream"
         events = self.events[start:stop]
         if not self.payloads or start > next(reversed(self.payloads)):  # as in nearly every page of a busy market

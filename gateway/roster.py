@@ -25,6 +25,7 @@ from gateway.reports import ReportStore
 from gateway.roles import ROLES, kinds_mask
 from gateway.sequence import JournalPort, Sequence
 from gateway.session import NS_PER_MS, Action, Event, Session, step
+from gateway.shared_stream import SharedStream
 from gateway.zap import MEMBERS, OPERATORS
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,8 @@ class Roster(Sequence):
         self.tokens: dict[int, Session] = {}
         self.dirty: set[int] = set()  # sessions that have not yet got all their reports
         self.streaming: set[int] = set()  # sessions with a subscription to all events
+        self._shared_told_ns = 0
+        self.shared: SharedStream | None = None  # where readers on this machine find it, once they have caught up
         self.proposals: dict[int, tuple[str, Any]] = {}  # commands of two persons: whose turn it is, what
         self.alarms: list[str] = []
         self._login_route = b""

@@ -13,10 +13,12 @@ from engine.codes import Code
 from gateway import protocol as p
 from gateway.hot import unsent
 from gateway.roster import Roster
-from gateway.session import Event, Session, State
+from gateway.session import NS_PER_MS, Event, Session, State, Way
+from gateway.shared_stream import EVENTS_PER_FRAME, FRAME_BYTES_MAX, SharedStream
 from gateway.zap import OPERATORS
 
 ALL_FRAMES: Final = 1 << 30
+TELL_NS: Final = 1_000 * NS_PER_MS  # how often those who read shared memory are told where it is
 # Answers that wait for one slow reader: those to one frame, of which each record may be a request that is repeated. As
 # many bytes as its socket holds of report frames (gateway.server).
 ANSWERS_MAX: Final = p.FRAME_RECORDS_MAX
@@ -54,11 +56,13 @@ class Sending(Roster):
 
         True where more of it could go at once.
         """
-        more = False
+        more = self._share_stream(frames)
         for number in self.streaming - self.dirty:
             session = self.sessions[number]
-            if session.state in (State.RESYNC, State.ACTIVE):
+            if session.stream_way is not Way.SHARED and session.state in (State.RESYNC, State.ACTIVE):
                 more |= self._send_stream(session, frames)
+                if session.stream_way is Way.ASKED:
+                    self._let_share(session)
         return more
 
     def _answer(self, session: Session, frame: bytes) -> None:
@@ -131,14 +135,62 @@ class Sending(Roster):
                 return False
             events, payloads = self.store.event_page(session.stream_cursor)
             end = session.stream_cursor + len(events)
-            flags = p.CAUGHT_UP if end == end_no else 0
+            flags = (p.CAUGHT_UP if end == end_no else 0) | (p.BEGINS if session.stream_begins else 0)
             frame = p.encode_reports(
                 events, payloads, session.stream_cursor, flags=flags, magic=p.STREAM_MAGIC, sent_ns=sent_ns
             )
             if not self._try(OPERATORS, session, frame):
                 return False
-            session.stream_cursor = end
+            session.stream_cursor, session.stream_begins = end, False
         return session.stream_cursor < end_no
+
+    def _sharing(self) -> list[Session]:
+        """Sessions that read the stream in shared memory."""
+        return [s for number in self.streaming if (s := self.sessions[number]).stream_way is Way.SHARED]
+
+    def _share_stream(self, frames: int) -> bool:
+        """As ``_send_stream``, for all who read shared memory at once: it takes everything."""
+        shared, sharing = self.shared, self._sharing()
+        if shared is None or not sharing:
+            return False
+        end_no, sent_ns = self.store.first_event_no + self.store.count, self.clock.now()
+        shared.next_no = max(shared.next_no, self.store.first_event_no)
+        for _ in range(frames):
+            if shared.next_no >= end_no:
+                break
+            most = EVENTS_PER_FRAME
+            events, payloads = self.store.event_page(shared.next_no, most)
+            while p.HEADER_BYTES + events.nbytes + len(payloads) > FRAME_BYTES_MAX:
+                most //= 2
+                events, payloads = self.store.event_page(shared.next_no, most)
+            flags = p.CAUGHT_UP if shared.next_no + len(events) == end_no else 0
+            head = p.report_head(events, payloads, shared.next_no, flags=flags, magic=p.STREAM_MAGIC, sent_ns=sent_ns)
+            shared.put(head, events, payloads)
+        again = self.mono_ns - self._shared_told_ns >= TELL_NS
+        for session in sharing:
+            session.stream_cursor = shared.next_no
+            if again:
+                self._tell_shared(session, shared)
+        return shared.next_no < end_no
+
+    def _let_share(self, session: Session) -> None:
+        """Who has been sent all that there is reads on in shared memory."""
+        shared = self.shared
+        assert shared is not None, "nobody may ask for it otherwise"
+        if session.stream_cursor < self.store.first_event_no + self.store.count:
+            return
+        if not self._sharing():
+            shared.next_no = session.stream_cursor
+        if session.stream_cursor == shared.next_no and self._tell_shared(session, shared):
+            session.stream_way, session.stream_begins = Way.SHARED, False
+
+    def _tell_shared(self, session: Session, shared: SharedStream) -> bool:
+        """Where the stream goes on. Said again now and then: with a connection that was made anew it may be lost."""
+        self._shared_told_ns = self.mono_ns
+        told = p.StreamShared(
+            path=shared.path, mark=shared.mark, place=shared.place, next=shared.next_no, begins=session.stream_begins
+        )
+        return self._try(self._plane(session), session, p.encode(told))
 
     def _try(self, plane: str, session: Session, frame: bytes) -> bool:
         if self.send(plane, session.route, frame):

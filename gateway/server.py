@@ -21,7 +21,7 @@ import zmq
 from engine import messages
 from engine.exchange import ENGINE_ABI, Exchange
 from engine.journal import FreeSpace, Identity, Journal, RealDisk
-from gateway import commit, zap
+from gateway import commit, shared_stream, zap
 from gateway import config as cfg
 from gateway import keys as keyfile
 from gateway import protocol as p
@@ -46,7 +46,7 @@ DRAIN_MESSAGES: Final = BATCH_RECORDS
 # The operators' stream of all events goes out in bursts: whoever watches may lag for a moment. Sent with each group it
 # came in small frames, which cost the exchange a send each and whoever reads it three times as much for an event.
 STREAM_NS: Final = 10 * NS_PER_MS
-STREAM_FRAMES: Final = 4  # in one turn: 4,096 events, a fraction of a millisecond
+STREAM_FRAMES: Final = 4  # in one turn: 4,096 events, a fraction of a millisecond; in shared memory 32,768: one
 POLL_MS: Final = 20  # how long the loop sleeps at most: the resolution of time-outs
 STILL_NS: Final = 1_000_000_000  # a round takes milliseconds: after so long the process was stopped, or kept busy
 PUBLISH_NS: Final = 1 * NS_PER_MS  # market data at most 1,000 times a second: an order never waits for its own picture
@@ -121,6 +121,8 @@ class Server:
         self.lane: HotLane | None = None
         self.snapshots: Snapshots | None = None
         self._touching: TouchAhead | None = None
+        self._awake: Awake | None = None
+        self._shared: shared_stream.SharedStream | None = None
         self._log: CommandLog | None = None
         self._overlapped: commit.OverlappedJournal | None = None
         self._keys_stamp = 0
@@ -192,6 +194,8 @@ class Server:
             self.core.journal, self.core.overlap_from = self._overlapped, self.config.overlap_from
         if self.config.metrics:
             self.metrics.attach(self.core)
+        if shared_stream.available():
+            self._shared = self.core.shared = shared_stream.SharedStream()
         self.core.tick(time.monotonic_ns())
         bootstrap(self.core)
         self.core.publisher = Publisher(
@@ -202,6 +206,7 @@ class Server:
                 *self.core.store.growing(),
                 *self.core.log.growing(),
                 *self.snapshots.growing(),
+                *([self._shared.touchable] if self._shared is not None else []),
                 lambda: (exchange.market.deals_room, int(exchange.market.market[0]["deals"]), AHEAD_RECORDS),
             ]
         )
@@ -613,6 +618,8 @@ class Server:
             self.snapshots.abandon()
         if self._log is not None:
             self._log.abandon()
+        if self._shared is not None:
+            self._shared.close()
         if self._opened:
             self.journal.close()
         self.context.term()

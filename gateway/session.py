@@ -190,6 +190,14 @@ class Bucket:
         return 0 if missing <= 0 else max(1, -(-missing // (self._per_second * NS_PER_MS)))
 
 
+class Way(Enum):
+    """How a session gets the stream of all events."""
+
+    SENT = auto()
+    ASKED = auto()  # sent; it would read shared memory once it has caught up
+    SHARED = auto()
+
+
 class Session:
     """One session on the exchange's side: everything that is not in the journal.
 
@@ -221,7 +229,9 @@ class Session:
         "route",
         "row",
         "state",
+        "stream_begins",
         "stream_cursor",
+        "stream_way",
         "throttled",
         "token",
     )
@@ -238,6 +248,7 @@ class Session:
         self.answers: deque[tuple[int, bytes]] = deque()
         self.ended_date = 0  # the day (yyyymmdd) whose EndOfDay it was told
         self.login = (0, 0)  # instance and attempt of the client that is logged in
+        self.stream_way, self.stream_begins = Way.SENT, False  # nothing sent since the subscription
         self.stream_cursor = 0  # operators: next event number to send, 0 without a subscription
         self.heartbeat_ns = 0
         self.cancel_ms = -1

@@ -92,6 +92,7 @@ PLAUSIBLE: dict[str, tuple[Any, ...]] = {
     "instance": (0, 0, 7),
     "first": (0, 1, 2, 40, 2**40),
     "last": (0, 1, 3, 60, 2**40),
+    "shared": (False, True),
     "within_ms": (-1, 0, 20, 86_400_000),
     "id": (1, 2**62),
     "what": QUERIES,

@@ -14,6 +14,7 @@ prints one JSON line per seed; everything about a run follows from its seed.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import logging
 import random
@@ -58,13 +59,14 @@ from engine.exchange import Exchange
 from engine.market import ACTIVE
 from engine.records import MESSAGE, NO_ACCOUNT, RECORD_BYTES
 from gateway import config as cfg
-from gateway import keys, libzmq
+from gateway import keys, libzmq, shared_stream
 from gateway import protocol as p
 from gateway.clock import SteppedClock
 from gateway.core import Core
 from gateway.market_data import Publisher
 from gateway.roles import ROLES
 from gateway.scheduler import bootstrap
+from gateway.shared_stream import SharedReader, SharedStream
 from gateway.zap import MEMBERS, OPERATORS
 
 CORE = [
@@ -319,6 +321,13 @@ class Judge:
         return frozenset(may)
 
 
+@functools.cache
+def _memory() -> tuple[SharedStream, SharedReader]:
+    """One for all worlds, one after the other: mapping it anew for each would be most of what they do."""
+    stream = SharedStream()
+    return stream, SharedReader(stream.path, stream.mark, 0)
+
+
 class World:
     """One exchange core, its peers, and the judge."""
 
@@ -350,6 +359,8 @@ class World:
                 )
         self.core.flush()
         self.core.publisher = Publisher(exchange, lambda *a: None, epoch=1)
+        self.core.shared = _memory()[0] if operators and shared_stream.available() else None
+        self.shared_next = 0  # of the events in shared memory, the one that comes next
         self.core.step_to(DAY + int(chance.choice(HOURS) * HOUR))
         self.peers = [Peer(k, i) for i, k in enumerate(k for k in table.keys if operators or k.role in MEMBERS_ROLES)]
         self.by_route = {peer.route: peer for peer in self.peers}
@@ -386,6 +397,8 @@ class World:
             self.seen.append((peer, message))
             if isinstance(message, p.LoggedOut):
                 self._forget(peer)
+            if isinstance(message, p.StreamShared):
+                self._shares(peer, message)
             if peer is self.clogged:
                 self._arrived(message)
         elif frame[1] & p.REPEATED:
@@ -448,10 +461,41 @@ class World:
         if strangers:
             raise Failure(f"{peer.key.name} was sent events of accounts {strangers}")
 
+    def _shares(self, peer: Peer, message: p.StreamShared) -> None:
+        """A peer is told to read on in shared memory."""
+        if peer.plane != OPERATORS:
+            raise Failure(f"{peer.key.name} was let into the memory that holds everybody's events")
+        stream, reader = _memory()
+        self._read_on()
+        if (message.path, message.place) != (stream.path, stream.place):
+            raise Failure(f"{peer.key.name} was told a place that is not where the stream goes on")
+        reader._place, self.shared_next = message.place, message.next
+
+    def _read_on(self) -> None:
+        """What is in shared memory is what the store has, each event once."""
+        if not self.shared_next:
+            return
+        frames = _memory()[1].take()
+        if frames is None:
+            raise Failure("lapped in shared memory between two flushes")
+        store = self.core.store
+        for page in map(p.decode_reports, frames):
+            at = page.first_no - store.first_event_no
+            if page.first_no != self.shared_next:
+                raise Failure(f"event {page.first_no} in shared memory, {self.shared_next} comes next")
+            if at >= 0 and store.events[at : at + len(page.events)].tobytes() != page.events.tobytes():
+                raise Failure(f"events from {page.first_no} on are others in shared memory")
+            self.shared_next += len(page.events)
+
     def log_in(self, peer: Peer) -> None:
-        """A plain login; rotation's other key may be refused."""
+        """A plain login; rotation's other key may be refused. On the operators' plane then as a rule the stream."""
         login = p.Login(version=1, resume="quick", heartbeat_ms=60_000)
         self.frame(peer, p.encode(login), 1)
+        if peer.token and p.Subscribe in peer.role.controls and self.chance.random() < 0.8:
+            store, whole = self.core.store, self.chance.random() < 0.2
+            first = store.first_event_no + (0 if whole else store.count)
+            ask = p.Subscribe(token=peer.token, first=first, shared=self.chance.random() < 0.8)
+            self.frame(peer, p.encode(ask), 1)
 
     # --- one frame ---------------------------------------------------------------------------------------------
 
@@ -508,6 +552,7 @@ class World:
         self.core.flush()
         self._delivered()
         self.core.pump()
+        self._read_on()
         made: list[tuple[bytes, bytes]] = []
         for records, payloads in self.journal.groups[self.groups :]:
             at = 0

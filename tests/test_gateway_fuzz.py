@@ -23,7 +23,7 @@ from engine.codes import Code
 from engine.journal import RealDisk
 from engine.journal.inspection import verify
 from engine.records import COMMAND
-from gateway import hot
+from gateway import hot, shared_stream
 from gateway import protocol as p
 from gateway.cards import Probe
 from gateway.client import Client
@@ -78,6 +78,22 @@ class Hasty(Core):
 def test_a_planted_core_that_forgets_answers_is_found():
     with pytest.raises(Failure, match=r"lost|is owed"):
         Fuzzer(22, core_class=Hasty, modules=CORE).run(10, 1_000)
+
+
+class Skipping(Core):
+    """Planted bug: now and then an event does not come into shared memory."""
+
+    def _share_stream(self, frames):
+        more = super()._share_stream(frames)
+        if self.shared is not None and self.shared.next_no % 8 == 0:
+            self.shared.next_no += 1
+        return more
+
+
+@pytest.mark.skipif(not shared_stream.available(), reason="no shared memory here: the stream goes through the socket")
+def test_a_planted_core_that_skips_an_event_in_shared_memory_is_found():
+    with pytest.raises(Failure, match="in shared memory"):
+        Fuzzer(6, core_class=Skipping, modules=CORE).run(4, 1_500)
 
 
 @pytest.mark.parametrize("broken", [Trusting, pytest.param(Eager, marks=pytest.mark.slow), Touchy])

@@ -137,12 +137,15 @@ STATE: Final = np.dtype(
     ]
 )
 
+BY_OWNER: Final = int(Reason.BY_OWNER)
+MASS_CANCEL: Final = int(Reason.MASS_CANCEL)
 ACCOUNT_BITS: Final = 28  # account numbers in a pair's key; the engine's capacity ends at 2^24
 
 # Why collect() came back.
 END: Final = 0
 LOOK: Final = 1  # the event at this place lies behind the next look
 AT_NOTICE: Final = 2
+ROOM: Final = 3  # the tables are too small for the event at this place, or one behind it
 
 
 @njit(inline="always")
@@ -183,35 +186,41 @@ def highest(events):
     return account, instrument, slot
 
 
-@native()
+@native(nogil=True)
 def collect(events, start, orders, flow, day, pairs, vintages, deals, quicks, state):
-    """Takes events[start:] into the tables; returns (next place, END | LOOK | AT_NOTICE).
+    """Takes events[start:] into the tables; returns (next place, END | LOOK | AT_NOTICE | ROOM).
 
     orders SEEN[slots], flow FLOW[BUCKETS, accounts, instruments, 2], day DAY[accounts, instruments], pairs
     PAIR[2^n], vintages VINTAGE[instruments], deals DEALT[2^n] and quicks QUICK[2^n] rings, state STATE[1].
     Stops when the table of pairs is half full, too (the caller makes it larger): that is an END before the end.
     """
     s = state[0]
-    bucket = s.bucket
+    # outside the loop: what is written in it may lie anywhere, so that all of this would be read again for each event
+    bucket, next_look_ns, quick_ns = s.bucket, s.next_look_ns, s.quick_ns
+    slots, accounts, instruments = orders.size, day.shape[0], day.shape[1]
     i = start
     while i < events.size:
         e = events[i]
         kind = e.kind
-        if e.time_ns >= s.next_look_ns:  # a notice crosses the minute as well as an order
+        if e.time_ns >= next_look_ns:  # a notice crosses the minute as well as an order
             return i, LOOK
         if kind == NOTICE:
             return i, AT_NOTICE
+        slot = np.int64(e.order_id & np.uint64(0xFFFFFFFF))
+        known = slot < slots and e.instrument < instruments
+        if not known or (e.account >= accounts and e.account != NO_ACCOUNT):
+            return i, ROOM
         if kind == ACCEPTED:
-            o = orders[np.int64(e.order_id & np.uint64(0xFFFFFFFF))]
+            o = orders[slot]
             o.order_id, o.time_ns, o.price, o.quantity = e.order_id, e.time_ns, e.price, e.quantity
             o.seq, o.account, o.instrument, o.side = e.seq, e.account, e.instrument, e.side
             f = flow[bucket, e.account, e.instrument, e.side]
             f.ordered_t += e.quantity
             f.orders += 1
         elif kind == CANCELLED:
-            o = orders[np.int64(e.order_id & np.uint64(0xFFFFFFFF))]
-            own = e.reason == Reason.BY_OWNER or e.reason == Reason.MASS_CANCEL
-            if own and o.order_id == e.order_id and e.time_ns - o.time_ns <= s.quick_ns:
+            o = orders[slot]
+            own = e.reason == BY_OWNER or e.reason == MASS_CANCEL
+            if own and o.order_id == e.order_id and e.time_ns - o.time_ns <= quick_ns:
                 f = flow[bucket, e.account, e.instrument, o.side]
                 f.quick_t += e.quantity
                 f.quick += 1
@@ -222,7 +231,7 @@ def collect(events, start, orders, flow, day, pairs, vintages, deals, quicks, st
         elif kind == FILL_MAKER:
             s.maker, s.maker_order = e.account, e.order_id
             flow[bucket, e.account, e.instrument, e.side].filled_t += e.quantity
-            o = orders[np.int64(e.order_id & np.uint64(0xFFFFFFFF))]
+            o = orders[slot]
             s.maker_arranges = 0
             if o.order_id == e.order_id:
                 s.maker_arranges = np.uint32(e.time_ns - o.time_ns <= s.arranged_ns)
@@ -231,7 +240,6 @@ def collect(events, start, orders, flow, day, pairs, vintages, deals, quicks, st
             if 2 * s.pairs >= pairs.size:
                 return i, END
             _deal(e, orders, flow, day, pairs, vintages, deals, s, bucket)
-        s.events += 1
         i += 1
     return i, END
 

@@ -130,13 +130,14 @@ class Surveillance:
         before = len(self.alerts)
         if not len(events):
             return []
-        self._reserve(events)
         at = taken = 0
         while at < len(events):
+            start = at
             at, why = k.collect(
                 events, at, self.orders, self.flow, self.day, self.pairs, self.vintages, self.deals, self.quicks,
                 self.state,
             )  # fmt: skip
+            self.state["events"] += at - start
             if why == k.AT_NOTICE:
                 event = events[at]
                 size = int(event["quantity"])
@@ -147,6 +148,8 @@ class Surveillance:
                 if at:
                     self._note(events[at - 1])
                 self._minute(int(events[at]["time_ns"]))
+            elif why == k.ROOM:
+                self._reserve(events[at:])
             elif at < len(events):
                 larger = np.zeros(2 * len(self.pairs), k.PAIR)
                 k.rehash(self.pairs, larger)
