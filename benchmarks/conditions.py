@@ -12,6 +12,21 @@ import llvmlite
 import numba
 import numpy as np
 
+from gateway.awake import Awake
+
+_awakes: list[Awake] = []
+
+
+def keep_awake() -> None:
+    """Processors without work do not halt from here to the process's end, where that is allowed (gateway.awake)."""
+    if not _awakes:
+        _awakes.append(Awake())
+
+
+def awake() -> bool:
+    """Whether this process keeps them from halting."""
+    return any(one.held for one in _awakes)
+
 
 def conditions() -> dict[str, str]:
     """Machine, load and versions, as text by name."""
@@ -24,6 +39,7 @@ def conditions() -> dict[str, str]:
         "numba": numba.__version__,
         "llvmlite": llvmlite.__version__,
         "numpy": np.__version__,
+        "processors": "stay awake" if awake() else "halt without work",
         "compiler": compiler_version() or "none found",
     }
 

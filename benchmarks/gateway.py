@@ -36,6 +36,7 @@ import zmq
 
 from benchmarks import gateway_controls as controls
 from benchmarks import gateway_load as load
+from benchmarks.conditions import awake, keep_awake
 from engine import messages as m
 from engine.calendar import day_start_ns
 from engine.records import BUY, COMMAND, IOC, LIMIT, NEW, SELL
@@ -154,6 +155,7 @@ def exchange(curve: bool, lane: str, members: int = 2, funded: int = 2, **more: 
             lane=lane,  # type: ignore[arg-type]
             orders_per_second=10_000_000,
             orders_burst=10_000_000,
+            stay_awake=awake(),
             **more,
         )
         config = cfg.Config(
@@ -217,7 +219,7 @@ class Load:
     def ping(self, count: int) -> np.ndarray:
         """Round trips of one order at a time, ns."""
         n, f = self.native, self.native.f
-        out = np.zeros(count, np.int64)
+        out = controls.times(count)
         done = load.ping(
             int(self.sockets[0]), f["recv"], f["data"], f["size"], f["zmq_send"], n.poll, self.items.ctypes.data,
             n.messages.ctypes.data, self.frames.ctypes.data, int(self.tokens[0]), int(self.next_requests[0]),
@@ -297,7 +299,7 @@ def open_loop(stream: Load, rate: float, total: int, runs: int) -> dict[str, flo
     """Latencies at a fixed rate from the intended send time."""
     found = []
     for _ in range(runs):
-        latencies = np.zeros(min(total, int(2 * rate)), np.int64)
+        latencies = controls.times(min(total, int(2 * rate)))
         stream.run(len(latencies), 1 << 20, 1, int(1e9 / rate), latencies)
         found.append(latencies)
     return middle(found)
@@ -457,12 +459,15 @@ def main() -> None:
     parser.add_argument("--orders", type=int, default=1_000_000, help="orders of one throughput run")
     parser.add_argument("--smoke", action="store_true", help="small numbers: does it run at all")
     parser.add_argument("--only", choices=("plain", "curve", "python", "resync", "sessions"), help="one part")
+    parser.add_argument("--halting", action="store_true", help="processors without work may halt")
     parser.add_argument("--echo", nargs=2, metavar=("FOLDER", "LANE"), help=argparse.SUPPRESS)
     parser.add_argument("--curve", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.echo:
         echo_server(arguments.echo[0], arguments.curve, arguments.echo[1])
         return
+    if not arguments.halting:
+        keep_awake()
     runs, total = (1, 50_000) if arguments.smoke else (arguments.runs, arguments.orders)
     small = arguments.smoke
     parts: dict[str, Callable[[], dict[str, Any]]] = {
@@ -478,6 +483,7 @@ def main() -> None:
         "conditions": {
             "machine": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
+            "processors": "stay awake" if awake() else "halt without work",
             "load_average": os.getloadavg()[0],
             "python": platform.python_version(),
             "libzmq": zmq.zmq_version(),

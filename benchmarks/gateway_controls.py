@@ -12,6 +12,11 @@ import numpy as np
 from benchmarks import gateway_load as load
 
 
+def times(count: int) -> np.ndarray:
+    """int64[count] for what is measured, touched: fresh memory that the host must give first takes it 9 ms a 2 MiB."""
+    return np.full(count, -1, np.int64)
+
+
 def fdatasync_ns(folder: Path, count: int = 500, pause_ns: int = 0) -> np.ndarray:
     """Writing a group of one order into a preallocated file and fdatasync, ns each; with a pause before each.
 
@@ -20,7 +25,7 @@ def fdatasync_ns(folder: Path, count: int = 500, pause_ns: int = 0) -> np.ndarra
     path = folder / "fdatasync.probe"
     fd = os.open(path, os.O_RDWR | os.O_CREAT)
     os.posix_fallocate(fd, 0, 1 << 20)
-    out = np.zeros(count, np.int64)
+    out = times(count)
     for i in range(count):
         if pause_ns:
             time.sleep(pause_ns / 1e9)
@@ -42,7 +47,7 @@ def disk_alone_ns(folder: Path, rate: float, seconds: float = 2.0) -> np.ndarray
     path, step_ns, count = folder / "disk.probe", int(1e9 / rate), int(rate * seconds)
     fd = os.open(path, os.O_RDWR | os.O_CREAT)
     os.posix_fallocate(fd, 0, 64 * (2 * count + 1))
-    out = np.zeros(count, np.int64)
+    out = times(count)
     began, done, place = time.monotonic_ns(), 0, 0
     while done < count:
         arrived = min(count, (time.monotonic_ns() - began) // step_ns + 1)
@@ -67,7 +72,7 @@ def processor_alone_ns(clock: int, rate: float, seconds: float = 2.0, threads: i
     gave the processor to somebody else.
     """
     step_ns, count = int(1e9 / rate), int(rate * seconds)
-    late = [np.zeros(count, np.int64) for _ in range(threads)]
+    late = [times(count) for _ in range(threads)]
     load.look(clock, np.zeros(2, np.int64), time.monotonic_ns(), step_ns, np.zeros(1, np.int64))  # compiled before
     began = time.monotonic_ns() + 5_000_000  # the threads stand by then
     work = [threading.Thread(target=load.look, args=(clock, np.zeros(2, np.int64), began, step_ns, o)) for o in late]

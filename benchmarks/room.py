@@ -43,7 +43,8 @@ import numpy as np
 import zmq
 
 from benchmarks import gateway as gw
-from benchmarks.conditions import conditions, describe
+from benchmarks import gateway_controls as controls
+from benchmarks.conditions import conditions, describe, keep_awake
 from engine.records import BUY, IOC
 from gateway import config as cfg
 from gateway.client import Client
@@ -251,9 +252,9 @@ class Market:
         """So many orders; rate 0: as fast as they are answered. other: pid of a process whose share is told too."""
         step_ns, latencies = 0, None
         if rate:
-            step_ns, latencies = int(1e9 / rate), np.zeros(orders, np.int64)
+            step_ns, latencies = int(1e9 / rate), controls.times(orders)
             warm = int(rate * WARM_S)
-            self.load.run(warm, 1 << 20, 1, step_ns, np.zeros(warm, np.int64))
+            self.load.run(warm, 1 << 20, 1, step_ns, controls.times(warm))
         told = self.scrape() if scraped else lambda: 0
         pids = [self.pid, *([other] if other else [])]
         before, mine, stolen_s = [process_seconds(pid) for pid in pids], time.process_time(), host_took_s()
@@ -362,6 +363,7 @@ def main() -> None:
     parser.add_argument("--part", choices=("metrics", "room"), default="")
     parser.add_argument("--share", type=float, default=0.5, help="of the full rate, in the room's windows")
     parser.add_argument("--curve", action="store_true", help="encrypted, as members are; else without")
+    parser.add_argument("--halting", action="store_true", help="processors without work may halt")
     parser.add_argument("--keep", type=Path, metavar="FILE", help="add the pairs to this file; tell of all in it")
     parser.add_argument("--watch", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -370,6 +372,8 @@ def main() -> None:
         return
     if args.smoke:
         args.pairs, args.orders, args.seconds = 1, 20_000, 0.1
+    if not args.halting:
+        keep_awake()
     found: dict[str, Any] = {"conditions": conditions()}
     mode = ", encrypted" if args.curve else ""
     if args.part != "room":

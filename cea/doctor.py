@@ -80,6 +80,7 @@ def folder_checks(folder: Path) -> list[Check]:
         ("disk", _disk),
         ("fsync", _fsync),
         ("clock", _clock),
+        ("processors", _processors),
         ("ports", _ports),
         ("journal", _journal),
         ("registry", _registry),
@@ -156,6 +157,20 @@ def _clock(market: Any) -> Check:
     return Check(
         "clock", "ok" if kept else "warning", "synchronised" if kept else "not synchronised: run chrony or ntpd"
     )
+
+
+def _processors(market: Any) -> Check:
+    """May the exchange keep the processors from halting? Without it a virtual machine wakes up late for each order."""
+    from gateway.awake import Awake
+
+    if not market.config.gateway.stay_awake:
+        return Check("processors", "ok", "may halt between orders: stay_awake = false")
+    awake = Awake()
+    awake.close()
+    text = (
+        f"halt between orders ({awake.why}): docs/operations.md, Processors" if awake.why else "stay awake for orders"
+    )
+    return Check("processors", "warning" if awake.why else "ok", text)
 
 
 def _ports(market: Any) -> Check:

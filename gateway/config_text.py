@@ -57,6 +57,8 @@ GATEWAY: Final = {
     "lane": "plain: Python takes each message (this market's load, many times over). hot: machine code takes orders.",
     "overlap_from": "Commands of a group from which on its commit goes on beside the loop; 0: never. So many are "
     "taken at once only where more wait behind them; a smaller group is answered sooner without another thread.",
+    "stay_awake": "Keep the processors from halting while the exchange runs, where /dev/cpu_dma_latency may be opened: "
+    "orders are answered sooner, and processors without work use power (docs/operations.md, Processors).",
     "snapshot_commands": "A snapshot while trading is due after so many commands: a start replays little. 0: never.",
     "snapshot_minutes": "And after so many minutes in which there was any command; 0: never.",
     "heartbeat_ms": "Heartbeat, ms; a session is lost after three without a word (D9). Less finds a dead line sooner, "

@@ -42,6 +42,7 @@ from prometheus_client.core import (
 
 from engine.codes import Code
 from engine.records import RECORD_VERSION
+from gateway.awake import Awake
 from gateway.session import State
 from settlement import progress
 
@@ -83,6 +84,7 @@ GAUGES: Final = {
     "cea_calendar_days_left": "trading days that the calendar still knows",
     "cea_phase": "0 before the open, 1 morning, 2 break, 3 afternoon, 4 closed",
     "cea_epoch": "starts of this journal",
+    "cea_processors_awake": "1 while the processors are kept from halting, 0 where they may",
     "cea_last_turn_seconds": "age of the last copied numbers",
     "cea_disk_free_bytes": "free on the journal's disk",
     "cea_settlement_deals": "deals of the day that settlement works on, or did last",
@@ -183,6 +185,7 @@ class Metrics:
         self.latency = [0] * (len(LATENCY_BOUNDS_NS) + 1)
         self.latency_ns = 0
         self.timed: TimedJournal | None = None
+        self.awake: Awake | None = None
         self._copied_at = 0.0
         self._build = {  # made once: looking up a version reads a file
             "version": _version(),
@@ -238,6 +241,7 @@ class Metrics:
             "cea_calendar_days_left": self._days_left(core, int(head["date"])),
             "cea_phase": phase,
             "cea_epoch": core.epoch,
+            "cea_processors_awake": int(self.awake is not None and self.awake.held),
         }
         self._copied_at = time.monotonic()
 

@@ -25,6 +25,7 @@ from gateway import commit, shared_stream, zap
 from gateway import config as cfg
 from gateway import keys as keyfile
 from gateway import protocol as p
+from gateway.awake import Awake
 from gateway.batch import BATCH_RECORDS, CommandLog
 from gateway.clock import SteppedClock, make_clock
 from gateway.core import Core
@@ -214,6 +215,10 @@ class Server:
         self._bind()
         if self.config.lane == "hot":
             self._start_hot_lane()
+        if self.config.stay_awake:
+            self._awake = self.metrics.awake = Awake()
+            if self._awake.why:
+                log.info("the processors halt between orders: %s", self._awake.why)
         self._housekeeping(time.monotonic_ns())
         log.info(
             "open: epoch %d, sequence %d, from the snapshot of %d, recovered in %.3f s",
@@ -612,6 +617,8 @@ class Server:
         self.metrics.stop()
         if self._touching is not None:
             self._touching.stop()
+        if self._awake is not None:
+            self._awake.close()
         if self._overlapped is not None:
             self._overlapped.close()
         if self.snapshots is not None:
