@@ -40,14 +40,35 @@ def give_way() -> None:
     ctypes.CDLL(None).syscall(number, 0, attributes, 0)  # refused by an older kernel: then nothing has changed
 
 
+def take_turns(idle: bool, thread: int = 0) -> None:
+    """Idle turns, or a share by priority. thread: a thread's number as the system has it, 0: the caller."""
+    os.sched_setscheduler(thread, os.SCHED_IDLE if idle else os.SCHED_OTHER, os.sched_param(0))
+
+
+def may_come_back(take: Callable[[bool], None] = take_turns) -> bool:
+    """May this thread take its share again after idle turns? Tried by another one, which ends with what it became."""
+    came_back = []
+
+    def there_and_back() -> None:
+        with contextlib.suppress(OSError, AttributeError):  # refused; another system
+            for idle in (True, False):
+                take(idle)
+            came_back.append(True)
+
+    thread = threading.Thread(target=there_and_back)
+    thread.start()
+    thread.join()
+    return bool(came_back)
+
+
 class IdleTurns:
     """A thread runs while nobody else wants the processor, unless that makes it late: then it has its share again.
 
     Only where a thread may come back from idle turns, which without rights depends on RLIMIT_NICE (setrlimit(2)).
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, take: Callable[[bool], None] | None = None) -> None:
-        self._clock, self._take = clock, take or _take_turns
+    def __init__(self, clock: Callable[[], float] = time.monotonic, take: Callable[[bool], None] = take_turns) -> None:
+        self._clock, self._take = clock, take
         self._begun = self._allowed = False
         self._last = 0.0
         self._share_until = 0.0
@@ -56,7 +77,7 @@ class IdleTurns:
     def begin(self) -> None:
         """In the thread itself."""
         if not self._begun:
-            self._begun, self._allowed = True, self._may_come_back()
+            self._begun, self._allowed = True, may_come_back(self._take)
         self._last = self._clock()
 
     def step(self, wanted_s: float = 0.0) -> None:
@@ -72,22 +93,3 @@ class IdleTurns:
         if self._allowed:
             self._take(idle)
             self.idle = idle
-
-    def _may_come_back(self) -> bool:
-        """Tried by a thread of its own, which ends with what it has become."""
-        came_back = []
-
-        def there_and_back() -> None:
-            with contextlib.suppress(OSError, AttributeError):  # refused; another system
-                self._take(True)
-                self._take(False)
-                came_back.append(True)
-
-        thread = threading.Thread(target=there_and_back)
-        thread.start()
-        thread.join()
-        return bool(came_back)
-
-
-def _take_turns(idle: bool) -> None:
-    os.sched_setscheduler(0, os.SCHED_IDLE if idle else os.SCHED_OTHER, os.sched_param(0))

@@ -1,70 +1,118 @@
 """Memory of what grows all day (events, commands, deals): made present ahead of its use by a thread.
 
-The first touch of a fresh page is not free. On a virtual machine whose host has not given the page yet, a huge
-page took 8 to 10 ms when this was measured, and a day's arrays met one every few thousand orders: whoever's
-order it was waited. So the arrays are reserved in full (:func:`engine.memory.reserved`), and :class:`TouchAhead` keeps
-the room for the next :data:`AHEAD_RECORDS` present, so that the exchange's loop never asks for a page.
+The first touch of a fresh page is not free. On a virtual machine whose host has not given the page yet it takes some
+ten microseconds, and an order needs the 15th part of one: whoever's order it was waited. So the arrays are reserved in
+full (:func:`engine.memory.reserved`), and :class:`TouchAhead` keeps the room for the next :data:`AHEAD_RECORDS`
+present, so that the exchange's loop never asks for a page.
+
+Nor may an order wait for the thread that does so: in one go of 15 ms each 65 ms it kept one order in fifty waiting for
+some 5 ms (docs/performance.md). So it takes idle turns (gateway.giving_way), and its share of a processor only where it
+has fallen behind. Then it must hold nothing that others wait for: not the interpreter's lock, and the kernel's lock of
+the process's memory map, which malloc needs, not longer than one page takes.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
+import signal
+import struct
 import threading
 from collections.abc import Callable
 from typing import Final
 
 import numpy as np
 
+from gateway.commit import available
+from gateway.giving_way import may_come_back, take_turns
+from gateway.touch_kernel import C_FUNCTIONS, DONE, FIELDS, PAGE_BYTES, STOP, serve
+
 # What is kept present behind the used part: half a second of a million events a second, 32 MiB of records.
 AHEAD_RECORDS: Final = 1 << 19
-# One call of the kernel: while it lasts, no other thread can change the process's memory map, as malloc does.
-STEP_BYTES: Final = 256 << 10
 PERIOD_S: Final = 0.05  # 3 MiB at a million events a second: far less than what is kept ahead
-MADV_POPULATE_WRITE: Final = 23  # Linux 5.14; makes pages present without changing what is in them
+STOP_S: Final = 1.0  # so long its end is waited for; it may stand still on a busy machine, and harms nobody
+RANGE: Final = struct.Struct("=qq")
 
 Used = Callable[[], tuple[np.ndarray, int, int]]  # an array, its rows in use, how many more are wanted present
 
 
 class TouchAhead:
-    """A thread that makes the pages behind the used part of some arrays present, before anybody writes there."""
+    """Two threads: one looks how far some arrays are used, the other makes the pages behind that part present."""
+
+    _serve = staticmethod(serve)
 
     def __init__(self, arrays: list[Used]) -> None:
         self._arrays = arrays
         self._present: dict[int, int] = {}  # address of an array → its bytes that are present
+        self._asked: dict[int, int] = {}  # that will be, when all ranges are done
+        self._held: list[np.ndarray] = []  # as long as somebody may touch them
+        self._ranges = 0  # asked for so far
         self._stopping = threading.Event()
+        self._shared = np.zeros(FIELDS, np.int64)
+        self._read_fd, self._write_fd = os.pipe()
         self._thread = threading.Thread(target=self._run, name="touch-ahead", daemon=True)
-        self._madvise = ctypes.CDLL(None, use_errno=True).madvise  # lets the interpreter go on meanwhile
-        self._madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+        self._toucher = threading.Thread(target=self._touch, name="touch", daemon=True)
+        self._may_wait, self._take = False, take_turns
+        self.idle = False
 
     def start(self) -> None:
-        """Begins; the first pages are there within a fraction of a second."""
+        """Begins, where the system has what it needs; the first pages are there within a fraction of a second."""
+        if not available():
+            return
+        self._may_wait = may_come_back()
+        self._toucher.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """Ends the thread."""
+        """Ends the threads."""
         self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._shared[STOP] = 1
+        if self._thread.ident is None:  # never begun
+            os.close(self._write_fd)
+            os.close(self._read_fd)
+            return
+        self._thread.join()
+        self._toucher.join(STOP_S)
 
-    def turn(self) -> bool:
-        """Makes present what is missing behind the used parts. False where the kernel cannot do it."""
-        live: dict[int, int] = {}
-        for used in self._arrays:
-            array, rows, more = used()
-            if not array.nbytes:
-                continue
+    def turn(self) -> None:
+        """Asks for what is missing behind the used parts, once all that was asked for before is there."""
+        looks = [(array, rows, more) for array, rows, more in (used() for used in self._arrays) if array.nbytes]
+        if int(self._shared[DONE]) < self._ranges:
+            self._turns(idle=not any(self._is_short(*look) for look in looks))
+            return
+        self._turns(idle=True)
+        self._present, self._asked = self._asked, {}
+        self._held = [array for array, _, _ in looks]
+        for array, rows, more in looks:
             address, row_bytes = array.ctypes.data, array.nbytes // len(array)
-            at = self._present.get(address, rows * row_bytes // STEP_BYTES * STEP_BYTES)
+            at = max(self._present.get(address, 0), rows * row_bytes // PAGE_BYTES * PAGE_BYTES)
             wanted = min((rows + more) * row_bytes, array.nbytes)
-            while at < wanted and not self._stopping.is_set():
-                step = min(STEP_BYTES, array.nbytes - at)
-                if self._madvise(address + at, step, MADV_POPULATE_WRITE):
-                    return False
-                at += step
-            live[address] = at
-        self._present = live
-        return True
+            if at < wanted:
+                at, first = -(-wanted // PAGE_BYTES) * PAGE_BYTES, at
+                self._ranges += 1
+                os.write(self._write_fd, RANGE.pack(address + first, address + min(at, array.nbytes)))
+            self._asked[address] = at
+
+    def _is_short(self, array: np.ndarray, rows: int, more: int) -> bool:
+        """Half of what is to be ahead has been used up."""
+        row_bytes = array.nbytes // len(array)
+        wanted = min((rows + more // 2) * row_bytes, array.nbytes)
+        return self._present.get(array.ctypes.data, 0) < wanted
+
+    def _turns(self, *, idle: bool) -> None:
+        if self._may_wait and idle != self.idle:
+            self._take(idle, self._toucher.native_id or 0)
+            self.idle = idle
 
     def _run(self) -> None:
-        while self.turn() and not self._stopping.wait(PERIOD_S):
-            pass
+        while not self._stopping.is_set():
+            self.turn()
+            self._stopping.wait(PERIOD_S)
+        os.close(self._write_fd)
+
+    def _touch(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are the main thread's
+        c = ctypes.CDLL(None)
+        functions = [ctypes.cast(getattr(c, name), ctypes.c_void_p).value or 0 for name in C_FUNCTIONS]
+        self._serve(self._shared.ctypes.data, self._read_fd, *functions)
+        os.close(self._read_fd)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import PATIENCE_S
 
 from engine import market
 from engine.market import Capacity, Market
@@ -16,8 +21,10 @@ from engine.memory import HUGE_PAGE, reserved
 from engine.records import EVENT
 from engine.rules import Rules
 from gateway.batch import CommandLog
-from gateway.memory import TouchAhead
+from gateway.commit import available
+from gateway.memory import RANGE, TouchAhead
 from gateway.reports import ReportStore
+from gateway.touch_kernel import DONE
 
 
 def present(array: np.ndarray) -> int:
@@ -37,19 +44,97 @@ def test_reserved_memory_is_zero_aligned_and_costs_nothing_until_it_is_used():
     assert not table[-1]["seq"]
 
 
+@contextlib.contextmanager
+def touched_ahead(table: np.ndarray, used: list[int], more: int, kind: type[TouchAhead] = TouchAhead):
+    """One that keeps so many rows behind the used ones present."""
+    ahead = kind([lambda: (table, used[0], more)])
+    ahead.start()
+    yield ahead
+    ahead.stop()
+    assert not ahead._toucher.is_alive()
+
+
+def until(condition: Callable[[], bool]) -> bool:
+    """True as soon as it holds; False after a long time."""
+    ends = time.monotonic() + PATIENCE_S
+    while time.monotonic() < ends and not condition():
+        time.sleep(0.01)
+    return condition()
+
+
+linux = pytest.mark.skipif(not available(), reason="memory is made present ahead of its use on Linux only")
+
+
+@linux
 def test_what_comes_next_is_present_before_it_is_used_and_what_was_written_stays():
     table = reserved((1 << 22,), EVENT)
-    table["seq"][:1000] = 7
-    used = [1000]
-    ahead = TouchAhead([lambda: (table, used[0], 1 << 16)])
-    if not ahead.turn():
-        pytest.skip("this kernel cannot make pages present ahead of their use (Linux 5.14 can)")
-    first = present(table)
-    assert first >= (1000 + (1 << 16)) * EVENT.itemsize
-    assert (table["seq"][:1000] == 7).all() and not table["seq"][1000 : 1 << 16].any()
-    assert ahead.turn() and present(table) == first, "nothing new is used: nothing more is touched"
-    used[0] = 1 << 17
-    assert ahead.turn() and present(table) >= (3 << 16) * EVENT.itemsize
+    table["seq"][:1024] = 7
+    used = [1024]
+    with touched_ahead(table, used, 1 << 16) as ahead:
+        first = (1024 + (1 << 16)) * EVENT.itemsize
+        assert until(lambda: present(table) >= first)
+        assert (table["seq"][:1024] == 7).all() and not table["seq"][1024 : 1 << 16].any()
+        for _ in range(3):
+            ahead.turn()
+        assert present(table) == first, "nothing new is used: nothing more is touched"
+        used[0] = 1 << 17
+        assert until(lambda: present(table) >= (3 << 16) * EVENT.itemsize - ((1 << 17) - 1024 - (1 << 16)) * 64)
+
+
+class Plain(TouchAhead):
+    """Planted bug: what is touched is read, and written back some time later."""
+
+    def _serve(self, shared_at: int, ranges_fd: int, *functions: int) -> None:
+        pages = range(*RANGE.unpack(os.read(ranges_fd, RANGE.size)), mmap.PAGESIZE)
+        octets = [ctypes.c_uint8.from_address(at) for at in pages]
+        seen = [octet.value for octet in octets]
+        self.begun.set()
+        until(lambda: all(octet.value for octet in octets))
+        for octet, value in zip(octets, seen, strict=True):
+            octet.value = value
+
+    begun = threading.Event()
+
+
+def lost_while_touched(kind: type[TouchAhead]) -> int:
+    """Pages that were written to while somebody touched them, and have lost what was written."""
+    table = reserved((1 << 18,), EVENT)
+    pages = table.view(np.uint8)[:: mmap.PAGESIZE]
+    with touched_ahead(table, [0], 1 << 18, kind):
+        if kind is Plain:
+            assert Plain.begun.wait(PATIENCE_S)
+        for at in range(len(pages)):  # side by side with the machine code
+            pages[at] = 1
+    return int((pages == 0).sum())
+
+
+@linux
+def test_what_is_written_meanwhile_is_never_lost():
+    assert [lost_while_touched(TouchAhead) for _ in range(20)] == [0] * 20
+    assert lost_while_touched(Plain) == (1 << 18) * EVENT.itemsize // mmap.PAGESIZE
+
+
+@linux
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="idle turns are Linux's")
+def test_who_makes_it_present_takes_its_share_only_where_it_has_fallen_behind():
+    table, used = reserved((1 << 16,), EVENT), [0]
+    ahead = TouchAhead([lambda: (table, used[0], 1 << 12)])
+    turns: list[bool] = []
+    ahead._may_wait, ahead._take = True, lambda idle, thread: turns.append(idle)
+    ahead.turn()  # asks: nobody touches yet
+    ahead.turn()
+    assert turns == [True, False], "nothing is there: its share"
+    ahead._shared[DONE] = ahead._ranges
+    ahead.turn()
+    assert turns == [True, False, True]
+    used[0] = 1 << 11
+    ahead.turn()  # half of it is used, and asked for again
+    ahead.turn()
+    assert turns == [True, False, True], "half is ahead still"
+    used[0] += 65
+    ahead.turn()
+    assert turns == [True, False, True, False]
+    ahead.stop()
 
 
 def test_a_store_names_the_arrays_that_it_has_now():
