@@ -102,16 +102,19 @@ def test_a_failing_card_says_what_was_seen_and_fails_the_command(served, capsys)
 
 def test_wrong_keys_and_wrong_addresses_are_told_apart(served, tmp_path, capsys, monkeypatch):
     folder, address = served.market.folder, served.endpoints.members
-    monkeypatch.setattr("gateway.cards.prove_login.__defaults__", (1.0,))
     public, secret = (k.decode() for k in zmq.curve_keypair())
     stranger = tmp_path / "stranger.key"
     keys.write_secret(stranger, keys.Secret("stranger", public, secret, served.endpoints.server_public))
-    code, _, err = certify(capsys, "--at", address, "--as", stranger)
+    with monkeypatch.context() as patience:
+        patience.setattr("gateway.cards.prove_login.__defaults__", (1.0,))  # in vain
+        code, _, err = certify(capsys, "--at", address, "--as", stranger)
     assert code == Exit.UNREACHABLE and "listens" in err and "does not know the key stranger" in err
     assert "operators' keys have an endpoint of their own" in err
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    code, _, err = certify(capsys, "--at", f"tcp://127.0.0.1:{port}", "--as", folder / "keys" / "member-1.key")
+    with socket.socket() as taken, monkeypatch.context() as patience:
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        patience.setattr("gateway.cards.prove_login.__defaults__", (1.0,))
+        nobody = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
+        code, _, err = certify(capsys, "--at", nobody, "--as", folder / "keys" / "member-1.key")
     assert code == Exit.UNREACHABLE and "nobody listens" in err
     code, _, err = certify(capsys, "-m", folder, "--as", "nobody")
     assert code == Exit.CONFIG and "there is no key nobody" in err

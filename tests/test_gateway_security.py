@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import tomllib
 from pathlib import Path
@@ -148,16 +149,23 @@ def test_machine_code_takes_no_order_of_a_connection_with_another_key(served):
         assert gm.wait_until(lambda: served.core.counters.session_rejects > 0) and served.core.exchange.seq == seq
 
 
+def replace(path: Path, text: str) -> None:
+    """In one step: an empty file, seen in between, is a table without keys."""
+    spare = path.with_suffix(".new")
+    spare.write_text(text)
+    os.replace(spare, path)
+
+
 def test_a_bad_key_file_keeps_the_old_one_and_alarms(served):
     path = served.market.folder / "keys" / keys.KEY_FILE
     good = path.read_text()
     before = served.core.keys
     for bad in ("[[key]", good.replace('role = "trader"', 'role = "king"', 1), ""):
-        path.write_text(bad + "\n" if bad else "key = 5\n")
+        replace(path, bad + "\n" if bad else "key = 5\n")
         assert gm.wait_until(lambda: served.core.alarms), bad
         assert served.core.keys is before and "key file" in served.core.alarms[-1]
         served.core.alarms = []
-    path.write_text(good)
+    replace(path, good)
     with Client(served.market.folder, key="member-1") as me:
         me.sync()
 

@@ -219,7 +219,7 @@ def test_a_running_exchange_serves_what_really_happened(tmp_path, lane):
             assert found["cea_verified_sequence", ""] == 7 and found["cea_disk_free_bytes", ""] > 0
             assert found["process_resident_memory_bytes", ""] > 0
             for path in ("health", "healthz", "ready", "readyz"):
-                assert fetch(f"{base}/{path}")[0] == 200
+                assert gm.wait_until(lambda p=path: fetch(f"{base}/{p}")[0] == 200), path
             assert fetch(f"{base}/other")[0] == 404
 
 

@@ -47,6 +47,7 @@ class Republished:
         self._thread = threading.Thread(target=self._run, args=(journal, folder, speed, date, accounts))
         self._up = threading.Event()
         self._leave = threading.Event()
+        self.go = threading.Event()
         self._thread.start()
         assert self._up.wait(WAIT_S)
 
@@ -55,6 +56,8 @@ class Republished:
             with republishing(journal, folder, None, date, accounts) as server:
                 self._up.set()
                 server.wait_for(1)
+                while not (self.go.is_set() or self._leave.is_set()):
+                    server.serve_for(0.05)
                 self.played = server.play(speed)
                 while not self._leave.is_set():
                     server.serve_for(0.05)
@@ -68,12 +71,14 @@ class Republished:
         assert self.error is None and not self._thread.is_alive(), self.error
 
 
-def watch(folder: Path, until: str = "day_closed") -> MarketDataClient:
-    """Reads the feed until the notice; the client is still logged in."""
+def watch(server: Republished, folder: Path, until: str = "day_closed") -> MarketDataClient:
+    """Lets the day begin, reads the feed until the notice; the client is still logged in."""
     feed = MarketDataClient(folder, key=str(folder / "keys" / "public.key"))
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
         feed.poll(0.1)
+        if feed.books and all(book.live for book in feed.books.values()):
+            server.go.set()
         if any(n.notice.get("t") == until for n in feed.notices):
             for _ in range(4):
                 feed.poll(0.05)
@@ -85,7 +90,7 @@ def watch(folder: Path, until: str = "day_closed") -> MarketDataClient:
 def test_a_reader_sees_every_deal_of_the_day_and_its_close(market, tmp_path, speed) -> None:
     server = Republished(market[0], tmp_path / "again", speed)
     try:
-        feed = watch(tmp_path / "again")
+        feed = watch(server, tmp_path / "again")
         for code in ("CEA23", "CEA24"):
             day = collect(JournalReplay(*settings_for(market[0])), code, DATE)
             row = market[1].market.instruments[market[1].market.codes[code]]
@@ -108,7 +113,7 @@ def test_a_speed_is_kept_and_a_pause_is_cut(market, tmp_path, monkeypatch) -> No
     server = Republished(market[0], tmp_path / "again", 10_000.0)
     began = time.monotonic()
     try:
-        watch(tmp_path / "again").close()
+        watch(server, tmp_path / "again").close()
         assert 0.5 < time.monotonic() - began < WAIT_S
     finally:
         server.end()
@@ -118,7 +123,7 @@ def test_nobody_can_trade_or_look_in_without_a_key(market, tmp_path) -> None:
     folder = tmp_path / "again"
     server = Republished(market[0], folder, 0.0)
     try:
-        feed = watch(folder)
+        feed = watch(server, folder)
         feed.close()
         with Client(folder, key=str(folder / "keys" / "public.key"), timeout=WAIT_S) as reader:
             with pytest.raises(GatewayError):
@@ -159,7 +164,7 @@ def test_the_viewer_has_every_event_and_a_copy_the_reports_of_its_account_alone(
     folder = tmp_path / "again"
     server = Republished(market[0], folder, 0.0, accounts=(1,))
     try:
-        watch(folder).close()
+        watch(server, folder).close()
         with OperatorClient(folder, key="monitor", timeout=WAIT_S) as ops:
             ops.subscribe(1)
             seen, wanted = [], fills_of(market[0], None)
@@ -206,7 +211,7 @@ def test_a_planted_lost_deal_is_seen_by_the_comparison(market, tmp_path, monkeyp
     monkeypatch.setattr(Publisher, "collect", losing)
     server = Republished(market[0], tmp_path / "again", 0.0)
     try:
-        feed = watch(tmp_path / "again")
+        feed = watch(server, tmp_path / "again")
         seen = sum(len(book.trades) for book in feed.books.values())
         feed.close()
     finally:

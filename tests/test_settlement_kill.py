@@ -74,21 +74,27 @@ def kill_once(forker: subprocess.Popen[str], dice: random.Random) -> bool:
     assert forker.stdout is not None
     forker.stdin.write("start\n")
     forker.stdin.flush()
-    first = {forker.stdout.readline(), forker.stdout.readline()}  # the child's number and its "ready", in any order
-    child = next(int(line.split()[1]) for line in first if line.startswith("child "))
-    assert "ready\n" in first
-    settled = False
+    lines: list[str] = []  # the child's number and what the child itself says, in any order
+
+    def read() -> str:
+        assert forker.stdout is not None
+        lines.append(forker.stdout.readline())
+        assert lines[-1], "the forker has ended"
+        return lines[-1]
+
+    while not (any(line.startswith("child ") for line in lines) and "ready\n" in lines):
+        read()
+    child = next(int(line.split()[1]) for line in lines if line.startswith("child "))
     for _ in range(dice.randrange(3)):
-        settled = settled or forker.stdout.readline() == f"{DayState.SETTLED}\n"
-        if settled:
+        if {f"{DayState.SETTLED}\n", "ended\n"} & set(lines):
             break
+        read()
     time.sleep(dice.random() * 0.03)
     with contextlib.suppress(ProcessLookupError):  # it has ended
         os.kill(child, signal.SIGKILL)
-    while (line := forker.stdout.readline()) != "ended\n":
-        assert line, "the forker has ended"
-        settled = settled or line == f"{DayState.SETTLED}\n"
-    return not settled
+    while "ended\n" not in lines:
+        read()
+    return f"{DayState.SETTLED}\n" not in lines
 
 
 def test_two_kills_on_sqlite_lose_and_repeat_nothing(tmp_path: Path) -> None:

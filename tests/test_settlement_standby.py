@@ -3,6 +3,7 @@ confirmed is lost."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
@@ -109,4 +110,5 @@ def kill_server(server: PostgresServer) -> None:
     pid = int((server.folder / "data" / "postmaster.pid").read_text(encoding="ascii").split()[0])
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
     for number in (pid, *map(int, children)):
-        os.kill(number, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):  # without the postmaster they end by themselves
+            os.kill(number, signal.SIGKILL)

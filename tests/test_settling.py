@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import gateway_market as gm
 import pytest
 import typer
 from patience import PATIENCE_S as WAIT_S
@@ -64,8 +65,7 @@ def test_a_service_follows_members_settles_the_day_and_halts_an_open_that_differ
             one.execute(m.TransferOut(account=1, instrument="CEA24", quantity=1_000, transfer="T-1"))
             one.execute(m.Withdraw(account=1, amount=5_000, document="W-1"))
             cash = registry.cash(1)
-            while not registry.balance(1, "CEA24", "registry"):
-                service.look()
+            assert gm.wait_until(lambda: (service.look(), registry.balance(1, "CEA24", "registry"))[1])
             service.look()
             assert registry.balance(1, "CEA24", "registry") == 1_000
             assert ops.balance(1)["holdings"]["CEA24"]["in_transfer"] == 0

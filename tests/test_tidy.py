@@ -24,6 +24,7 @@ MAY_IMPORT = {
 }
 OWN = set(MAY_IMPORT)
 
+BUILT = re.compile(r"\..*|out|__pycache__|.*\.egg-info")  # folders that no source is in
 LINE_MAX = 120  # as ruff's line-length
 FILE_LINES_MAX = 1_000  # a module that does one thing is far below
 FUNCTION_LINES_MAX = 100  # machine-code kernels excepted: a call there costs registers, and they say why
@@ -132,7 +133,7 @@ def tracked_files() -> list[str]:
         names = run.stdout.splitlines()
     except (OSError, subprocess.CalledProcessError):
         every = (p.relative_to(REPOSITORY) for p in REPOSITORY.rglob("*") if p.is_file())
-        names = [str(p) for p in every if not any(part.startswith(".") or part == "out" for part in p.parts)]
+        names = [str(p) for p in every if not any(BUILT.fullmatch(part) for part in p.parts)]
     return [name for name in names if (REPOSITORY / name).is_file()]
 
 

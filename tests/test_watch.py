@@ -214,13 +214,13 @@ def test_watch_and_book_follow_a_running_exchange_on_a_terminal(tmp_path):
             Client(folder, key=str(folder / "keys" / "member-1.key")) as one,
             Client(folder, key=str(folder / "keys" / "member-2.key")) as two,
         ):
-            one.buy("CEA24", "59.00", 70)
+            one.buy("CEA24", "59.00", 500)
             watch = Terminal("watch", "-m", str(folder))
             assert watch.sees(r"CEA23[\s\S]*CEA24[\s\S]*COMCEA")
             watch.type("2")
             assert watch.sees(r"\[2 CEA24|59\.00")
-            two.sell("CEA24", "59.00", 30)
-            assert watch.sees(r"59\.00 +30")
+            # one of them comes behind its subscription
+            assert gm.wait_until(lambda: (two.sell("CEA24", "59.00", 3), watch.sees(r"59\.00 +3 ", 2))[1])
             watch.resize(70)
             watch.process.send_signal(signal.SIGWINCH)
             one.buy("CEA24", "59.01", 44)
