@@ -44,6 +44,7 @@ from gateway import config as cfg
 from gateway import keys, libzmq
 from gateway import protocol as p
 from gateway.client import Client
+from gateway.memory import ASK_BELOW, BYTES_PER_ORDER
 from gateway.operator import OperatorClient
 
 DATE = 20251203
@@ -55,6 +56,7 @@ NAMES = {
     "resync": "resynchronise",
     "sessions": "many_sessions",
 }
+PRESENT_S = 0.3  # so long without new memory: all is there
 PACE_NS = 300_000  # between two writes of the paced disk probe: about what lies between two orders sent one at a time
 SERVE = "import sys; from gateway.server import serve; sys.exit(serve(sys.argv[1], clock='stepped'))"
 
@@ -179,6 +181,16 @@ def exchange(curve: bool, lane: str, members: int = 2, funded: int = 2, **more: 
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def present(folder: Path) -> None:
+    """Returns when the exchange no longer makes memory present (``orders_ahead``)."""
+    endpoints = cfg.read_endpoints(folder)
+    assert endpoints is not None
+    before, now = 0, process_figures(endpoints.pid)[0]
+    while now > before:
+        time.sleep(PRESENT_S)
+        before, now = now, process_figures(endpoints.pid)[0]
+
+
 def records(side: int, kind: int, per_frame: int) -> np.ndarray:
     """A frame's orders: one tonne at 59.91."""
     made = np.zeros(per_frame, COMMAND)
@@ -241,12 +253,21 @@ def microseconds(values: np.ndarray, *percents: float) -> dict[str, float]:
     return {f"p{q:g}_us": round(float(np.percentile(values, q)) / 1000, 1) for q in percents}
 
 
+def orders_ahead(runs: int, total: int) -> int:
+    """So that memory for all orders of a measurement is there before the first (gateway.memory), as far as it goes."""
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // BYTES_PER_ORDER // 2
+    numerator, denominator = ASK_BELOW
+    return min(most, (4 * runs + 2) * total * denominator // (denominator - numerator))
+
+
 def measure(curve: bool, lane: str, runs: int, total: int) -> dict[str, Any]:
     """Everything that is measured for one security mode and one lane."""
     native = Native()
     found: dict[str, Any] = {}
     one, hundred = records(BUY, IOC, 1), records(BUY, IOC, 100)
-    with echo(curve, lane) as sockets, exchange(curve, lane, snapshot_commands=0) as folder:
+    ahead = orders_ahead(runs, total)
+    with echo(curve, lane) as sockets, exchange(curve, lane, snapshot_commands=0, orders_ahead=ahead) as folder:
+        present(folder)
         control = Load(native, sockets, one, [0], True)
         with (
             Client(folder, key="member-1", heartbeat_ms=60_000) as a,
@@ -489,6 +510,7 @@ def main() -> None:
             "libzmq": zmq.zmq_version(),
             "transport": "TCP loopback; exchange, load and echo in processes of their own",
             "orders": f"{total} IOC buys of one session per run, median of {runs}; journaled, fdatasync per group",
+            "memory": f"for {orders_ahead(runs, total)} orders present before the first; as configured for many sessions",
             "snapshots": "none while it trades: one after each million commands shares the disk with the commits",
         }
     }

@@ -81,6 +81,7 @@ def folder_checks(folder: Path) -> list[Check]:
         ("fsync", _fsync),
         ("clock", _clock),
         ("processors", _processors),
+        ("memory", _memory),
         ("ports", _ports),
         ("journal", _journal),
         ("registry", _registry),
@@ -171,6 +172,16 @@ def _processors(market: Any) -> Check:
         f"halt between orders ({awake.why}): docs/operations.md, Processors" if awake.why else "stay awake for orders"
     )
     return Check("processors", "warning" if awake.why else "ok", text)
+
+
+def _memory(market: Any) -> Check:
+    """Is there room for what is made present ahead of its use, and for as much that is used?"""
+    from gateway.memory import BYTES_PER_ORDER
+
+    wanted = market.config.gateway.orders_ahead * BYTES_PER_ORDER
+    here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    text = f"{wanted / (1 << 30):.1f} GiB for orders_ahead, of {here / (1 << 30):.1f} GiB"
+    return Check("memory", "ok" if 2 * wanted <= here else "warning", text)
 
 
 def _ports(market: Any) -> Check:

@@ -17,7 +17,7 @@ from engine.journal.beside import Beside, Errand, at_once
 from engine.memory import reserved
 from engine.records import COMMAND, MESSAGE, RECORD_BYTES
 from gateway import hot
-from gateway.memory import AHEAD_RECORDS, Used
+from gateway.memory import Used
 
 # A group closes when the input is drained or at this many commands. These and what they lead to (256 and some 512 KiB)
 # stay in the second-level cache over all that is done with them: measured 1.6 times as fast as four times as many. A
@@ -129,9 +129,9 @@ class CommandLog:
         other.append(np.zeros(1, COMMAND), b"")
         other.seq_of(1, 1)
 
-    def growing(self) -> list[Used]:
-        """What grows, for :class:`gateway.memory.TouchAhead`."""
-        return [lambda: (self.records, self.count, AHEAD_RECORDS), lambda: (self.previous, self.count, AHEAD_RECORDS)]
+    def growing(self, orders: int) -> list[Used]:
+        """What grows, for :class:`gateway.memory.TouchAhead`; so many orders are to be ahead."""
+        return [lambda: (self.records, self.count, orders), lambda: (self.previous, self.count, orders)]
 
     def make_room(self, n: int) -> None:
         """Room for so many more commands."""

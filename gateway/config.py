@@ -72,6 +72,8 @@ class Gateway(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     overlap_from: Annotated[int, msgspec.Meta(ge=0, le=16_384)] = 3_072
     # Only who may open the kernel's device does so (gateway.awake): whoever gave that right wants it.
     stay_awake: bool = True
+    # A quarter of a second of a million orders a second; 67 MB.
+    orders_ahead: Annotated[int, msgspec.Meta(ge=10_000, le=1_000_000_000)] = 250_000
     # A snapshot while trading is due after so many commands (a start replays some 0.3 s at most), or after so many
     # minutes where there was any command (what is verified at a start stays short, and the files few). 0: never.
     snapshot_commands: Annotated[int, msgspec.Meta(ge=0)] = 1_000_000

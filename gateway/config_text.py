@@ -59,6 +59,8 @@ GATEWAY: Final = {
     "taken at once only where more wait behind them; a smaller group is answered sooner without another thread.",
     "stay_awake": "Keep the processors from halting while the exchange runs, where /dev/cpu_dma_latency may be opened: "
     "orders are answered sooner, and processors without work use power (docs/operations.md, Processors).",
+    "orders_ahead": "Memory for so many orders, 268 bytes each, is kept present ahead of those that have come, by a "
+    "thread that gives way: no order waits for the system to give it (docs/operations.md, Memory).",
     "snapshot_commands": "A snapshot while trading is due after so many commands: a start replays little. 0: never.",
     "snapshot_minutes": "And after so many minutes in which there was any command; 0: never.",
     "heartbeat_ms": "Heartbeat, ms; a session is lost after three without a word (D9). Less finds a dead line sooner, "

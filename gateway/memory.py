@@ -1,9 +1,9 @@
 """Memory of what grows all day (events, commands, deals): made present ahead of its use by a thread.
 
 The first touch of a fresh page is not free. On a virtual machine whose host has not given the page yet it takes some
-ten microseconds, and an order needs the 15th part of one: whoever's order it was waited. So the arrays are reserved in
-full (:func:`engine.memory.reserved`), and :class:`TouchAhead` keeps the room for the next :data:`AHEAD_RECORDS`
-present, so that the exchange's loop never asks for a page.
+ten microseconds, or milliseconds where it gives 2 MiB at once, and an order needs the 15th part of one: whoever's order
+it was waited. So the arrays are reserved in full (:func:`engine.memory.reserved`), and :class:`TouchAhead` keeps the
+room for the next orders (``orders_ahead``) present, so that the exchange's loop never asks for a page.
 
 Nor may an order wait for the thread that does so: in one go of 15 ms each 65 ms it kept one order in fifty waiting for
 some 5 ms (docs/performance.md). So it takes idle turns (gateway.giving_way), and its share of a processor only where it
@@ -27,9 +27,12 @@ from gateway.commit import available
 from gateway.giving_way import may_come_back, take_turns
 from gateway.touch_kernel import C_FUNCTIONS, DONE, FIELDS, PAGE_BYTES, STOP, serve
 
-# What is kept present behind the used part: half a second of a million events a second, 32 MiB of records.
-AHEAD_RECORDS: Final = 1 << 19
-PERIOD_S: Final = 0.05  # 3 MiB at a million events a second: far less than what is kept ahead
+EVENTS_PER_ORDER: Final = 2  # of an order that is dealt with, or cancelled
+BYTES_PER_ORDER: Final = 268  # two events, the command, the deal, and where each session finds them
+PERIOD_S: Final = 0.05
+# Of what is to be ahead. One that has much ahead is left alone for long, and a host that gives memory disturbs nobody.
+ASK_BELOW: Final = (1, 2)  # more is asked for
+SHORT_BELOW: Final = (1, 4)  # who makes it present has fallen behind
 STOP_S: Final = 1.0  # so long its end is waited for; it may stand still on a busy machine, and harms nobody
 RANGE: Final = struct.Struct("=qq")
 
@@ -84,20 +87,18 @@ class TouchAhead:
         self._present, self._asked = self._asked, {}
         self._held = [array for array, _, _ in looks]
         for array, rows, more in looks:
-            address, row_bytes = array.ctypes.data, array.nbytes // len(array)
-            at = max(self._present.get(address, 0), rows * row_bytes // PAGE_BYTES * PAGE_BYTES)
-            wanted = min((rows + more) * row_bytes, array.nbytes)
-            if at < wanted:
+            address = array.ctypes.data
+            at = self._present.get(address, 0)
+            wanted = _bytes_of(array, rows, more, (1, 1))
+            if at < _bytes_of(array, rows, more, ASK_BELOW):
                 at, first = -(-wanted // PAGE_BYTES) * PAGE_BYTES, at
                 self._ranges += 1
                 os.write(self._write_fd, RANGE.pack(address + first, address + min(at, array.nbytes)))
             self._asked[address] = at
 
     def _is_short(self, array: np.ndarray, rows: int, more: int) -> bool:
-        """Half of what is to be ahead has been used up."""
-        row_bytes = array.nbytes // len(array)
-        wanted = min((rows + more // 2) * row_bytes, array.nbytes)
-        return self._present.get(array.ctypes.data, 0) < wanted
+        """Too much of what is to be ahead has been used up."""
+        return self._present.get(array.ctypes.data, 0) < _bytes_of(array, rows, more, SHORT_BELOW)
 
     def _turns(self, *, idle: bool) -> None:
         if self._may_wait and idle != self.idle:
@@ -116,3 +117,8 @@ class TouchAhead:
         functions = [ctypes.cast(getattr(c, name), ctypes.c_void_p).value or 0 for name in C_FUNCTIONS]
         self._serve(self._shared.ctypes.data, self._read_fd, *functions)
         os.close(self._read_fd)
+
+
+def _bytes_of(array: np.ndarray, rows: int, more: int, part: tuple[int, int]) -> int:
+    """The used rows of an array and a part of those that are to be ahead, in bytes."""
+    return min((rows + more * part[0] // part[1]) * (array.nbytes // len(array)), array.nbytes)

@@ -22,7 +22,7 @@ import xxhash
 from engine.memory import reserved
 from engine.records import EVENT, NO_ACCOUNT, NOTICE
 from gateway import hot
-from gateway.memory import AHEAD_RECORDS, Used
+from gateway.memory import EVENTS_PER_ORDER, Used
 from gateway.protocol import REPORTS_PER_FRAME, STREAM_PER_FRAME
 
 # Reserved memory is touched only where it is used, so that a day of a billion events costs nothing before it comes, and
@@ -69,11 +69,12 @@ class ReportStore:
         self.rejects = np.zeros(256, np.int64)  # refusals taken so far by code, over all days: for the metrics
         self.direct = False  # True when each event of the last batch was one session's
 
-    def growing(self) -> list[Used]:
-        """What grows, for :class:`gateway.memory.TouchAhead`."""
-        blocks = AHEAD_RECORDS // hot.BLOCK + 1
+    def growing(self, orders: int) -> list[Used]:
+        """What grows, for :class:`gateway.memory.TouchAhead`; so many orders are to be ahead."""
+        events = EVENTS_PER_ORDER * orders
+        blocks = events // hot.BLOCK + 1
         return [
-            lambda: (self.events, self.count, AHEAD_RECORDS),
+            lambda: (self.events, self.count, events),
             lambda: (self.blocks, self.used, blocks),
             lambda: (self.previous, self.used, blocks),
         ]

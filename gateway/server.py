@@ -32,7 +32,7 @@ from gateway.core import Core
 from gateway.lane import HotLane
 from gateway.libzmq import LibzmqMissing
 from gateway.market_data import Publisher
-from gateway.memory import AHEAD_RECORDS, TouchAhead
+from gateway.memory import TouchAhead
 from gateway.metrics import Metrics
 from gateway.publishing import publish
 from gateway.scheduler import bootstrap, check_sessions, run_until, sync_sessions
@@ -202,13 +202,14 @@ class Server:
         self.core.publisher = Publisher(
             exchange, self._publish, epoch=recovery.epoch, checksum_every=self.config.checksum_every
         )
+        ahead = self.config.orders_ahead
         self._touching = TouchAhead(
             [
-                *self.core.store.growing(),
-                *self.core.log.growing(),
+                *self.core.store.growing(ahead),
+                *self.core.log.growing(ahead),
                 *self.snapshots.growing(),
                 *([self._shared.touchable] if self._shared is not None else []),
-                lambda: (exchange.market.deals_room, int(exchange.market.market[0]["deals"]), AHEAD_RECORDS),
+                lambda: (exchange.market.deals_room, int(exchange.market.market[0]["deals"]), ahead),
             ]
         )
         self._touching.start()

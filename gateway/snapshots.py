@@ -317,8 +317,8 @@ class Snapshots:
     def growing(self) -> list[Used]:
         """The memory that the next snapshot is copied into, for :class:`gateway.memory.TouchAhead`."""
         return [
-            lambda: (self._room, 0, _state_bytes(self._core.exchange.market) + STATE_AHEAD),
-            lambda: (self._blocks_room, 0, self._core.store.used - self._mark.used + BLOCKS_AHEAD),
+            lambda: (self._room, _state_bytes(self._core.exchange.market), STATE_AHEAD),
+            lambda: (self._blocks_room, self._core.store.used - self._mark.used, BLOCKS_AHEAD),
         ]
 
     @property

@@ -74,11 +74,14 @@ def test_what_comes_next_is_present_before_it_is_used_and_what_was_written_stays
         first = (1024 + (1 << 16)) * EVENT.itemsize
         assert until(lambda: present(table) >= first)
         assert (table["seq"][:1024] == 7).all() and not table["seq"][1024 : 1 << 16].any()
+        used[0] += 1 << 15
         for _ in range(3):
             ahead.turn()
-        assert present(table) == first, "nothing new is used: nothing more is touched"
-        used[0] = 1 << 17
-        assert until(lambda: present(table) >= (3 << 16) * EVENT.itemsize - ((1 << 17) - 1024 - (1 << 16)) * 64)
+        assert present(table) == first, "half is ahead still: nothing more is touched"
+        used[0] += 64
+        assert until(lambda: present(table) >= first + ((1 << 15) + 64) * EVENT.itemsize)
+        used[0] = 1 << 17  # faster than anybody can touch it
+        assert until(lambda: present(table) >= (3 << 16) * EVENT.itemsize)
 
 
 class Plain(TouchAhead):
@@ -127,11 +130,11 @@ def test_who_makes_it_present_takes_its_share_only_where_it_has_fallen_behind():
     ahead._shared[DONE] = ahead._ranges
     ahead.turn()
     assert turns == [True, False, True]
-    used[0] = 1 << 11
-    ahead.turn()  # half of it is used, and asked for again
+    used[0] = 3 << 10
+    ahead.turn()  # more is asked for
     ahead.turn()
-    assert turns == [True, False, True], "half is ahead still"
-    used[0] += 65
+    assert turns == [True, False, True], "a quarter is ahead still"
+    used[0] += 64
     ahead.turn()
     assert turns == [True, False, True, False]
     ahead.stop()
@@ -139,9 +142,10 @@ def test_who_makes_it_present_takes_its_share_only_where_it_has_fallen_behind():
 
 def test_a_store_names_the_arrays_that_it_has_now():
     store = ReportStore()
-    assert [rows for _, rows, _ in (used() for used in store.growing())] == [0, 1, 1]
+    assert [rows for _, rows, _ in (used() for used in store.growing(10))] == [0, 1, 1]
     store.events = reserved((4,), EVENT)
-    assert store.growing()[0]()[0] is store.events
+    array, _, more = store.growing(10)[0]()
+    assert array is store.events and more == 20
 
 
 def test_deals_grow_where_they_lie(monkeypatch):
