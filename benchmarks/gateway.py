@@ -253,11 +253,15 @@ def microseconds(values: np.ndarray, *percents: float) -> dict[str, float]:
     return {f"p{q:g}_us": round(float(np.percentile(values, q)) / 1000, 1) for q in percents}
 
 
+def orders_in_memory() -> int:
+    """For so many orders half of this machine's memory suffices."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // BYTES_PER_ORDER // 2
+
+
 def orders_ahead(runs: int, total: int) -> int:
     """So that memory for all orders of a measurement is there before the first (gateway.memory), as far as it goes."""
-    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // BYTES_PER_ORDER // 2
     numerator, denominator = ASK_BELOW
-    return min(most, (4 * runs + 2) * total * denominator // (denominator - numerator))
+    return min(orders_in_memory(), (4 * runs + 2) * total * denominator // (denominator - numerator))
 
 
 def measure(curve: bool, lane: str, runs: int, total: int) -> dict[str, Any]:
@@ -510,7 +514,7 @@ def main() -> None:
             "libzmq": zmq.zmq_version(),
             "transport": "TCP loopback; exchange, load and echo in processes of their own",
             "orders": f"{total} IOC buys of one session per run, median of {runs}; journaled, fdatasync per group",
-            "memory": f"for {orders_ahead(runs, total)} orders present before the first; as configured for many sessions",
+            "memory": f"of many sessions as configured; else present for {orders_ahead(runs, total)} orders",
             "snapshots": "none while it trades: one after each million commands shares the disk with the commits",
         }
     }

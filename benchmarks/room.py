@@ -231,7 +231,9 @@ class Market:
     def __init__(self, around: contextlib.ExitStack, warm: int, *, curve: bool) -> None:
         """warm: orders at the full rate before anything is measured. curve: everybody's connections are encrypted."""
         with mock.patch.object(gw, "SERVE", SERVE):
-            self.folder = around.enter_context(gw.exchange(curve, "hot", snapshot_commands=0))
+            ahead = gw.orders_in_memory()  # half of them may come before more is asked for, of the host too
+            self.folder = around.enter_context(gw.exchange(curve, "hot", snapshot_commands=0, orders_ahead=ahead))
+            gw.present(self.folder)
         endpoints = cfg.read_endpoints(self.folder)
         assert endpoints is not None
         self.pid = endpoints.pid
