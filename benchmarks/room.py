@@ -5,7 +5,8 @@
 One exchange process, and short windows of load in pairs: the room is there in one of the two and not in the other, in
 turn the first and the second. Between two of these pairs stands a control pair, for which the same is asked and
 nothing changes: it has to come out at 1. What drifts (memory, the disk, who else wants the machine) meets both windows
-of a pair. Of each figure: the median of the pairs' ratios, and where 95 of 100 resamplings of the pairs have it.
+of a pair. Of each figure: the median of the pairs' ratios, and where 95 of 100 resamplings of the pairs have it. One
+pause of disk or host decides a window's p99, so those of all windows of a side taken together are compared as well.
 
 metrics   orders as fast as they are answered. With: the exchange counts and times for its metrics as it does by itself,
           and a process of its own asks for them once a window, which is more often than anybody does. Without: neither
@@ -59,6 +60,9 @@ WINDOW: Final = 8_192  # orders open at once at the full rate
 RESAMPLINGS: Final = 2_000
 SWITCH_MS: Final = 60_000
 KINDS: Final = ("pair", "control")
+PERCENTS: Final = (50, 99, 99.9)
+TOLD: Final = tuple(f"p{q:g}_us" for q in PERCENTS)
+BIN: Final = 0.01  # latencies are kept in steps of one hundredth, from a microsecond on
 FIGURES: Final = ("orders_per_second", "p50_us", "p99_us", "p99.9_us", "cpu_us_per_order")
 
 
@@ -250,7 +254,7 @@ class Market:
         """Before the client ends: its numbers are the load's now."""
         self.client.link.socket = None
 
-    def window(self, orders: int, rate: float, *, scraped: bool, other: int = 0) -> dict[str, float]:
+    def window(self, orders: int, rate: float, *, scraped: bool, other: int = 0) -> dict[str, Any]:
         """So many orders; rate 0: as fast as they are answered. other: pid of a process whose share is told too."""
         step_ns, latencies = 0, None
         if rate:
@@ -266,7 +270,7 @@ class Market:
         stolen_ms = round((host_took_s() - stolen_s) * 1e3)
         return {
             "orders_per_second": round(orders / took),
-            **(gw.microseconds(latencies, 50, 99, 99.9) if latencies is not None else {}),
+            **(gw.microseconds(latencies, *PERCENTS) | {"bins": bins(latencies)} if latencies is not None else {}),
             "cpu_us_per_order": used[0] / orders * 1e6,
             "exchange_cores": used[0] / took,
             "load_cores": mine / took,
@@ -329,6 +333,44 @@ def middle(ratios: list[float]) -> dict[str, Any]:
     }
 
 
+def bins(latencies_ns: np.ndarray) -> dict[str, int]:
+    """How many of them lie in each step of a hundredth; text, for JSON."""
+    steps = (np.log(np.maximum(latencies_ns, 1_000) / 1_000) / np.log1p(BIN)).astype(np.int64)
+    found, counts = np.unique(steps, return_counts=True)
+    return {str(step): count for step, count in zip(found.tolist(), counts.tolist(), strict=True)}
+
+
+def taken_together(rows: list[Any]) -> dict[str, Any]:
+    """Percentiles of all windows with over those of all without, as ``middle`` has its ratios; and both, in µs."""
+    tables = {}
+    for side in ("with", "without"):
+        tables[side] = np.zeros(
+            (len(rows), 1 + max(int(s) for r in rows for w in ("with", "without") for s in r[w]["bins"]))
+        )
+        for row, table in zip(rows, tables[side], strict=True):
+            table[[int(step) for step in row[side]["bins"]]] = list(row[side]["bins"].values())
+
+    def percentiles(side: str, times: np.ndarray) -> np.ndarray:
+        reached = np.cumsum(times @ tables[side])
+        return np.array([(1 + BIN) ** np.searchsorted(reached, reached[-1] * q / 100) for q in PERCENTS])
+
+    once, chance = np.ones(len(rows)), np.random.default_rng(9)
+    drawn = [np.bincount(chance.integers(0, len(rows), len(rows)), minlength=len(rows)) for _ in range(RESAMPLINGS)]
+    ratios = np.array([percentiles("with", d) / percentiles("without", d) for d in drawn])
+    sides = {side: percentiles(side, once) for side in tables}
+    found: dict[str, Any] = {}
+    for i, name in enumerate(TOLD):
+        low, high = np.percentile(ratios[:, i], (2.5, 97.5))
+        found[f"all windows, {name}"] = {
+            "median": round(float(sides["with"][i] / sides["without"][i]), 3),
+            "from": round(float(low), 3),
+            "to": round(float(high), 3),
+            "pairs": len(rows),
+            "us": [round(float(sides[side][i])) for side in ("without", "with")],
+        }
+    return found
+
+
 def summary(pairs: list[Any], aim: str) -> dict[str, Any]:
     """Ratios with to without, of the pairs and of the control pairs."""
     found: dict[str, Any] = {"aim": aim}
@@ -336,6 +378,8 @@ def summary(pairs: list[Any], aim: str) -> dict[str, Any]:
         rows = [pair for pair in pairs if pair["kind"] == kind]
         figures = [key for key in FIGURES if key in rows[0]["with"]]
         found[kind] = {key: middle([r["with"][key] / r["without"][key] for r in rows]) for key in figures}
+        if "bins" in rows[0]["with"]:
+            found[kind] |= taken_together(rows)
         if kind == "pair":
             sides = ("with", "without")
             keys = [*figures, "exchange_cores", "load_cores", "other_cores", "stolen_ms", "scrape_bytes"]
