@@ -28,6 +28,7 @@ from engine.records import BUY, EVENT, NOTICE, SELL
 from gateway import config as cfg
 from gateway import feed_kernel
 from gateway.connection import Connection
+from gateway.protocol import LoginAccepted
 from gateway.session import NS_PER_MS
 
 if TYPE_CHECKING:
@@ -507,6 +508,8 @@ class MarketDataClient:
         self.market_gaps = 0
         self._epoch = self._market_seq = -1
         self._wanted: set[str] = set(self.codes)
+        self._login: LoginAccepted | None = self.link.login
+        self._feed_at = ""
         self.socket = self._connect()
 
     def _connect(self) -> zmq.Socket[Any]:
@@ -522,13 +525,25 @@ class MarketDataClient:
         letter = "O." if self.full else "C." if self.screens_only else "F."
         for topic in [*topics, *(letter + code for code in self.codes)]:
             socket.subscribe(topic)
-        socket.connect(endpoints.operator_feed if self.full else endpoints.feed)
+        self._feed_at = endpoints.operator_feed if self.full else endpoints.feed
+        socket.connect(self._feed_at)
         return socket
+
+    def _follow(self) -> None:
+        """An exchange that was started again may publish somewhere else: somebody had taken its port meanwhile."""
+        if self.link.login is self._login:
+            return
+        self._login = self.link.login
+        endpoints = cfg.read_endpoints(self.link.where)
+        if endpoints is not None and self._feed_at != (endpoints.operator_feed if self.full else endpoints.feed):
+            self.socket.close(0)
+            self.socket = self._connect()
 
     def poll(self, timeout: float = 0.0) -> list[FeedMessage]:
         """Takes what has arrived, waiting up to ``timeout`` seconds for the first message; repairs gaps."""
         found: list[FeedMessage] = []
         self.link.pump()
+        self._follow()
         self.repair()
         if self.socket.poll(int(timeout * 1000)):
             while True:

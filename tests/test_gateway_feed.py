@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import socket
 import threading
 import time
 
@@ -172,6 +173,34 @@ def subscriber(folder, key: str, address: str) -> zmq.Socket:
     socket.subscribe("S")  # the status, every second
     socket.connect(address)
     return socket
+
+
+@pytest.mark.slow
+def test_a_reader_follows_an_exchange_that_comes_back_on_another_port(tmp_path):
+    folder = tmp_path / "m"
+    gm.make(folder)
+    with (
+        gm.running(folder) as process,
+        md.MarketDataClient(folder, codes=["CEA24"]) as reader,
+        socket.socket() as taker,
+    ):
+        with OperatorClient(folder) as ops:
+            gm.fund(ops)
+        assert gm.wait_until(lambda: bool(reader.poll(0.05)))
+        before = reader.socket.last_endpoint.decode()
+        process.kill()
+        taker.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        taker.bind(("127.0.0.1", int(before.rsplit(":", 1)[1])))
+        taker.listen()
+        process.start()
+        process.ready()
+        with Client(folder, key="member-1") as me:
+            me.buy("CEA24", "58.77", 3)
+            assert gm.wait_until(lambda: reader.poll(0.05) and reader.socket.last_endpoint.decode() != before)
+            frames = reader.books["CEA24"].seq
+            me.buy("CEA24", "58.78", 3)
+            assert gm.wait_until(lambda: reader.poll(0.05) and reader.books["CEA24"].seq > frames), "published there"
+            assert reader.books["CEA24"].levels()[0][:2] == ((5_878, 3, 1), (5_877, 3, 1))
 
 
 @pytest.mark.slow
