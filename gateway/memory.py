@@ -31,8 +31,9 @@ EVENTS_PER_ORDER: Final = 2  # of an order that is dealt with, or cancelled
 BYTES_PER_ORDER: Final = 268  # two events, the command, the deal, and where each session finds them
 PERIOD_S: Final = 0.05
 # Of what is to be ahead. One that has much ahead is left alone for long, and a host that gives memory disturbs nobody.
-ASK_BELOW: Final = (1, 2)  # more is asked for
+ASK_BELOW: Final = (1, 2)  # more is asked for, until all is there
 SHORT_BELOW: Final = (1, 4)  # who makes it present has fallen behind
+STEP_BYTES: Final = 16 << 20  # of an array at once: each step ends with a look at whether anything is short
 STOP_S: Final = 1.0  # so long its end is waited for; it may stand still on a busy machine, and harms nobody
 RANGE: Final = struct.Struct("=qq")
 
@@ -48,6 +49,7 @@ class TouchAhead:
         self._arrays = arrays
         self._present: dict[int, int] = {}  # address of an array → its bytes that are present
         self._asked: dict[int, int] = {}  # that will be, when all ranges are done
+        self._wanted: dict[int, int] = {}  # that are to be, before nothing more is asked for
         self._held: list[np.ndarray] = []  # as long as somebody may touch them
         self._ranges = 0  # asked for so far
         self._stopping = threading.Event()
@@ -84,17 +86,18 @@ class TouchAhead:
             self._turns(idle=not any(self._is_short(*look) for look in looks))
             return
         self._turns(idle=True)
-        self._present, self._asked = self._asked, {}
-        self._held = [array for array, _, _ in looks]
+        self._present, self._asked, before = self._asked, {}, self._wanted
+        self._held, self._wanted = [array for array, _, _ in looks], {}
         for array, rows, more in looks:
             address = array.ctypes.data
-            at = self._present.get(address, 0)
-            wanted = _bytes_of(array, rows, more, (1, 1))
+            at, wanted = self._present.get(address, 0), before.get(address, 0)
             if at < _bytes_of(array, rows, more, ASK_BELOW):
-                at, first = -(-wanted // PAGE_BYTES) * PAGE_BYTES, at
+                wanted = _bytes_of(array, rows, more, (1, 1))
+            end = min(-(-min(at + STEP_BYTES, wanted) // PAGE_BYTES) * PAGE_BYTES, array.nbytes)
+            if at < end:
                 self._ranges += 1
-                os.write(self._write_fd, RANGE.pack(address + first, address + min(at, array.nbytes)))
-            self._asked[address] = at
+                os.write(self._write_fd, RANGE.pack(address + at, address + end))
+            self._asked[address], self._wanted[address] = max(at, end), wanted
 
     def _is_short(self, array: np.ndarray, rows: int, more: int) -> bool:
         """Too much of what is to be ahead has been used up."""

@@ -118,6 +118,24 @@ def test_what_is_written_meanwhile_is_never_lost():
 
 
 @linux
+def test_much_is_made_present_step_by_step_so_that_its_share_ends_early(monkeypatch):
+    monkeypatch.setattr("gateway.memory.STEP_BYTES", 1 << 20)
+    table = reserved((1 << 18,), EVENT)  # 16 MiB
+    ahead = TouchAhead([lambda: (table, 0, 1 << 18)])
+    turns: list[bool] = []
+    ahead._may_wait, ahead._take = True, lambda idle, thread: turns.append(idle)
+    steps = []
+    while not steps or steps[-1] != ahead._ranges:
+        steps.append(ahead._ranges)
+        ahead.turn()  # asks
+        ahead.turn()  # waits
+        ahead._shared[DONE] = ahead._ranges
+    assert steps == list(range(17)), "all of it, not only half"
+    assert turns == [*[True, False] * 4, True], "its share until a quarter is there, idle turns from then on"
+    ahead.stop()
+
+
+@linux
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="idle turns are Linux's")
 def test_who_makes_it_present_takes_its_share_only_where_it_has_fallen_behind():
     table, used = reserved((1 << 16,), EVENT), [0]
