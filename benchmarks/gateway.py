@@ -258,10 +258,15 @@ def orders_in_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // BYTES_PER_ORDER // 2
 
 
-def orders_ahead(runs: int, total: int) -> int:
-    """So that memory for all orders of a measurement is there before the first (gateway.memory), as far as it goes."""
+def ahead_of(orders: int) -> int:
+    """So that memory for so many is there before the first of them (gateway.memory), as far as it goes."""
     numerator, denominator = ASK_BELOW
-    return min(orders_in_memory(), (4 * runs + 2) * total * denominator // (denominator - numerator))
+    return min(orders_in_memory(), max(orders * denominator // (denominator - numerator), cfg.Gateway().orders_ahead))
+
+
+def orders_ahead(runs: int, total: int) -> int:
+    """For all orders of a measurement."""
+    return ahead_of((4 * runs + 2) * total)
 
 
 def measure(curve: bool, lane: str, runs: int, total: int) -> dict[str, Any]:

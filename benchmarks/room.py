@@ -55,6 +55,7 @@ SETTLE_S: Final = 0.3  # after somebody came or left
 COUNTING_S: Final = 0.05  # after counting was switched
 WARM_S: Final = 0.1  # of load before a window, at its rate
 SCRAPED_AT_S: Final = 0.05  # into a window; the exchange answers within milliseconds
+RATE_MOST: Final = 2_500_000  # orders a second, as fast as any machine has been that we had
 RATED: Final = 5  # windows whose median is the full rate
 WINDOW: Final = 8_192  # orders open at once at the full rate
 RESAMPLINGS: Final = 2_000
@@ -232,10 +233,11 @@ def scraper(folder: Path) -> Iterator[Callable[[], Callable[[], int]]]:
 class Market:
     """An exchange with its load."""
 
-    def __init__(self, around: contextlib.ExitStack, warm: int, *, curve: bool) -> None:
-        """warm: orders at the full rate before anything is measured. curve: everybody's connections are encrypted."""
+    def __init__(self, around: contextlib.ExitStack, warm: int, orders: int, *, curve: bool) -> None:
+        """warm: orders at the full rate before anything is measured, some times; orders: then, at most: memory is there
+        before they come. curve: everybody's connections are encrypted."""
         with mock.patch.object(gw, "SERVE", SERVE):
-            ahead = gw.orders_in_memory()  # half of them may come before more is asked for, of the host too
+            ahead = gw.ahead_of((1 + RATED) * warm + orders)
             self.folder = around.enter_context(gw.exchange(curve, "hot", snapshot_commands=0, orders_ahead=ahead))
             gw.present(self.folder)
         endpoints = cfg.read_endpoints(self.folder)
@@ -296,14 +298,15 @@ def pairs_of(count: int, window: Callable[[bool], dict[str, float]], turn: Calla
 def metrics_alone(pairs: int, orders: int, *, curve: bool) -> Iterator[Any]:
     """Full rate with metrics and without."""
     with contextlib.ExitStack() as around:
-        market = Market(around, orders, curve=curve)
+        market = Market(around, orders, 4 * pairs * orders, curve=curve)
         yield from pairs_of(pairs, lambda on: market.window(orders, 0, scraped=on), market.metrics)
 
 
 def room(pairs: int, seconds: float, share: float, warm: int, *, curve: bool) -> Iterator[Any]:
     """A share of the full rate, with the room and without."""
     with contextlib.ExitStack() as around:
-        market = Market(around, warm, curve=curve)
+        orders = int((4 * pairs + 1) * (seconds + WARM_S) * share * RATE_MOST)
+        market = Market(around, warm, orders, curve=curve)
         users.save(market.folder / "keys", "watcher", "a password that is long", "viewer", "")
         words = ("-m", "benchmarks.room", "--watch", str(market.folder))
         pid = around.enter_context(monitor(market.folder, *words)).pid
