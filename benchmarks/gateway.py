@@ -44,6 +44,7 @@ from gateway import config as cfg
 from gateway import keys, libzmq
 from gateway import protocol as p
 from gateway.client import Client
+from gateway.commit import c_functions
 from gateway.memory import ASK_BELOW, BYTES_PER_ORDER
 from gateway.operator import OperatorClient
 
@@ -68,8 +69,7 @@ class Native:
         f = libzmq.addresses()
         self.f = {name.removeprefix("zmq_msg_"): address for name, address in f.items()}
         self.poll = libzmq.address("zmq_poll")
-        self.clock = ctypes.cast(ctypes.CDLL(None).clock_gettime, ctypes.c_void_p).value or 0
-        self.sleep = ctypes.cast(ctypes.CDLL(None).usleep, ctypes.c_void_p).value or 0
+        self.clock, self.sleep = c_functions(["clock_gettime", "usleep"]).values()
         self.messages = np.zeros(128, np.uint8)
         init = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p)(f["zmq_msg_init"])
         init(self.messages.ctypes.data)

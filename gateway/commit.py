@@ -11,7 +11,7 @@ import ctypes
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 def available() -> bool:
     """True where the system has what the thread needs (Linux)."""
     return hasattr(os, "eventfd")
+
+
+def c_functions(names: Iterable[str]) -> dict[str, int]:
+    """Name → address of functions of the C library, for machine code to call (gateway.libzmq.call4)."""
+    c = ctypes.CDLL(None)
+    return {name: ctypes.cast(getattr(c, name), ctypes.c_void_p).value or 0 for name in names}
 
 
 def beside(work: Callable[[], None]) -> Callable[[], None]:
@@ -48,8 +54,7 @@ class OverlappedJournal:
         self.append = journal.append
         self.commit = journal.commit  # in the caller's own thread: the shortest way for a small group
         self.took_ns = 0  # of the last commit beside: write and fdatasync
-        c = ctypes.CDLL(None)
-        self._functions = [ctypes.cast(getattr(c, name), ctypes.c_void_p).value or 0 for name in C_FUNCTIONS]
+        self._functions = list(c_functions(C_FUNCTIONS).values())
         self._shared = np.zeros(FIELDS, np.int64)
         self._wanted, self._done = os.eventfd(0), os.eventfd(0)
         self._busy = False

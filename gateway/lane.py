@@ -18,6 +18,7 @@ from engine.records import EVENT
 from gateway import hot, libzmq
 from gateway import protocol as p
 from gateway.batch import BATCH_RECORDS
+from gateway.commit import c_functions
 from gateway.core import Core
 from gateway.zap import MEMBERS
 
@@ -43,7 +44,7 @@ class HotLane:
         self._f = tuple(f[f"zmq_msg_{name}"] for name in ("recv", "data", "size", "more", "gets"))
         self._user_id = ctypes.create_string_buffer(b"User-Id")
         self._f_send, self._f_poll = f["zmq_send"], f["zmq_poll"]
-        self._f_clock = ctypes.cast(ctypes.CDLL(None).clock_gettime, ctypes.c_void_p).value or 0
+        self._f_clock = c_functions(["clock_gettime"])["clock_gettime"]
         self._clock = np.zeros(2, np.int64)
         self._watched: list[zmq.Socket[Any]] = []
         self._items = np.zeros(0, hot.POLL_ITEM)

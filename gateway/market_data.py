@@ -525,9 +525,12 @@ class MarketDataClient:
         letter = "O." if self.full else "C." if self.screens_only else "F."
         for topic in [*topics, *(letter + code for code in self.codes)]:
             socket.subscribe(topic)
-        self._feed_at = endpoints.operator_feed if self.full else endpoints.feed
+        self._feed_at = self._feed_of(endpoints)
         socket.connect(self._feed_at)
         return socket
+
+    def _feed_of(self, endpoints: cfg.Endpoints) -> str:
+        return endpoints.operator_feed if self.full else endpoints.feed
 
     def _follow(self) -> None:
         """An exchange that was started again may publish somewhere else: somebody had taken its port meanwhile."""
@@ -535,7 +538,7 @@ class MarketDataClient:
             return
         self._login = self.link.login
         endpoints = cfg.read_endpoints(self.link.where)
-        if endpoints is not None and self._feed_at != (endpoints.operator_feed if self.full else endpoints.feed):
+        if endpoints is not None and self._feed_at != self._feed_of(endpoints):
             self.socket.close(0)
             self.socket = self._connect()
 

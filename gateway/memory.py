@@ -13,7 +13,6 @@ the process's memory map, which malloc needs, not longer than one page takes.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import struct
@@ -23,7 +22,7 @@ from typing import Final
 
 import numpy as np
 
-from gateway.commit import available
+from gateway.commit import available, c_functions
 from gateway.giving_way import may_come_back, take_turns
 from gateway.touch_kernel import C_FUNCTIONS, DONE, FIELDS, PAGE_BYTES, STOP, serve
 
@@ -116,9 +115,7 @@ class TouchAhead:
 
     def _touch(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # they are the main thread's
-        c = ctypes.CDLL(None)
-        functions = [ctypes.cast(getattr(c, name), ctypes.c_void_p).value or 0 for name in C_FUNCTIONS]
-        self._serve(self._shared.ctypes.data, self._read_fd, *functions)
+        self._serve(self._shared.ctypes.data, self._read_fd, *c_functions(C_FUNCTIONS).values())
         os.close(self._read_fd)
 
 

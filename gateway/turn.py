@@ -7,7 +7,6 @@ itself. So a group of plain orders that is committed in the loop's own thread go
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Protocol
@@ -20,7 +19,7 @@ from engine.machine_code import entry_address
 from engine.words import word_of, words
 from gateway import turn_kernel as k
 from gateway.clock import RealClock, SteppedClock
-from gateway.commit import available
+from gateway.commit import available, c_functions
 from gateway.commit_kernel import C_FUNCTIONS, FIELDS
 from gateway.protocol import REPORTS_PER_FRAME
 from gateway.turn_kernel import TURN
@@ -33,12 +32,6 @@ _W: Final = {name: word_of(TURN, name) for name in TURN.names or ()}
 _STANDING, _STORED, _USED, _LOGGED, _DEALS = (_W[n] for n in ("standing_ns", "stored", "used", "logged", "deals"))
 _RECEIVED, _TIME, _COMMIT, _ERROR = (_W[n] for n in ("received_ns", "time_ns", "commit_ns", "error"))
 _WRITTEN, _LEFT, _FIRST_SEQ = (_W[n] for n in ("written", "left", "first_seq"))
-
-
-def c_functions() -> dict[str, int]:
-    """Name → address of what a turn needs of the C library."""
-    c = ctypes.CDLL(None)
-    return {name: ctypes.cast(getattr(c, name), ctypes.c_void_p).value or 0 for name in C_FUNCTIONS}
 
 
 class Tail(Protocol):
@@ -55,7 +48,7 @@ class Turn:
     """Takes a core's plain batches all the way. For a journal on a disk with descriptors, and a hot lane."""
 
     def __init__(self, core: Core, journal: Tail, lane: HotLane, functions: dict[str, int]) -> None:
-        """``functions``: as ``c_functions`` gives them."""
+        """``functions``: addresses of C_FUNCTIONS by name."""
         self._core, self._journal, self._lane = core, journal, lane
         self.committed: Callable[[int], None] = lambda took_ns: None  # metrics: a commit took so long
         self._work = np.zeros(FIELDS, np.int64)
@@ -179,4 +172,4 @@ def turn_for(core: Core, journal: Journal, lane: HotLane) -> Turn | None:
     known = isinstance(core.clock, RealClock | SteppedClock) and journal.has_descriptors
     if not known or not available():
         return None
-    return Turn(core, journal, lane, c_functions())
+    return Turn(core, journal, lane, c_functions(C_FUNCTIONS))

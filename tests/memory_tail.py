@@ -16,8 +16,10 @@ from session_world import MemoryJournal
 
 from engine.journal.group import decode_group
 from engine.journal.tail import TAIL
+from gateway.commit import c_functions
+from gateway.commit_kernel import C_FUNCTIONS
 from gateway.hot import _words_at
-from gateway.turn import Turn, c_functions
+from gateway.turn import Turn
 
 SYNCS, SOCKET, SENT = range(3)  # syncs so far, the socket's table, bytes in it when the last sync came
 ROOM_BYTES = 1 << 14
@@ -49,7 +51,7 @@ class TailJournal(MemoryJournal):
     def turn_of(self, core, lane) -> Callable[[], bool]:
         """The core's ``turn``; the groups that it makes are found among the others."""
         ours = {"pwrite": machine_code(_pwrite).address, "fdatasync": machine_code(_fdatasync).address}
-        turn = Turn(core, self, lane, {**c_functions(), **ours})
+        turn = Turn(core, self, lane, {**c_functions(C_FUNCTIONS), **ours})
 
         def watched() -> bool:
             done = turn()
