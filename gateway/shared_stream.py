@@ -31,13 +31,15 @@ from typing import Final
 
 import numpy as np
 
-RING_BYTES: Final = 32 << 20  # half a second of a million events a second: a reader looks each 10 ms
+# A second of a million events a second. A reader looks each 10 ms, but in idle turns, on a processor that others take
+# for tenths of a second now and then; who is lapped asks for the rest through the socket, which costs everybody.
+RING_BYTES: Final = 64 << 20
 HEAD_BYTES: Final = 192
 WRITTEN, CLAIMED = 64 // 8, 128 // 8
 # A frame has more events than a socket's, since neither side holds anything up by it; what a page costs whatever is in
 # it then hardly counts. Of a frame with payloads there are several in the ring in any case.
 EVENTS_PER_FRAME: Final = 8_192
-FRAME_BYTES_MAX: Final = RING_BYTES // 8
+FRAME_BYTES_MAX: Final = RING_BYTES // 16
 TAKEN_BYTES: Final = 8 << 20  # copied by one look of a reader: a tenth of a second of a million events a second
 ALIGNMENT: Final = 64  # the frame's events begin on a multiple of 8
 LENGTH: Final = struct.Struct("<Q")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 import string
+import subprocess
+import sys
 from itertools import pairwise
 
 import msgspec
@@ -51,6 +53,27 @@ def test_a_known_manipulator_is_found_with_evidence_of_its_own_deals_or_orders(n
             assert str(max(alert.first_seq - 1, 1)) in alert.replay
             if alert.kind not in WITHOUT_DEALS:
                 assert alert.deals or alert.orders
+
+
+WARMED = """
+from gateway.surveillance import kernel, scenarios, warm_up
+
+def loaded():
+    return {name for name, function in vars(kernel).items() if getattr(function, "signatures", None)}
+
+assert not loaded()
+warm_up()
+before = loaded()
+assert "collect" in before
+scenarios.run_day("wash", 2001, orders=60)
+print(*sorted(loaded() - before))
+"""
+
+
+def test_after_warming_up_a_day_loads_no_code_that_takes_its_time():
+    ran = subprocess.run([sys.executable, "-c", WARMED], check=False, capture_output=True, text=True, timeout=120)
+    assert ran.returncode == 0, ran.stderr
+    assert set(ran.stdout.split()) <= {"pair_row"}, "a lookup of a few lines"
 
 
 def unequal(sentences: dict[str, tuple[str, str]]) -> list[str]:

@@ -25,7 +25,7 @@ from gateway.giving_way import IdleTurns
 from gateway.keys import KeyFileError
 from gateway.monitor.picture import Picture, members_of
 from gateway.operator import OperatorClient
-from gateway.surveillance import Surveillance, Thresholds
+from gateway.surveillance import Surveillance, Thresholds, warm_up
 from settlement import progress
 
 log = logging.getLogger(__name__)
@@ -82,6 +82,7 @@ class Feed(threading.Thread):
 
     def run(self) -> None:
         """Connects, follows, connects again."""
+        warm_up()
         while not self._ending.is_set():
             try:
                 with OperatorClient(self.folder, key=self.key, timeout=TIMEOUT_S) as ops:

@@ -2,6 +2,6 @@
 
 from gateway.surveillance.alerts import Alert
 from gateway.surveillance.thresholds import Thresholds
-from gateway.surveillance.watch import Surveillance
+from gateway.surveillance.watch import Surveillance, warm_up
 
-__all__ = ["Alert", "Surveillance", "Thresholds"]
+__all__ = ["Alert", "Surveillance", "Thresholds", "warm_up"]
