@@ -1,12 +1,13 @@
 """What the operators' room costs the members: metrics alone at full rate; metrics, monitor, surveillance at half.
 
-    python -m benchmarks.room --json [--smoke] [--pairs 20] [--part metrics|room] [--curve] [--keep FILE]
+    python -m benchmarks.room --json [--smoke] [--pairs 4] [--series 1] [--part metrics|room] [--curve] [--keep FILE]
 
 One exchange process, and short windows of load in pairs: the room is there in one of the two and not in the other, in
 turn the first and the second. Between two of these pairs stands a control pair, for which the same is asked and
 nothing changes: it has to come out at 1. What drifts (memory, the disk, who else wants the machine) meets both windows
 of a pair. Of each figure: the median of the pairs' ratios, and where 95 of 100 resamplings of the pairs have it. One
-pause of disk or host decides a window's p99, so those of all windows of a side taken together are compared as well.
+pause of disk or host decides a window's p99, so of latencies two more are told: the median window with against the
+median of all without, which knows most of what is usual, and those of all windows of a side taken together.
 
 metrics   orders as fast as they are answered. With: the exchange counts and times for its metrics as it does by itself,
           and a process of its own asks for them once a window, which is more often than anybody does. Without: neither
@@ -14,7 +15,9 @@ metrics   orders as fast as they are answered. With: the exchange counts and tim
 room      orders at half the full rate, open loop, latency from the intended time, metrics counted in all windows. With:
           `cea monitor` is connected, takes the stream of all events under surveillance from then on, and metrics are
           asked for. Without: it has logged out, its page still runs. Aim: p99 with ≤ 1.1 of without, as many orders
-          answered a second.
+          answered a second. Each window begins a second after its load, which began when the monitor had come or gone:
+          what a new connection costs a day has once. An exchange has memory for few such windows: ``--series`` starts
+          several.
 
 Processor time of the exchange per order is printed beside: other load changes it least. Orders are immediate-or-cancel
 buys of one session on an empty book, hot lane, durable, encrypted with ``--curve``. No snapshots meanwhile: one after
@@ -28,6 +31,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import gc
+import itertools
 import json
 import os
 import runpy
@@ -53,7 +57,7 @@ from gateway.monitor import users
 
 SETTLE_S: Final = 0.3  # after somebody came or left
 COUNTING_S: Final = 0.05  # after counting was switched
-WARM_S: Final = 0.1  # of load before a window, at its rate
+WARM_S: Final = 1.0  # of load before a window, at its rate: a monitor that has just come touches its memory
 SCRAPED_AT_S: Final = 0.05  # into a window; the exchange answers within milliseconds
 RATE_MOST: Final = 2_500_000  # orders a second, as fast as any machine has been that we had
 RATED: Final = 5  # windows whose median is the full rate
@@ -374,6 +378,24 @@ def taken_together(rows: list[Any]) -> dict[str, Any]:
     return found
 
 
+def medians(over: list[float], under: list[float]) -> dict[str, Any]:
+    """The median of windows with to that of windows without, where 95 of 100 resamplings have it, and both, in µs."""
+    chance = np.random.default_rng(9)
+    drawn = [
+        np.median(np.array(side)[chance.integers(0, len(side), (RESAMPLINGS, len(side)))], axis=1)
+        for side in (over, under)
+    ]
+    low, high = np.percentile(drawn[0] / drawn[1], (2.5, 97.5))
+    usual = [float(np.median(side)) for side in (under, over)]
+    return {
+        "median": round(usual[1] / usual[0], 3),
+        "from": round(float(low), 3),
+        "to": round(float(high), 3),
+        "pairs": len(over),
+        "us": [round(us) for us in usual],
+    }
+
+
 def summary(pairs: list[Any], aim: str) -> dict[str, Any]:
     """Ratios with to without, of the pairs and of the control pairs."""
     found: dict[str, Any] = {"aim": aim}
@@ -383,6 +405,11 @@ def summary(pairs: list[Any], aim: str) -> dict[str, Any]:
         found[kind] = {key: middle([r["with"][key] / r["without"][key] for r in rows]) for key in figures}
         if "bins" in rows[0]["with"]:
             found[kind] |= taken_together(rows)
+            nobody = [r["without"] for r in pairs] + [r["with"] for r in pairs if r["kind"] == "control" != kind]
+            found[kind] |= {
+                f"median window, {name}": medians([r["with"][name] for r in rows], [w[name] for w in nobody])
+                for name in TOLD
+            }
         if kind == "pair":
             sides = ("with", "without")
             keys = [*figures, "exchange_cores", "load_cores", "other_cores", "stolen_ms", "scrape_bytes"]
@@ -406,9 +433,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.room", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--smoke", action="store_true", help="does it run at all")
-    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--pairs", type=int, default=4, help="of one series")
+    parser.add_argument("--series", type=int, default=1, help="an exchange for each; all pairs are told together")
     parser.add_argument("--orders", type=int, default=300_000, help="of one window at the full rate")
-    parser.add_argument("--seconds", type=float, default=0.5, help="of one window at half the rate")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of one window at half the rate")
     parser.add_argument("--part", choices=("metrics", "room"), default="")
     parser.add_argument("--share", type=float, default=0.5, help="of the full rate, in the room's windows")
     parser.add_argument("--curve", action="store_true", help="encrypted, as members are; else without")
@@ -426,10 +454,12 @@ def main() -> None:
     found: dict[str, Any] = {"conditions": conditions()}
     mode = ", encrypted" if args.curve else ""
     if args.part != "room":
-        rows = kept(args.keep, f"metrics{mode}", metrics_alone(args.pairs, args.orders, curve=args.curve))
+        series = (metrics_alone(args.pairs, args.orders, curve=args.curve) for _ in range(args.series))
+        rows = kept(args.keep, f"metrics{mode}", itertools.chain.from_iterable(series))
         found["metrics"] = summary(rows, "orders_per_second >= 0.97")
     if args.part != "metrics":
-        rows = kept(args.keep, f"room{mode}", room(args.pairs, args.seconds, args.share, args.orders, curve=args.curve))
+        series = (room(args.pairs, args.seconds, args.share, args.orders, curve=args.curve) for _ in range(args.series))
+        rows = kept(args.keep, f"room{mode}", itertools.chain.from_iterable(series))
         found["room"] = summary(rows, "p99_us <= 1.1, orders_per_second >= 0.99")
     if args.json:
         print(json.dumps(found, indent=1))

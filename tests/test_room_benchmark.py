@@ -37,8 +37,18 @@ def test_all_windows_taken_together_have_what_a_pause_does_to_single_ones(pauses
         told = found["pair"][f"all windows, {name}"]
         assert told["from"] <= told["median"] <= told["to"] and abs(told["median"] - 1.2) < 0.03
         assert abs(found["control"][f"all windows, {name}"]["median"] - 1) < 0.03
+    for name in TOLD[:2]:  # the usual window
+        told = found["pair"][f"median window, {name}"]
+        assert told["from"] <= told["median"] <= told["to"]
+        assert pauses or (told["to"] < 1.3 and abs(told["median"] - 1.2) < 0.05)
+        assert pauses or abs(found["control"][f"median window, {name}"]["median"] - 1) < 0.05
     if pauses:  # half of the windows of each side: together the same, of single pairs anything
         assert abs(found["control"]["all windows, p99_us"]["median"] - 1) < 0.03
+
+
+def test_a_pause_in_few_windows_leaves_the_median_window_alone():
+    told = summary(rows_of(1.2, 3), "")["pair"]["median window, p99_us"]
+    assert abs(told["median"] - 1.2) < 0.1 and told["pairs"] == 10
 
 
 def test_a_step_is_a_hundredth():
