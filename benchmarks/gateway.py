@@ -257,8 +257,8 @@ def microseconds(values: np.ndarray, *percents: float) -> dict[str, float]:
 
 
 def orders_in_memory() -> int:
-    """For so many orders half of this machine's memory suffices."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // BYTES_PER_ORDER // 2
+    """For so many orders two thirds of this machine's memory suffice."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // BYTES_PER_ORDER * 2 // 3
 
 
 def ahead_of(orders: int) -> int:

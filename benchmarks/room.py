@@ -6,8 +6,8 @@ One exchange process, and short windows of load in pairs: the room is there in o
 turn the first and the second. Between two of these pairs stands a control pair, for which the same is asked and
 nothing changes: it has to come out at 1. What drifts (memory, the disk, who else wants the machine) meets both windows
 of a pair. Of each figure: the median of the pairs' ratios, and where 95 of 100 resamplings of the pairs have it. One
-pause of disk or host decides a window's p99, so of latencies two more are told: the median window with against the
-median of all without, which knows most of what is usual, and those of all windows of a side taken together.
+pause of disk or host decides a window's p99, so of latencies two more are told: that of the usual quarter of a second,
+the median of all that were measured with against the median of all without; and of all windows taken together.
 
 metrics   orders as fast as they are answered. With: the exchange counts and times for its metrics as it does by itself,
           and a process of its own asks for them once a window, which is more often than anybody does. Without: neither
@@ -61,6 +61,7 @@ WARM_S: Final = 1.0  # of load before a window, at its rate: a monitor that has 
 SCRAPED_AT_S: Final = 0.05  # into a window; the exchange answers within milliseconds
 RATE_MOST: Final = 2_500_000  # orders a second, as fast as any machine has been that we had
 RATED: Final = 5  # windows whose median is the full rate
+QUARTER_S: Final = 0.25
 WINDOW: Final = 8_192  # orders open at once at the full rate
 RESAMPLINGS: Final = 2_000
 SWITCH_MS: Final = 60_000
@@ -276,7 +277,7 @@ class Market:
         stolen_ms = round((host_took_s() - stolen_s) * 1e3)
         return {
             "orders_per_second": round(orders / took),
-            **(gw.microseconds(latencies, *PERCENTS) | {"bins": bins(latencies)} if latencies is not None else {}),
+            **({} if latencies is None else told_of(latencies, rate)),
             "cpu_us_per_order": used[0] / orders * 1e6,
             "exchange_cores": used[0] / took,
             "load_cores": mine / took,
@@ -340,6 +341,17 @@ def middle(ratios: list[float]) -> dict[str, Any]:
     }
 
 
+def told_of(latencies_ns: np.ndarray, rate: float) -> dict[str, Any]:
+    """A window's percentiles, all of its latencies in bins, and the percentiles of each quarter of a second."""
+    quarters = np.array_split(latencies_ns, max(1, round(len(latencies_ns) / rate / QUARTER_S)))
+    each = [gw.microseconds(quarter, *PERCENTS) for quarter in quarters]
+    return {
+        **gw.microseconds(latencies_ns, *PERCENTS),
+        "bins": bins(latencies_ns),
+        "quarters": {name: [quarter[name] for quarter in each] for name in TOLD},
+    }
+
+
 def bins(latencies_ns: np.ndarray) -> dict[str, int]:
     """How many of them lie in each step of a hundredth; text, for JSON."""
     steps = (np.log(np.maximum(latencies_ns, 1_000) / 1_000) / np.log1p(BIN)).astype(np.int64)
@@ -378,21 +390,24 @@ def taken_together(rows: list[Any]) -> dict[str, Any]:
     return found
 
 
-def medians(over: list[float], under: list[float]) -> dict[str, Any]:
-    """The median of windows with to that of windows without, where 95 of 100 resamplings have it, and both, in µs."""
-    chance = np.random.default_rng(9)
-    drawn = [
-        np.median(np.array(side)[chance.integers(0, len(side), (RESAMPLINGS, len(side)))], axis=1)
-        for side in (over, under)
-    ]
-    low, high = np.percentile(drawn[0] / drawn[1], (2.5, 97.5))
-    usual = [float(np.median(side)) for side in (under, over)]
+def usual(over: list[list[float]], under: list[list[float]]) -> dict[str, Any]:
+    """The median quarter of a second with, against that without: where 95 of 100 resamplings of the windows have it,
+    and both, in µs. over, under: for each window its quarters."""
+    chance, found, drawn = np.random.default_rng(9), [], []
+    for side in (under, over):
+        table = np.full((len(side), max(map(len, side))), np.nan)
+        for row, quarters in zip(table, side, strict=True):
+            row[: len(quarters)] = quarters
+        found.append(float(np.nanmedian(table)))
+        picks = chance.integers(0, len(side), (RESAMPLINGS, len(side)))
+        drawn.append(np.array([np.nanmedian(table[pick]) for pick in picks]))
+    low, high = np.percentile(drawn[1] / drawn[0], (2.5, 97.5))
     return {
-        "median": round(usual[1] / usual[0], 3),
+        "median": round(found[1] / found[0], 3),
         "from": round(float(low), 3),
         "to": round(float(high), 3),
         "pairs": len(over),
-        "us": [round(us) for us in usual],
+        "us": [round(us) for us in found],
     }
 
 
@@ -407,7 +422,9 @@ def summary(pairs: list[Any], aim: str) -> dict[str, Any]:
             found[kind] |= taken_together(rows)
             nobody = [r["without"] for r in pairs] + [r["with"] for r in pairs if r["kind"] == "control" != kind]
             found[kind] |= {
-                f"median window, {name}": medians([r["with"][name] for r in rows], [w[name] for w in nobody])
+                f"usual quarter, {name}": usual(
+                    [r["with"]["quarters"][name] for r in rows], [w["quarters"][name] for w in nobody]
+                )
                 for name in TOLD
             }
         if kind == "pair":

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.room import BIN, KINDS, TOLD, bins, summary
+from benchmarks.room import BIN, KINDS, TOLD, bins, summary, told_of
 
 
 def window(latencies_ns: np.ndarray) -> dict[str, Any]:
-    us = {name: float(np.percentile(latencies_ns, float(name[1:-3]))) / 1_000 for name in TOLD}
+    rate = len(latencies_ns)  # one second: four quarters
     others = dict.fromkeys(("exchange_cores", "load_cores", "other_cores", "stolen_ms", "scrape_bytes"), 0)
-    return {"orders_per_second": 1, "cpu_us_per_order": 1, **us, **others, "bins": bins(latencies_ns)}
+    return {"orders_per_second": 1, "cpu_us_per_order": 1, **others, **told_of(latencies_ns, rate)}
 
 
 def rows_of(factor: float, pauses: int) -> list[dict[str, Any]]:
@@ -37,18 +37,19 @@ def test_all_windows_taken_together_have_what_a_pause_does_to_single_ones(pauses
         told = found["pair"][f"all windows, {name}"]
         assert told["from"] <= told["median"] <= told["to"] and abs(told["median"] - 1.2) < 0.03
         assert abs(found["control"][f"all windows, {name}"]["median"] - 1) < 0.03
-    for name in TOLD[:2]:  # the usual window
-        told = found["pair"][f"median window, {name}"]
-        assert told["from"] <= told["median"] <= told["to"]
-        assert pauses or (told["to"] < 1.3 and abs(told["median"] - 1.2) < 0.05)
-        assert pauses or abs(found["control"][f"median window, {name}"]["median"] - 1) < 0.05
     if pauses:  # half of the windows of each side: together the same, of single pairs anything
         assert abs(found["control"]["all windows, p99_us"]["median"] - 1) < 0.03
 
 
-def test_a_pause_in_few_windows_leaves_the_median_window_alone():
-    told = summary(rows_of(1.2, 3), "")["pair"]["median window, p99_us"]
-    assert abs(told["median"] - 1.2) < 0.1 and told["pairs"] == 10
+@pytest.mark.parametrize("pauses", [0, 5, 9])
+def test_the_usual_quarter_of_a_second_does_not_know_of_pauses(pauses):
+    """Nine of ten windows with a pause each, in one of their quarters."""
+    found = summary(rows_of(1.2, pauses), "")
+    for kind, factor in zip(KINDS, (1.2, 1), strict=True):
+        for name in TOLD[:2]:
+            told = found[kind][f"usual quarter, {name}"]
+            assert told["from"] <= told["median"] <= told["to"] and abs(told["median"] - factor) < 0.05
+            assert told["pairs"] == 10 and told["us"][0] > 0
 
 
 def test_a_step_is_a_hundredth():
