@@ -34,8 +34,8 @@ from engine.auction_messages import (
 from engine.auction_records import Auction, AuctionsState, decode_state, encode_state
 from engine.auction_states import AUCTION, OPEN, SELLER_LOCKED, Do, Move, Stage
 from engine.calendar import TradingCalendar, format_time, trading_date
-from engine.codes import TEXT_EN, Code
-from engine.lane import Envelope, Notice, Refusal
+from engine.codes import Code
+from engine.lane import Envelope, Notice, Refusal, refuse
 from engine.market import Market
 from engine.messages import Done
 from engine.prices import format_price, price_limits
@@ -58,11 +58,6 @@ ENDED_MAX: Final = 10_000  # kept for a clear refusal
 
 Answer = list[Notice] | Refusal
 Result = Refusal | dict[str, Any]
-
-
-def refuse(code: Code, field: str = "", detail: str = "") -> Refusal:
-    """A refusal with the code's text and what is special about this case."""
-    return Refusal(code, field, f"{TEXT_EN[code]}: {detail}" if detail else TEXT_EN[code])
 
 
 class Auctions:

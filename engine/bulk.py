@@ -1,9 +1,8 @@
 """The bulk-agreement desk (R9, D20–D22): declarations, dialogues, both sides' confirmation, the deal.
 
 A state machine on the market's tables without clock or I/O. What may follow what is in engine/bulk_states.py;
-here are the checks, the locks and the notices. Commands cost a few dictionary look-ups: no step scans what is
-open, whatever its number. What a party sees is decided in one place each: :meth:`Desk._tell_declaration` and
-:meth:`Desk._tell_thread`.
+what may be asked at all is in engine/bulk_checks.py, what each party sees in engine/bulk_notices.py, what is locked for
+it in engine/bulk_locks.py. Commands cost a few dictionary look-ups: no step scans what is open, whatever its number.
 """
 
 from __future__ import annotations
@@ -12,18 +11,15 @@ import heapq
 from collections.abc import Callable
 from typing import Any, Final
 
-import numpy as np
-
+from engine import bulk_checks as checks
 from engine import bulk_locks
+from engine import bulk_notices as notices
 from engine.bulk_messages import (
-    GROUP_MEMBERS_MAX,
     BulkAccept,
     BulkAmend,
     BulkCancel,
     BulkConfirm,
     BulkCounter,
-    BulkDeal,
-    BulkDeclaration,
     BulkDeclare,
     BulkDesk,
     BulkExpire,
@@ -31,19 +27,15 @@ from engine.bulk_messages import (
     BulkOffer,
     BulkRefuse,
     BulkRetract,
-    BulkStep,
     BulkTake,
-    BulkThread,
-    BulkThreadView,
     BulkView,
     BulkWithdraw,
 )
 from engine.bulk_records import Declaration, DeskState, Hold, Thread, decode_state, encode_state
 from engine.bulk_states import BOUND, DECLARATION, DIALOGUE, Declared, DeclaredAction, Step, Talk, TalkAction, Turn
-from engine.calendar import format_time
-from engine.codes import TEXT_EN, Code
-from engine.lane import Envelope, Notice, Refusal
-from engine.market import BULK, UNLIMITED, Market
+from engine.codes import Code
+from engine.lane import Envelope, Notice, Refusal, refuse
+from engine.market import BULK, Market
 from engine.messages import Done
 from engine.prices import format_price
 from engine.records import BUY, NO_ACCOUNT, SELL
@@ -62,17 +54,7 @@ VIEW_MAX: Final = 100
 # How many ended numbers are kept for a clear refusal; older ones are "unknown".
 ENDED_MAX: Final = 100_000
 
-# Names as notices show them.
-DECLARED_WORD: Final = {state: state.name.lower() for state in Declared}
-TALK_WORD: Final = {state: state.name.lower() for state in Talk}
-TURN_WORD: Final = {turn: turn.name.lower() for turn in Turn}
-
 Answer = list[Notice] | Refusal
-
-
-def refuse(code: Code, field: str = "", detail: str = "") -> Refusal:
-    """A refusal with the code's text and what is special about this case."""
-    return Refusal(code, field, f"{TEXT_EN[code]}: {detail}" if detail else TEXT_EN[code])
 
 
 class Desk:
@@ -188,10 +170,10 @@ class Desk:
         if refusal:
             return refusal
         assert index is not None
-        refusal = self._check_audience(maker, m) or self._check_terms(index, m.price, m.quantity)
+        refusal = checks.audience(self.market, maker, m) or checks.terms(self.market, index, m.price, m.quantity)
         if refusal:
             return refusal
-        until = self._until(envelope, m.valid_until)
+        until = checks.valid_until(self.market, envelope, m.valid_until)
         if isinstance(until, Refusal):
             return until
         if self._made.get(maker, 0) >= DECLARATIONS_PER_ACCOUNT_MAX:
@@ -226,12 +208,12 @@ class Desk:
         rest = m.quantity - found.dealt
         refusal = (
             self._may_act(envelope, found.instrument)
-            or self._may_step(found)
-            or self._check_terms(found.instrument, m.price, rest)
+            or checks.is_not_frozen(found)
+            or checks.terms(self.market, found.instrument, m.price, rest)
         )
         if refusal:
             return refusal
-        until = self._until(envelope, m.valid_until)
+        until = checks.valid_until(self.market, envelope, m.valid_until)
         if isinstance(until, Refusal):
             return until
         old = found.price, found.quantity
@@ -272,14 +254,14 @@ class Desk:
         self, envelope: Envelope, found: Declaration, m: BulkTake | BulkOffer, turn: Turn
     ) -> Refusal | dict[str, Any]:
         taker = envelope.account
-        refusal = self._may_act(envelope, found.instrument) or self._may_step(found)
+        refusal = self._may_act(envelope, found.instrument) or checks.is_not_frozen(found)
         if refusal:
             return refusal
         if taker in found.threads:
             return refuse(Code.ALREADY_EXISTS, "declaration", f"dialogue {found.threads[taker]} is open")
         changed = Code.BULK_TERMS_CHANGED if turn == Turn.TAKE else Code.BAD_FIELD
-        refusal = self._check_fit(found, m.quantity, changed) or self._check_terms(
-            found.instrument, m.price, m.quantity
+        refusal = checks.fit(found, m.quantity, changed) or checks.terms(
+            self.market, found.instrument, m.price, m.quantity
         )
         if refusal:
             return refusal
@@ -306,9 +288,9 @@ class Desk:
         found, turn = self.declarations[thread.declaration], self._by(envelope, thread, Turn.MAKER_COUNTERS)
         refusal = (
             self._may_act(envelope, found.instrument)
-            or self._may_step(found)
-            or self._check_fit(found, m.quantity, Code.BAD_FIELD)
-            or self._check_terms(found.instrument, m.price, m.quantity)
+            or checks.is_not_frozen(found)
+            or checks.fit(found, m.quantity, Code.BAD_FIELD)
+            or checks.terms(self.market, found.instrument, m.price, m.quantity)
         )
         if refusal:
             return refusal
@@ -326,7 +308,7 @@ class Desk:
         thread = self._party(envelope, m.thread, Turn.MAKER_ACCEPTS, Turn.TAKER_ACCEPTS)
         if isinstance(thread, Refusal):
             return thread
-        refusal = self._may_agree(envelope, thread, m.price, m.quantity)
+        refusal = self._may_agree(envelope, thread, m)
         if refusal:
             return refusal
         return self._turn(envelope, thread, self._by(envelope, thread, Turn.MAKER_ACCEPTS)) or self._bound(
@@ -337,7 +319,7 @@ class Desk:
         thread = self._party(envelope, m.thread, Turn.MAKER_CONFIRMS, Turn.TAKER_CONFIRMS)
         if isinstance(thread, Refusal):
             return thread
-        refusal = self._may_agree(envelope, thread, m.price, m.quantity)
+        refusal = self._may_agree(envelope, thread, m)
         if refusal:
             return refusal
         maker = self.declarations[thread.declaration].maker
@@ -401,109 +383,20 @@ class Desk:
         self.tick(envelope)
         return {"expired": before - len(self.declarations)}
 
-    # --- checks -------------------------------------------------------------------------------------------------
+    # --- checks (engine/bulk_checks.py) ---------------------------------------------------------------------------
 
     def _may_act(self, envelope: Envelope, instrument: int | None) -> Refusal | None:
-        """Account, instrument, hours (R3.2), halts (D22): whatever binds somebody passes through here."""
-        if envelope.account == NO_ACCOUNT:
-            return refuse(Code.NOT_AUTHORISED, "account", "a member's command")
-        code = self.market.may_trade(envelope.account)
-        if code != Code.OK:
-            return refuse(code, "account")
-        if instrument is None:
-            return refuse(Code.UNKNOWN_INSTRUMENT, "instrument")
-        if not self.market.bulk_is_open(envelope.time_ns):
-            m = self.market.market[0]
-            hours = f"{format_time(int(m['bulk_open']))[:8]}–{format_time(int(m['bulk_end']))[:8]} of the trading day"
-            return refuse(Code.BULK_CLOSED, "time", f"bulk hours are {hours}")
-        stop = self.market.stopped(instrument)
-        if stop in (Code.CANCEL_ONLY, Code.UNKNOWN_INSTRUMENT):
-            return refuse(stop, "instrument" if stop == Code.UNKNOWN_INSTRUMENT else "")
-        if self.frozen:
-            return refuse(Code.BULK_FROZEN, "", "the desk")
-        if stop == Code.MARKET_HALTED:
-            return refuse(Code.BULK_FROZEN, "", "the market")
-        return refuse(Code.BULK_FROZEN, "instrument", "the instrument") if stop != Code.OK else None
+        return checks.may_act(self.market, envelope, instrument, desk_frozen=self.frozen)
 
-    def _may_step(self, found: Declaration) -> Refusal | None:
-        frozen = found.state == Declared.FROZEN
-        return refuse(Code.BULK_FROZEN, "declaration", "this declaration, by the operator") if frozen else None
-
-    def _may_agree(self, envelope: Envelope, thread: Thread, price: int, quantity: int) -> Refusal | None:
+    def _may_agree(self, envelope: Envelope, thread: Thread, m: BulkAccept | BulkConfirm) -> Refusal | None:
         found = self.declarations[thread.declaration]
-        refusal = self._may_act(envelope, found.instrument) or self._may_step(found)
-        if refusal:
-            return refusal
-        if (price, quantity) != (thread.price, thread.quantity):
-            field = "price" if price != thread.price else "quantity"
-            terms = f"{format_price(thread.price)} × {thread.quantity} t is on the table"
-            return refuse(Code.BULK_TERMS_CHANGED, field, terms)
-        return None
-
-    def _check_terms(self, instrument: int, price: int, quantity: int) -> Refusal | None:
-        """Bulk minimum (R4.2), lot, tick, band (R9.3)."""
-        smallest = self.market.rules.bulk_quantity_min_t
-        if quantity < smallest:
-            return refuse(Code.BULK_QUANTITY_TOO_SMALL, "quantity", f"{quantity} t, minimum {smallest} t")
-        lot, tick, low, high = self.market.bulk_terms(instrument)
-        if quantity % lot:
-            return refuse(Code.BAD_LOT, "quantity")
-        if price % tick:
-            return refuse(Code.BAD_TICK, "price")
-        if not low <= price <= high:
-            band = f"{format_price(price)} is not in {format_price(low)} … {format_price(high)}"
-            return refuse(Code.BULK_PRICE_OUT_OF_BAND, "price", band)
-        return None
-
-    def _check_fit(self, found: Declaration, quantity: int, code: Code) -> Refusal | None:
-        """All or none: exactly the declaration's quantity. Partial: not more than is open."""
-        if found.partial:
-            if quantity <= found.quantity:
-                return None
-            return refuse(code, "quantity", f"{found.quantity} t are open")
-        return None if quantity == found.quantity else refuse(code, "quantity", f"all or none of {found.quantity} t")
-
-    def _check_audience(self, maker: int, m: BulkDeclare) -> Refusal | None:
-        if m.to and m.group:
-            return refuse(Code.BAD_FIELD, "group", "address accounts or a group, not both")
-        if maker in m.to:
-            return refuse(Code.SELF_DEAL, "to")
-        if len(set(m.to)) != len(m.to):
-            return refuse(Code.BAD_FIELD, "to", "an account is named twice")
-        unknown = next((a for a in m.to if self.market.account_code(a) != Code.OK), None)
-        if unknown is not None:
-            return refuse(Code.UNKNOWN_ACCOUNT, "to", str(unknown))
-        if m.group:
-            others = [a for a in self._group(m.group) if a != maker]
-            if not others:
-                return refuse(Code.BAD_FIELD, "group", "nobody else is in this group")
-            if len(others) > GROUP_MEMBERS_MAX:
-                return refuse(Code.LIMIT_REACHED, "group", f"more than {GROUP_MEMBERS_MAX} members")
-        return None
-
-    def _until(self, envelope: Envelope, wanted: int) -> int | Refusal:
-        m = self.market.market[0]
-        end = UNLIMITED if m["around_the_clock"] else int(m["bulk_end"])
-        if wanted == 0:
-            return end
-        if not envelope.time_ns < wanted <= end:
-            return refuse(Code.BAD_FIELD, "valid_until", "must lie ahead, within today's bulk hours")
-        return wanted
+        return (
+            self._may_act(envelope, found.instrument)
+            or checks.is_not_frozen(found)
+            or checks.are_on_the_table(thread, m.price, m.quantity)
+        )
 
     # --- look-ups -----------------------------------------------------------------------------------------------
-
-    def _group(self, group: int) -> list[int]:
-        """The accounts of an operators' named group."""
-        members: list[int] = np.flatnonzero(self.market.accounts["group"] == group).tolist()
-        return [a for a in members if self.market.account_code(a) == Code.OK]
-
-    def _sees(self, account: int, found: Declaration) -> bool:
-        """Whether a declaration is addressed to an account, or its own."""
-        if found.maker == account or found.public:
-            return True
-        if found.to:
-            return account in found.to
-        return int(self.market.accounts[account]["group"]) == found.group
 
     def _known(self, envelope: Envelope, number: int) -> Declaration | Refusal:
         """A declaration that is alive at the envelope's time and that the sender may know of."""
@@ -515,7 +408,8 @@ class Desk:
                 return refuse(Code.WRONG_STATE, "declaration", f"it is {Declared(state).name.lower()}")
             return refuse(Code.UNKNOWN_DECLARATION, "declaration")
         if not operator and (
-            self.market.account_code(envelope.account) != Code.OK or not self._sees(envelope.account, found)
+            self.market.account_code(envelope.account) != Code.OK
+            or not checks.sees(self.market, envelope.account, found)
         ):
             return refuse(Code.UNKNOWN_DECLARATION, "declaration")
         if envelope.time_ns >= found.valid_until:
@@ -607,7 +501,7 @@ class Desk:
         return None
 
     def _fits(self, found: Declaration, thread: Thread) -> bool:
-        return self._check_fit(found, thread.quantity, Code.BAD_FIELD) is None
+        return checks.fit(found, thread.quantity, Code.BAD_FIELD) is None
 
     def _enter(self, found: Declaration, state: Declared, amended: tuple[int, str] | None) -> None:
         """Registers, changes or forgets the declaration in its new state."""
@@ -706,24 +600,7 @@ class Desk:
         )
         found.quantity -= quantity
         found.dealt += quantity
-        code = self.market.code_of(found.instrument)
-        for account, other, side, fee in (
-            (maker, taker, found.side, fees[0]),
-            (taker, maker, SELL - found.side, fees[1]),
-        ):
-            message = BulkDeal(
-                number=number,
-                declaration=found.number,
-                thread=thread.number,
-                instrument=code,
-                side=side,
-                price=price,
-                quantity=quantity,
-                amount=price * quantity,
-                fee=fee,
-                counterparty=other,
-            )
-            self._notices.append(Notice(message, account=account, instrument=found.instrument))
+        self._notices.extend(notices.of_deal(self.market, found, thread, number, fees))
 
     def _deal_done(self, envelope: Envelope, found: Declaration, thread: Thread) -> None:
         """What a deal leaves of its declaration (D21)."""
@@ -732,50 +609,13 @@ class Desk:
         refusal = self._move(envelope, found, Step.DEAL_PART if stays else Step.DEAL_REST)
         assert refusal is None, "a smaller lock fits into the larger one"
 
-    # --- who is told what -----------------------------------------------------------------------------------------
+    # --- who is told what (engine/bulk_notices.py) ----------------------------------------------------------------
 
     def _tell_declaration(self, found: Declaration) -> None:
-        """To the maker, to whom it is addressed, to the operators. Never with the maker's locks."""
-        message = self._declaration_notice(found)
-        self._notices.append(Notice(message, NO_ACCOUNT, 0, 0, found.public, found.instrument))
-        if found.public:
-            return
-        others = found.to or tuple(a for a in self._group(found.group) if a != found.maker)
-        for account in (found.maker, *others):
-            self._notices.append(Notice(message, account=account, instrument=found.instrument))
-
-    def _declaration_notice(self, found: Declaration) -> BulkDeclaration:
-        return BulkDeclaration(
-            declaration=found.number,
-            maker=found.maker,
-            side=found.side,
-            instrument=self.market.code_of(found.instrument),
-            price=found.price,
-            quantity=found.quantity,
-            partial=found.partial,
-            state=DECLARED_WORD[found.state],
-            valid_until=found.valid_until,
-            note=found.note,
-        )
+        self._notices.extend(notices.of_declaration(self.market, found))
 
     def _tell_thread(self, found: Declaration, thread: Thread, turn: Turn, by: int, note: str) -> None:
-        """To its two parties and to the operators, and to nobody else."""
-        message = BulkThread(
-            thread=thread.number,
-            declaration=found.number,
-            maker=found.maker,
-            taker=thread.taker,
-            side=found.side,
-            instrument=self.market.code_of(found.instrument),
-            price=thread.price,
-            quantity=thread.quantity,
-            state=TALK_WORD[thread.state],
-            event=TURN_WORD[turn],
-            by=by,
-            note=note,
-        )
-        for account in (found.maker, thread.taker, NO_ACCOUNT):
-            self._notices.append(Notice(message, account, 0, 0, False, found.instrument))
+        self._notices.extend(notices.of_turn(self.market, found, thread, turn, by, note))
 
     # --- looking in -------------------------------------------------------------------------------------------------
 
@@ -789,7 +629,7 @@ class Desk:
         shown: list[Declaration] = []
         following = 0
         for found in self.declarations.values():
-            if found.number < after or not (operator or self._sees(account, found)):
+            if found.number < after or not (operator or checks.sees(self.market, account, found)):
                 continue
             if len(shown) == count:
                 following = found.number
@@ -802,28 +642,9 @@ class Desk:
             if operator or account in (taker, found.maker)
         ]
         return BulkView(
-            declarations=tuple(self._declaration_notice(d) for d in shown),
-            threads=tuple(self._thread_view(t) for t in talks),
+            declarations=tuple(notices.declaration_message(self.market, d) for d in shown),
+            threads=tuple(notices.thread_view(self.declarations[t.declaration], t) for t in talks),
             next=following,
-        )
-
-    def _thread_view(self, thread: Thread) -> BulkThreadView:
-        found = self.declarations[thread.declaration]
-        steps = tuple(
-            BulkStep(
-                seq=seq, time_ns=time_ns, event=TURN_WORD[Turn(turn)], by=by, price=price, quantity=quantity, note=note
-            )
-            for seq, time_ns, turn, by, price, quantity, note in thread.steps
-        )
-        return BulkThreadView(
-            thread=thread.number,
-            declaration=thread.declaration,
-            maker=found.maker,
-            taker=thread.taker,
-            price=thread.price,
-            quantity=thread.quantity,
-            state=TALK_WORD[thread.state],
-            steps=steps,
         )
 
     # --- inspection -----------------------------------------------------------------------------------------------

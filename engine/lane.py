@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
-from engine.codes import Code
+from engine.codes import TEXT_EN, Code
 from engine.records import NO_ACCOUNT
 
 
@@ -39,6 +39,11 @@ class Refusal(NamedTuple):
     code: Code
     field: str = ""
     text: str = ""
+
+
+def refuse(code: Code, field: str = "", detail: str = "") -> Refusal:
+    """A refusal with the code's text and what is special about this case."""
+    return Refusal(code, field, f"{TEXT_EN[code]}: {detail}" if detail else TEXT_EN[code])
 
 
 class StateMachine(Protocol):
