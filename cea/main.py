@@ -515,7 +515,7 @@ def verify(
 
         verify_command(Path(place), expect, as_json=as_json)
     elif what == "registry":
-        from settlement.commands import verify as verify_registry
+        from settlement.account_commands import verify as verify_registry
 
         if expect:
             raise typer.BadParameter("a registry has no state hash", param_hint="--expect")

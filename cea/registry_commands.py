@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cea.output import Exit, fail, print_json
-from settlement.commands import Account, Asset, Csv, Document, Json, Quantity, app
+from settlement.command_line import Account, Asset, Csv, Document, Json, Quantity
+from settlement.commands import app
 
 if TYPE_CHECKING:
     from settlement.base import Posted
@@ -182,7 +183,7 @@ def at_risk(
     as_csv: Csv = False,
 ) -> None:
     """Early warning with what the entities' open orders and offers at the running exchange would sell (R13.4)."""
-    from settlement.commands import print_warnings
+    from settlement.compliance_commands import print_warnings
 
     with bridge(folder) as (found, date):
         sells = {

@@ -18,7 +18,8 @@ from typer.testing import CliRunner
 
 from cea.main import command as cea
 from settlement import certificate, imports, store, versions
-from settlement.commands import app, database_url
+from settlement.command_line import database_url
+from settlement.commands import app
 from settlement.compliance import Compliance
 from settlement.dump import dump, restore
 from settlement.errors import Refused, accepted
