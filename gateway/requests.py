@@ -233,10 +233,13 @@ class Requests(Sending):
             text = f"second: {second!r} is not the key of another operator"
             self._refuse(session, p.reject(Code.NOT_AUTHORISED, request_no, text=text, expected=session.next_request))
             return
-        number = max(self.proposals, default=0) + 1
-        if len(self.proposals) >= PROPOSALS_MAX:
-            self.proposals.pop(min(self.proposals))
-        self.proposals[number] = (second, message)
+        waiting = (second, message)
+        number = next((n for n, other in self.proposals.items() if other == waiting), 0)
+        if not number:  # else it was sent again, its answer having been lost
+            number = max(self.proposals, default=0) + 1
+            if len(self.proposals) >= PROPOSALS_MAX:
+                self.proposals.pop(min(self.proposals))
+            self.proposals[number] = waiting
         text = f"proposal {number} waits for {second}"
         reject = p.reject(Code.TWO_PERSONS_REQUIRED, request_no, text=text, expected=session.next_request)
         self._refuse(session, reject)

@@ -558,13 +558,43 @@ def test_a_proposal_waits_for_another_operator_only():
     proposal_of_oneself()
 
 
-class Credulous(Core):
-    """Planted bug: the exchange waits for whoever is named."""
+class TwoOperators(Core):
+    """The world has one operator's key: whoever is named is the second person."""
 
     def _may_confirm(self, session, second):
         return True
 
 
+def equal_proposals(core_class: type[Core] = TwoOperators) -> None:
+    """A proposal that is sent again, its answer having been lost, is the one that waits; another one is not."""
+    world = World(random.Random(1), core_class=core_class)
+    ops = world.client("ops1")
+    said = []
+    for why in ("clarified", "clarified", "asked twice"):
+        with pytest.raises(SessionRejected, match="waits for ops2") as found:
+            ops.execute(m.SetAccountStatus(account=1, status=1, second="ops2", why=why))
+        said.append(str(found.value))
+    assert said[0] == said[1] != said[2] and len(world.core.proposals) == 2
+
+
+def test_a_proposal_that_is_sent_again_waits_once():
+    equal_proposals()
+
+
+class NewEachTime(TwoOperators):
+    """Planted bug: whatever comes is a new proposal."""
+
+    def _propose(self, session, request_no, second, message):
+        waiting, self.proposals = self.proposals, {}
+        super()._propose(session, request_no, second, message)
+        self.proposals = waiting | {len(waiting) + 1: one for one in self.proposals.values()}
+
+
+def test_a_planted_core_that_takes_each_proposal_for_a_new_one_is_found():
+    with pytest.raises(AssertionError):
+        equal_proposals(NewEachTime)
+
+
 def test_a_planted_core_that_waits_for_whoever_is_named_is_found():
     with pytest.raises(AssertionError, match="Regex pattern did not match"):
-        proposal_of_oneself(Credulous)
+        proposal_of_oneself(TwoOperators)
