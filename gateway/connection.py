@@ -159,7 +159,8 @@ class Connection:
         self.stream_next = 0
         self._stream_asked_ns = 0
         self._wants_shared = False
-        self._shared: SharedReader | None = None
+        self._shared: SharedReader | None = None  # while the stream comes that way
+        self._opened: SharedReader | None = None  # the exchange's ring, once it was opened
         self.pending: dict[int, Pending] = {}
         self.pages: deque[p.Reports] = deque()
         self.caught_up = True
@@ -722,11 +723,15 @@ class Connection:
             return
         if message.begins:  # what is of an earlier day is gone
             self.stream_next = max(self.stream_next, message.next)
-        try:
-            self._shared = SharedReader(message.path, message.mark, message.place)
-        except (OSError, ValueError):  # another machine, or another user
-            self._wants_shared = False
-            self._ask_for_stream()
+        if self._opened is None or self._opened.mark != message.mark:
+            try:
+                self._opened = SharedReader(message.path, message.mark, message.place)
+            except (OSError, ValueError):  # another machine, or another user
+                self._wants_shared = False
+                self._ask_for_stream()
+                return
+        self._opened.go_to(message.place)
+        self._shared = self._opened
 
     def close(self) -> None:
         """Logs out and gives the socket back."""

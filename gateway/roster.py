@@ -62,6 +62,7 @@ class Roster(Sequence):
         self.dirty: set[int] = set()  # sessions that have not yet got all their reports
         self.streaming: set[int] = set()  # sessions with a subscription to all events
         self._shared_told_ns = 0
+        self._share_again_ns = 0  # who reads shared memory has enough to read until then
         self.shared: SharedStream | None = None  # where readers on this machine find it, once they have caught up
         self.proposals: dict[int, tuple[str, Any]] = {}  # commands of two persons: whose turn it is, what
         self.alarms: list[str] = []

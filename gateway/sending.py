@@ -14,7 +14,7 @@ from gateway import protocol as p
 from gateway.hot import unsent
 from gateway.roster import Roster
 from gateway.session import NS_PER_MS, Event, Session, State, Way
-from gateway.shared_stream import EVENTS_PER_FRAME, FRAME_BYTES_MAX, SharedStream
+from gateway.shared_stream import EVENTS_PER_FRAME, FRAME_BYTES_MAX, FRAMES_PER_LOOK, LOOK_NS, SharedStream
 from gateway.zap import OPERATORS
 
 ALL_FRAMES: Final = 1 << 30
@@ -54,12 +54,17 @@ class Sending(Roster):
     def stream(self, frames: int) -> bool:
         """The stream of all events, at most so many frames to each operator who wants it, behind its own reports.
 
-        True where more of it could go at once.
+        True where more of it could go through a socket at once.
         """
-        more = self._share_stream(frames)
+        self._share_stream(at_once=frames == ALL_FRAMES)
+        more = False
         for number in self.streaming - self.dirty:
             session = self.sessions[number]
-            if session.stream_way is not Way.SHARED and session.state in (State.RESYNC, State.ACTIVE):
+            if session.state not in (State.RESYNC, State.ACTIVE):
+                continue
+            if session.stream_way is Way.ASKED and not self._sharing():
+                self._rewind(session)
+            if session.stream_way is not Way.SHARED:
                 more |= self._send_stream(session, frames)
                 if session.stream_way is Way.ASKED:
                     self._let_share(session)
@@ -148,14 +153,14 @@ class Sending(Roster):
         """Sessions that read the stream in shared memory."""
         return [s for number in self.streaming if (s := self.sessions[number]).stream_way is Way.SHARED]
 
-    def _share_stream(self, frames: int) -> bool:
-        """As ``_send_stream``, for all who read shared memory at once: it takes everything."""
+    def _share_stream(self, *, at_once: bool) -> None:
+        """As ``_send_stream``, for all who read shared memory: as much as they take in one look, or all."""
         shared, sharing = self.shared, self._sharing()
-        if shared is None or not sharing:
-            return False
+        if shared is None or not sharing or (self.mono_ns < self._share_again_ns and not at_once):
+            return
         end_no, sent_ns = self.store.first_event_no + self.store.count, self.clock.now()
         shared.next_no = max(shared.next_no, self.store.first_event_no)
-        for _ in range(frames):
+        for _ in range(ALL_FRAMES if at_once else FRAMES_PER_LOOK):
             if shared.next_no >= end_no:
                 break
             most = EVENTS_PER_FRAME
@@ -171,16 +176,25 @@ class Sending(Roster):
             session.stream_cursor = shared.next_no
             if again:
                 self._tell_shared(session, shared)
-        return shared.next_no < end_no
+        self._share_again_ns = self.mono_ns + LOOK_NS if shared.next_no < end_no else 0
+
+    def _rewind(self, session: Session) -> None:
+        """Nobody reads shared memory: the stream goes on there from where this reader is, however long ago that was.
+
+        Through a socket who was lapped in a busy market would never have caught up with it, and every member would have
+        waited for what it was sent.
+        """
+        assert self.shared is not None, "nobody may ask for it otherwise"
+        self.shared.next_no = session.stream_cursor = max(session.stream_cursor, self.store.first_event_no)
+        if self._tell_shared(session, self.shared):
+            session.stream_way, session.stream_begins, self._share_again_ns = Way.SHARED, False, 0
 
     def _let_share(self, session: Session) -> None:
-        """Who has been sent all that there is reads on in shared memory."""
+        """Who has been sent all that there is reads on in shared memory, where others read already."""
         shared = self.shared
         assert shared is not None, "nobody may ask for it otherwise"
         if session.stream_cursor < self.store.first_event_no + self.store.count:
             return
-        if not self._sharing():
-            shared.next_no = session.stream_cursor
         if session.stream_cursor == shared.next_no and self._tell_shared(session, shared):
             session.stream_way, session.stream_begins = Way.SHARED, False
 

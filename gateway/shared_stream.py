@@ -3,7 +3,8 @@
 Sent through a socket each event is copied six times and wakes up four threads; at half a million orders a second the
 operators' room cost the members a third of their latency by that. Here the exchange copies a frame once, and the reader
 once; nobody is woken up, and no reader can hold anybody up: who is slow is lapped, sees that it was, and asks for the
-rest through its socket. The frames are those of the socket (gateway.protocol).
+rest, which comes the same way where nobody else reads, else through its socket. The frames are those of the socket
+(gateway.protocol).
 
 A ring of RING_BYTES behind a head, in a file that has no name (memfd) and ends with who has it open::
 
@@ -32,7 +33,7 @@ from typing import Final
 import numpy as np
 
 # A second of a million events a second. A reader looks each 10 ms, but in idle turns, on a processor that others take
-# for tenths of a second now and then; who is lapped asks for the rest through the socket, which costs everybody.
+# for tenths of a second now and then; who is lapped has to be given the rest once more.
 RING_BYTES: Final = 64 << 20
 HEAD_BYTES: Final = 192
 WRITTEN, CLAIMED = 64 // 8, 128 // 8
@@ -41,6 +42,10 @@ WRITTEN, CLAIMED = 64 // 8, 128 // 8
 EVENTS_PER_FRAME: Final = 8_192
 FRAME_BYTES_MAX: Final = RING_BYTES // 16
 TAKEN_BYTES: Final = 8 << 20  # copied by one look of a reader: a tenth of a second of a million events a second
+# Put there between two looks of a reader that has much to catch up with: half of what it takes in one, so that what it
+# asked for does not lap it. 6.5 million events a second.
+FRAMES_PER_LOOK: Final = 8
+LOOK_NS: Final = 10_000_000
 ALIGNMENT: Final = 64  # the frame's events begin on a multiple of 8
 LENGTH: Final = struct.Struct("<Q")
 NO_ROOM: Final = 0xFFFF_FFFF
@@ -102,7 +107,7 @@ class SharedStream:
 
 
 class SharedReader:
-    """A reader's side, from a place on."""
+    """A reader's side, from a place on. ``mark``: of the ring that it has open."""
 
     def __init__(self, path: str, mark: str, place: int) -> None:
         """Raises OSError where it cannot be opened, ValueError where it is another than the one that was meant."""
@@ -118,12 +123,16 @@ class SharedReader:
         if octets[:8].tobytes().hex() != mark:
             raise ValueError(f"{path}: another exchange's stream")
         self._words, self._ring = octets[:HEAD_BYTES].view(np.int64), octets[HEAD_BYTES:]
-        self._place = place
+        self.mark, self._place = mark, place
         self._taken = np.full(TAKEN_BYTES, 1, np.uint8)  # once, touched: fresh memory costs more than the copy
+
+    def go_to(self, place: int) -> None:
+        """Reads on from there: opening it anew would touch fresh memory."""
+        self._place = place
 
     def take(self) -> list[memoryview] | None:
         """The next frames, TAKEN_BYTES at most, to be read before the next call; None where the writer has lapped us:
-        ask for the rest in another way."""
+        ask for the rest."""
         found: list[memoryview] = []
         written, room = int(self._words[WRITTEN]), 0
         while self._place < written:

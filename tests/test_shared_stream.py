@@ -22,6 +22,7 @@ from engine.calendar import day_start_ns
 from engine.records import COMMAND, EVENT, NEW
 from gateway import protocol as p
 from gateway import sending, shared_stream
+from gateway.core import Core
 from gateway.operator import OperatorClient
 from gateway.server import Server
 from gateway.session import Way
@@ -245,23 +246,68 @@ def test_one_begins_where_another_reads_already() -> None:
     assert any(b"stream_shared" in frame for frame in told)
 
 
-def test_a_reader_that_was_lapped_gets_the_rest_through_its_socket_and_comes_back() -> None:
+def test_a_reader_that_was_lapped_gets_the_rest_the_same_way() -> None:
     world, ops, member = market()
     OperatorClient.subscribe(ops, 1, shared=True)
     trade(member, 1)
     assert everything(world, ops)
-    old, stream = ops.link._shared, world.core.shared
+    opened, stream = ops.link._shared, world.core.shared
     next_no = stream.next_no
     trade(member, 3)
     while stream.place < 2 * RING_BYTES:  # a market that was busier meanwhile than its reader
         put(stream, 1_024)
     stream.next_no = next_no
+    sent, send = [], world.core.send
+    world.core.send = lambda plane, route, frame: (sent.append(bytes(frame)), send(plane, route, frame))[1]
     assert OperatorClient.event_pages(ops) == []
     assert ops.link._shared is None, "lapped, and knows it"
     assert everything(world, ops)
-    assert ops.link._shared is not None and ops.link._shared is not old
+    assert ops.link._shared is opened, "what is open is not opened again"
     trade(member, 1)
     assert everything(world, ops)
+    assert not any(frame[0] == p.STREAM_MAGIC for frame in sent), "nothing of it went through the socket"
+
+
+BEHIND = 20 * 65_536  # events, more than the ring holds
+
+
+def catches_up(monkeypatch: pytest.MonkeyPatch, looks: int = 40) -> tuple[int, bool]:
+    """A reader subscribes to a day of BEHIND events while others come, and looks each 10 ms: how often it asked, and
+    whether it has them all."""
+    world, ops, _ = market()
+    core, events = world.core, np.zeros(65_536, EVENT)
+    assert BEHIND * EVENT.itemsize > RING_BYTES
+    events["session"] = 1
+
+    def happens(count: int) -> None:
+        events["ref"] = np.arange(core.store.count, core.store.count + len(events))
+        core.store.append(events[:count], b"")
+
+    for _ in range(BEHIND // len(events)):
+        happens(len(events))
+    asked, ask = [], ops.link._ask_for_stream
+    monkeypatch.setattr(ops.link, "_ask_for_stream", lambda: (asked.append(ops.link.stream_next), ask()))
+    monkeypatch.setattr(core, "pump", lambda frames=0: Core.pump(core, 0))  # as the server's loop, which streams apart
+    OperatorClient.subscribe(ops, 1, shared=True)
+    taken = 0
+    for _ in range(looks):
+        happens(20_000)  # two million a second
+        core.stream(4)
+        for page, _ in OperatorClient.event_pages(ops):
+            assert page.tobytes() == core.store.events[taken : taken + len(page)].tobytes()
+            taken += len(page)
+        world.advance(shared_stream.LOOK_NS)
+    return len(asked), taken == core.store.count
+
+
+def test_who_has_a_day_to_catch_up_with_is_not_lapped_by_what_it_asked_for(monkeypatch) -> None:
+    assert catches_up(monkeypatch) == (1, True)
+
+
+def test_a_planted_stream_that_is_written_as_fast_as_it_can_laps_who_asked_for_it(monkeypatch) -> None:
+    monkeypatch.setattr(sending, "FRAMES_PER_LOOK", 1 << 30)
+    asked, has_all = catches_up(monkeypatch)
+    assert asked > 1 and not has_all
 
 
 @pytest.mark.parametrize("why", ["no such path", "another mark", "not shared here"])
@@ -363,10 +409,9 @@ def test_a_word_that_was_lost_is_said_again() -> None:
         return send(plane, route, frame)
 
     world.core.send = lossy
-    OperatorClient.subscribe(ops, 1, shared=True)
-    assert everything(world, ops)
     trade(member, 2)
-    assert lost and not everything(world, ops) and world.core.sessions[4].stream_way is Way.SHARED
+    OperatorClient.subscribe(ops, 1, shared=True)
+    assert not everything(world, ops) and lost and world.core.sessions[4].stream_way is Way.SHARED
     for _ in range(40):
         everything(world, ops)
         world.advance(100_000_000)
