@@ -169,6 +169,7 @@ class Connection:
         self.reconnects = -1
         self._query_ids = itertools.count(1)
         self._heard_ns = self._said_ns = self._tried_ns = 0
+        self._resync_ns = 0  # when resynchronisation last went on
         self._knows = False  # True once logged in: then the reports we have seen count
         self._failure: GatewayError | None = None
         self._instance = int.from_bytes(os.urandom(7))
@@ -355,8 +356,17 @@ class Connection:
         if (
             self.state in (ClientState.RESYNC, ClientState.ACTIVE)
             and now - self._heard_ns > self._heartbeat_ms * NS_PER_MS * p.HEARTBEATS_LOST
-        ):
+        ) or self._stands(now):
             self._go(ClientEvent.SILENCE)
+
+    def _stands(self, now: int) -> bool:
+        """Resynchronisation goes on no more though the exchange is there: its end was lost with a connection."""
+        return self.state is ClientState.RESYNC and now - self._resync_ns > self._patience_ns
+
+    @property
+    def _patience_ns(self) -> int:
+        """With an exchange that is waited for and says nothing."""
+        return max(SILENT_NS, 2 * self._heartbeat_ms * NS_PER_MS)
 
     def _take(self, frame: bytes) -> None:
         if frame and frame[0] in (p.REPORTS_MAGIC, p.STREAM_MAGIC):
@@ -381,7 +391,7 @@ class Connection:
             return
         if end <= self.next_report:
             return  # seen before
-        skip = self.next_report - page.first_no
+        skip, self._resync_ns = self.next_report - page.first_no, self._now()
         self._go(ClientEvent.REPORT)
         self._dispatch(page, skip)
         self.next_report = end
@@ -470,6 +480,7 @@ class Connection:
         else:
             self.next_report = max(self.next_report, message.first_report)  # days that nobody can send again
         self.next_request = max(self.next_request, message.next_request)
+        self._resync_ns = self._now()
         self._go(ClientEvent.ACCEPTED)
         if self.stream_next:
             self._ask_for_stream()
@@ -563,7 +574,7 @@ class Connection:
                 now = self._now()
                 if now - max(self._said_ns, self._heard_ns) > PROBE_NS:
                     self._send(p.encode(p.Heartbeat(token=self.token, last_report=self.next_report - 1)))
-                if now - self._heard_ns > max(SILENT_NS, 2 * self._heartbeat_ms * NS_PER_MS):
+                if now - self._heard_ns > self._patience_ns:
                     self._go(ClientEvent.SILENCE)
                 elif self.pending and now - began > NUDGE_NS:
                     began = now

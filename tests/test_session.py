@@ -17,6 +17,7 @@ from engine.codes import Code
 from engine.records import ACCEPTED, COMMAND, NEW, NOTICE
 from gateway import protocol as p
 from gateway.client import LoginRefused, SessionRejected, UnknownOutcome
+from gateway.connection import Connection, NoAnswer
 from gateway.core import Core
 from gateway.hot import HOT
 from gateway.session import CLIENT, EXCHANGE, Action, Bucket, ClientEvent, ClientState, Event, State, client_step, step
@@ -556,6 +557,32 @@ def proposal_of_oneself(core_class: type[Core] = Core) -> None:
 
 def test_a_proposal_waits_for_another_operator_only():
     proposal_of_oneself()
+
+
+def resynchronises_though_its_end_was_lost(timeout: float = 60.0) -> None:
+    """A frame that a connection took with it when it broke: heartbeats come and go, and nobody misses anything."""
+    world = World(random.Random(1))
+    send, lost = world.core.send, []
+
+    def lossy(plane: str, route: bytes, frame: bytes) -> bool:
+        if b"resync_done" in frame and not lost:
+            lost.append(frame)
+            return True
+        return send(plane, route, frame)
+
+    world.core.send = lossy
+    client = world.client("member-1", timeout=timeout)
+    assert client.buy("CEA24", 5900, 1).accepted and lost
+
+
+def test_a_client_whose_resynchronisation_does_not_end_logs_in_again():
+    resynchronises_though_its_end_was_lost()
+
+
+def test_a_planted_client_that_waits_for_its_end_for_ever_is_found(monkeypatch):
+    monkeypatch.setattr(Connection, "_stands", lambda self, now: False)
+    with pytest.raises(NoAnswer):
+        resynchronises_though_its_end_was_lost()
 
 
 class TwoOperators(Core):
