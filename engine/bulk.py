@@ -208,7 +208,7 @@ class Desk:
         rest = m.quantity - found.dealt
         refusal = (
             self._may_act(envelope, found.instrument)
-            or checks.is_not_frozen(found)
+            or checks.may_step(found)
             or checks.terms(self.market, found.instrument, m.price, rest)
         )
         if refusal:
@@ -254,7 +254,7 @@ class Desk:
         self, envelope: Envelope, found: Declaration, m: BulkTake | BulkOffer, turn: Turn
     ) -> Refusal | dict[str, Any]:
         taker = envelope.account
-        refusal = self._may_act(envelope, found.instrument) or checks.is_not_frozen(found)
+        refusal = self._may_act(envelope, found.instrument) or checks.may_step(found)
         if refusal:
             return refusal
         if taker in found.threads:
@@ -288,7 +288,7 @@ class Desk:
         found, turn = self.declarations[thread.declaration], self._by(envelope, thread, Turn.MAKER_COUNTERS)
         refusal = (
             self._may_act(envelope, found.instrument)
-            or checks.is_not_frozen(found)
+            or checks.may_step(found)
             or checks.fit(found, m.quantity, Code.BAD_FIELD)
             or checks.terms(self.market, found.instrument, m.price, m.quantity)
         )
@@ -392,8 +392,8 @@ class Desk:
         found = self.declarations[thread.declaration]
         return (
             self._may_act(envelope, found.instrument)
-            or checks.is_not_frozen(found)
-            or checks.are_on_the_table(thread, m.price, m.quantity)
+            or checks.may_step(found)
+            or checks.same_terms(thread, m.price, m.quantity)
         )
 
     # --- look-ups -----------------------------------------------------------------------------------------------

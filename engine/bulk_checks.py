@@ -41,13 +41,13 @@ def may_act(market: Market, envelope: Envelope, instrument: int | None, *, desk_
     return refuse(Code.BULK_FROZEN, "instrument", "the instrument") if stop != Code.OK else None
 
 
-def is_not_frozen(found: Declaration) -> Refusal | None:
-    """An operator's freeze of the one declaration."""
+def may_step(found: Declaration) -> Refusal | None:
+    """Whether an operator has frozen this one declaration."""
     frozen = found.state == Declared.FROZEN
     return refuse(Code.BULK_FROZEN, "declaration", "this declaration, by the operator") if frozen else None
 
 
-def are_on_the_table(thread: Thread, price: int, quantity: int) -> Refusal | None:
+def same_terms(thread: Thread, price: int, quantity: int) -> Refusal | None:
     """Whoever agrees names the terms that stand: nobody is bound to others than those that they saw."""
     if (price, quantity) == (thread.price, thread.quantity):
         return None

@@ -156,6 +156,20 @@ class World:
             wire.inbox.append((at, bytes(frame)))
         return True
 
+    def lose_first(self, part: bytes) -> list[bytes]:
+        """The exchange's next frame with these bytes is lost as with a connection that breaks; it then stands here."""
+        lost: list[bytes] = []
+        send = self.core.send
+
+        def lossy(plane: str, route: bytes, frame: bytes) -> bool:
+            if part in frame and not lost:
+                lost.append(frame)
+                return True
+            return send(plane, route, frame)
+
+        self.core.send = lossy  # type: ignore[method-assign]
+        return lost
+
     def to_exchange(self, wire: Wire, frame: bytes) -> None:
         if self.chance.random() < self.cut:
             wire.up = False  # the connection breaks; this frame and what follows is lost

@@ -559,19 +559,11 @@ def test_a_proposal_waits_for_another_operator_only():
     proposal_of_oneself()
 
 
-def resynchronises_though_its_end_was_lost(timeout: float = 60.0) -> None:
+def resynchronises_though_its_end_was_lost() -> None:
     """A frame that a connection took with it when it broke: heartbeats come and go, and nobody misses anything."""
     world = World(random.Random(1))
-    send, lost = world.core.send, []
-
-    def lossy(plane: str, route: bytes, frame: bytes) -> bool:
-        if b"resync_done" in frame and not lost:
-            lost.append(frame)
-            return True
-        return send(plane, route, frame)
-
-    world.core.send = lossy
-    client = world.client("member-1", timeout=timeout)
+    lost = world.lose_first(b"resync_done")
+    client = world.client("member-1")
     assert client.buy("CEA24", 5900, 1).accepted and lost
 
 

@@ -400,15 +400,7 @@ def test_a_reader_has_each_event_once_over_a_kill_of_the_exchange(tmp_path: Path
 def test_a_word_that_was_lost_is_said_again() -> None:
     """With a connection that libzmq makes anew, frames are lost that nobody misses: the stream is in memory then."""
     world, ops, member = market()
-    send, lost = world.core.send, []
-
-    def lossy(plane: str, route: bytes, frame: bytes) -> bool:
-        if b"stream_shared" in frame and not lost:
-            lost.append(frame)
-            return True
-        return send(plane, route, frame)
-
-    world.core.send = lossy
+    lost = world.lose_first(b"stream_shared")
     trade(member, 2)
     OperatorClient.subscribe(ops, 1, shared=True)
     assert not everything(world, ops) and lost and world.core.sessions[4].stream_way is Way.SHARED
